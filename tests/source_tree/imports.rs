@@ -30,22 +30,15 @@ const ENGINE_LAYERS: [&[&str]; 9] = [
     &["loading"],
     &["transport"],
     &["wsgi"],
-    &["process", "reporter"],
-    &["log", "stdlib"],
+    &["log", "reporter", "stdlib"],
+    &["process"],
 ];
 
 /// Rooms that still use a room above or beside them.
 const UPWARD: &[&str] = &[
     "crates/engine/src: cgi uses pool",
     "crates/engine/src: loading uses cgi",
-    "crates/engine/src: log uses process",
     "crates/engine/src: pool uses cgi",
-    "crates/engine/src: pool uses run",
-    "crates/engine/src: process uses loading",
-    "crates/engine/src: process uses reporter",
-    "crates/engine/src: process uses transport",
-    "crates/engine/src: process uses wsgi",
-    "crates/engine/src: reporter uses process",
     "src: cgi uses pool",
     "src: check uses call",
     "src: config uses cli",
@@ -57,10 +50,7 @@ const UPWARD: &[&str] = &[
 const CIRCLES: &[&str] = &[
     "crates/engine/src: cgi::warm+pool::serving+pool::template+run",
     "crates/engine/src: loading::import_audit::descriptors+loading::import_audit::sockets+loading::import_audit::state+loading::import_audit::trace",
-    "crates/engine/src: loading::staleness::executed+loading::staleness::modules",
-    "crates/engine/src: process::exit+process::finalisation+process::inherited",
     "crates/engine/src: transport::fastcgi::filter+transport::fastcgi::incoming+transport::fastcgi::lingering_close",
-    "crates/engine/src: wsgi::error+wsgi::traceback",
     "crates/engine/src: wsgi::remembered+wsgi::variables",
     "src: pool::control+pool::control_client",
     "src: pool::inherited+pool::listeners",

@@ -13,7 +13,6 @@ const MAX_FILES_OF_METHODS: usize = 2;
 const SPREAD_TYPES: &[&str] = &[
     "crates/engine/src: Peer",
     "crates/engine/src: Shared",
-    "crates/engine/src: State",
     "crates/engine/src: Worker",
     "src: Supervisor",
     "tests: Pool",
@@ -23,16 +22,7 @@ const SPREAD_TYPES: &[&str] = &[
 /// Names that several types of a crate have.
 const SHARED_NAMES: &[&str] = &[
     "crates/engine/src: Body",
-    "crates/engine/src: Handed",
-    "crates/engine/src: Kept",
-    "crates/engine/src: Kind",
-    "crates/engine/src: Limit",
     "crates/engine/src: Lingering",
-    "crates/engine/src: Mask",
-    "crates/engine/src: Message",
-    "crates/engine/src: Outcome",
-    "crates/engine/src: Search",
-    "crates/engine/src: Seen",
     "crates/engine/src: Shared",
     "crates/engine/src: Stage",
     "crates/engine/src: State",

@@ -1,15 +1,16 @@
-//! `wsgate check`: load the application, try one request under the strictest judge there is, say
-//! what was found.
+//! `wsgate check`: loads the application, tries one request under `wsgiref.validate`, and reports
+//! the findings.
 
 use std::{
     fs::File,
     io::{
         Write as _, {self},
     },
+    os::unix::ffi::OsStringExt as _,
     time::{Duration, Instant},
 };
 
-use pyo3::{prelude::*, types::PyDict};
+use pyo3::prelude::*;
 use wire::{
     check::{Findings, Loaded},
     launch::Launch,
@@ -20,18 +21,19 @@ use wire::{
 use crate::{
     loading::{
         application::{
-            Failure, Loaded as App, {self},
+            LoadedApplication, {self},
         },
         import_audit::{
             Tracing, {self},
         },
-        random_state, synthetic_request, warm_up,
+        load_error::{LoadError, search_path},
+        synthetic_request, warm_up,
     },
     log::Log,
-    process::forks::Descriptor,
+    process::{forks::Descriptor, python_modules, random_state},
     reporter::Reporter,
     stdlib,
-    wsgi::{Described, Interruptible, Setting, text_of},
+    wsgi::{ExceptionText, Interruptible, ServerSettings, text_of},
 };
 
 /// Writes the findings about the application to the response descriptor.
@@ -47,8 +49,8 @@ pub(crate) fn run(
     Ok(())
 }
 
-/// Loads the application slowly, to see what does what, and writes to the response descriptor what
-/// that leaves behind.
+/// Loads the application under the import tracer, and writes what the import leaves open or running
+/// to the response descriptor.
 pub(crate) fn trace(
     py: Python<'_>,
     launch: &Launch,
@@ -62,7 +64,7 @@ pub(crate) fn trace(
 }
 
 /// Loads the application as a template does.
-fn load<'py>(py: Python<'py>, launch: &Launch) -> Result<App<'py>, Failure> {
+fn load<'py>(py: Python<'py>, launch: &Launch) -> Result<LoadedApplication<'py>, LoadError> {
     let setting = setting(launch);
     let loaded = application::load(py, launch, &setting)?;
     warm_up::run(
@@ -81,8 +83,8 @@ fn write(bytes: io::Result<Vec<u8>>, response: Descriptor, reporter: &Reporter) 
     reporter.send(&Report::RequestEnded { complete: written.is_ok() });
 }
 
-fn setting(launch: &Launch) -> Setting {
-    Setting {
+fn setting(launch: &Launch) -> ServerSettings {
+    ServerSettings {
         multithread: false,
         multiprocess: true,
         run_once: true,
@@ -113,24 +115,24 @@ fn findings(
         executable: text("executable")?,
         prefix: text("prefix")?,
         in_venv: !sys.getattr("prefix")?.eq(sys.getattr("base_prefix")?)?,
-        sys_path: application::search_path(&sys)?,
+        sys_path: search_path(&sys)?,
         import_time,
         loaded: match loaded {
-            Err(failure) => Err(failure.entry.for_client()),
+            Err(failure) => Err(failure.message.for_client()),
             Ok(loaded) => {
                 let generators = random_state::generators(py, &launch.app)?;
                 let validator = stdlib::import(py, "wsgiref.validate").and_then(|validate| {
                     validate.getattr("validator")?.call1((&loaded.application,))
                 });
                 let not_validated =
-                    validator.as_ref().err().map(|error| Described::of(py, error).line);
+                    validator.as_ref().err().map(|error| ExceptionText::of(py, error).line);
                 let asked = validator.as_ref().unwrap_or(&loaded.application);
                 let (first_request, request_time) =
                     first_request(asked, setting(launch), launch, interruptible)?;
                 Ok(Loaded {
                     callable: loaded.name,
                     kind: loaded.application.get_type().fully_qualified_name()?.to_string(),
-                    files: files(&sys)?,
+                    files: module_files(py)?,
                     first_request,
                     not_validated,
                     request_time,
@@ -145,24 +147,16 @@ fn findings(
     })
 }
 
-/// Files of every module that is loaded.
-fn files(sys: &Bound<'_, PyModule>) -> PyResult<Vec<Vec<u8>>> {
-    let modules = sys.getattr("modules")?.cast_into::<PyDict>()?;
-    let mut files = Vec::new();
-    for (_, module) in modules {
-        // Modules may be any object, and their attributes may raise.
-        let file = module.getattr("__file__").and_then(|file| file.extract::<std::ffi::OsString>());
-        if let Ok(file) = file {
-            files.push(std::os::unix::ffi::OsStringExt::into_vec(file));
-        }
-    }
-    Ok(files)
+/// The files of all loaded modules.
+fn module_files(py: Python<'_>) -> PyResult<Vec<Vec<u8>>> {
+    let files = python_modules::files(py)?;
+    Ok(files.into_iter().map(|file| file.into_os_string().into_vec()).collect())
 }
 
-/// Status line of the response to a plain `GET /`, or the log messages that came of it.
+/// The status line of the response to `GET /`, or the log messages of that request.
 fn first_request(
     application: &Bound<'_, PyAny>,
-    setting: Setting,
+    setting: ServerSettings,
     launch: &Launch,
     interruptible: Interruptible,
 ) -> PyResult<(Result<String, String>, Duration)> {

@@ -14,17 +14,12 @@ use wire::{
 };
 
 use crate::{
-    loading::{
-        application::{
-            Failure, {self},
-        },
-        import_audit,
-    },
+    loading::{application, import_audit, load_error::LoadError},
     log::Log,
     process,
     process::{
         environment::{
-            Pairs, {self},
+            EnvironmentPairs, {self},
         },
         forks::Descriptor,
         gateway_pipe,
@@ -35,8 +30,8 @@ use crate::{
         error_sinks::StandardError,
     },
     wsgi::{
-        BadVariable, BodyLength, Exchange, Interruptible, Remembered, Response, Server, Setting,
-        Twice, Variables, refuse,
+        BadVariable, BodyLength, DuplicatePolicy, Exchange, Interruptible, Remembered, Response,
+        Server, ServerSettings, Variables, refuse,
     },
 };
 
@@ -63,13 +58,14 @@ pub(crate) fn run(
         // Web servers end the gateway as soon as they have the response, and `close()` is still to
         // come.
         move |complete| {
-            let (pipe, limit) = (lifeline.as_deref(), Duration::from_secs(limit));
-            let signal = process::outlive(gateway, pipe, limit, &message);
-            lifeline.iter().for_each(|lifeline| drop(gateway_pipe::hold_by(lifeline, signal)));
+            let signal = process::outlive_gateway(gateway, Duration::from_secs(limit), &message);
+            lifeline
+                .iter()
+                .for_each(|lifeline| drop(gateway_pipe::signal_when_closed(lifeline, signal)));
             reporter.send(&Report::ResponseEnded { complete });
         }
     };
-    let asked = Asked {
+    let asked = CgiRequest {
         log: Log::new(&launch.request.id, &launch.request.line),
         variables: std::env::vars_os()
             .map(|(name, value)| (name.into_vec(), value.into_vec()))
@@ -81,7 +77,7 @@ pub(crate) fn run(
         form: launch.request.response_format,
         part: ResponseEnding { tell: Box::new(tell), is_guarded: true, exits: true },
     };
-    let setting = Setting {
+    let setting = ServerSettings {
         multithread: false,
         multiprocess: true,
         run_once: true,
@@ -106,9 +102,9 @@ pub(crate) fn run(
 }
 
 /// A CGI request, and all that belongs to it.
-pub(crate) struct Asked {
+pub(crate) struct CgiRequest {
     pub(crate) log: Log,
-    pub(crate) variables: Pairs,
+    pub(crate) variables: EnvironmentPairs,
     pub(crate) body: Descriptor,
     pub(crate) output: Descriptor,
     pub(crate) reporter: Reporter,
@@ -123,11 +119,13 @@ pub(crate) struct Asked {
 /// are then, if loading may have changed them.
 pub(crate) fn serve<'py>(
     py: Python<'py>,
-    asked: Asked,
-    setting: Setting,
-    load: impl FnOnce(&Setting) -> Result<(Bound<'py, PyAny>, Option<Pairs>), Failure>,
+    asked: CgiRequest,
+    setting: ServerSettings,
+    load: impl FnOnce(
+        &ServerSettings,
+    ) -> Result<(Bound<'py, PyAny>, Option<EnvironmentPairs>), LoadError>,
 ) -> PyResult<()> {
-    let Asked { log, variables: received, body, output, reporter, interruptible, form, part } =
+    let CgiRequest { log, variables: received, body, output, reporter, interruptible, form, part } =
         asked;
     let is_head =
         received.iter().any(|(name, value)| name == b"REQUEST_METHOD" && value == b"HEAD");
@@ -141,7 +139,7 @@ pub(crate) fn serve<'py>(
                 part,
             ));
             let response = Response::new(sink, form, is_head, log, interruptible);
-            refuse(py, response, setting.debug, Status::BadRequest, &bad.entry());
+            refuse(py, response, setting.debug, Status::BadRequest, &bad.log_message());
             return Ok(());
         }
     };
@@ -168,7 +166,7 @@ pub(crate) fn serve<'py>(
         }
         Err(failure) => {
             let response = Response::new(sink, form, variables.is_head(), log, interruptible);
-            refuse(py, response, setting.debug, failure.status, &failure.entry);
+            refuse(py, response, setting.debug, failure.status, &failure.message);
         }
     }
     Ok(())
@@ -186,9 +184,13 @@ pub(crate) fn closing_hangs(seconds: u64) -> LogMessage {
 }
 
 /// What the application sees of the variables `received`.
-fn checked<'a>(received: &'a Pairs, setting: &Setting) -> Result<Variables<'a>, BadVariable> {
+fn checked<'a>(
+    received: &'a EnvironmentPairs,
+    setting: &ServerSettings,
+) -> Result<Variables<'a>, BadVariable> {
     let received = received.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
-    let mut variables = Variables::new(received, Twice::First, &mut Remembered::default())?;
+    let mut variables =
+        Variables::new(received, DuplicatePolicy::First, &mut Remembered::default())?;
     setting.script_name.iter().for_each(|script_name| variables.mount_at(script_name));
     Ok(variables)
 }

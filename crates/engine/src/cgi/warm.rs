@@ -34,9 +34,14 @@ use wire::{
 
 use crate::{
     cgi::cold::{
-        Asked, {self},
+        CgiRequest, {self},
     },
-    loading::{loaded_state::LoadedState, prefault::Pages, staleness::Fresh},
+    loading::{
+        interpreter::{self, SigtermHandler, SigtermSender},
+        loaded_state::LoadedState,
+        prefault::Pages,
+        staleness::SourceWatch,
+    },
     log::Log,
     pool::{
         serving::{
@@ -46,32 +51,29 @@ use crate::{
         worker_status::{StatusDescriptors, WorkerStatus},
     },
     process::{
-        Mask, Sigterm, Timers, environment,
+        ApplicationTimers, SignalMask, Sigterm, environment,
         forks::{
             Descriptor, Inventory, {self},
         },
         gateway_pipe::{
-            Tie, {self},
-        },
-        interpreter::{
-            Heeds, TermHandler, {self},
+            TemplateLink, {self},
         },
         {self},
     },
     reporter::Reporter,
     transport::cgi::ResponseEnding,
-    wsgi::{Setting, end_lines},
+    wsgi::{ServerSettings, end_lines},
 };
 
 /// Epoll data of a connection, and of the signal that asks this process to stop.
-const CONNECTION: u64 = 0;
-const SIGTERM: u64 = 1;
+const CONNECTION_EVENT: u64 = 0;
+const SIGTERM_EVENT: u64 = 1;
 
 /// How long a gateway may take to send its request after it was greeted. It has it ready.
-const PATIENCE: Duration = Duration::from_secs(5);
+const HANDOFF_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a gateway may take to end. It has nothing to do before.
-const SHORTLY: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+const GATEWAY_EXIT_TIMEOUT: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 /// Serves one request, or one after the other in a resident pool, or none if it is asked to stop
 /// before that. Returns the exit status of this process.
@@ -82,21 +84,22 @@ pub(crate) fn run(
     service: &Service,
     listeners: Vec<Descriptor>,
     (status, slot): (StatusDescriptors, u32),
-    (state, fresh, pages, tie): (&LoadedState, Fresh, Option<Pages>, Arc<Tie>),
+    (state, fresh, pages, tie): (&LoadedState, SourceWatch, Option<Pages>, Arc<TemplateLink>),
 ) -> PyResult<i32> {
     let watched = WorkerStatus::new(status, slot, 1, 0)?;
     let limits = WorkerLimits::new(service)?;
     let mut count = 0;
     let ourselves = getpid();
-    let timers = Timers::default();
-    let mut spare = Some(Spare::new(listeners, fresh, (launch, &state.mask))?);
-    let environment = if service.resident { Some(environment::Kept::new(py)?) } else { None };
-    let theirs = TermHandler::present(py)?;
+    let timers = ApplicationTimers::default();
+    let mut spare = Some(IdleWorker::new(listeners, fresh, (launch, &state.mask))?);
+    let environment =
+        if service.resident { Some(environment::SavedEnvironment::new(py)?) } else { None };
+    let theirs = SigtermHandler::present(py)?;
     // A group of its own, as with any CGI request, so that what it has started can be ended with
     // it.
     setpgid(None, None).map_err(io::Error::from)?;
     let log = Descriptor::made(|| fcntl_dupfd_cloexec(forks::log(), 3)).map_err(io::Error::from)?;
-    forks::keep_standard();
+    forks::save_standard();
     while let Some(waiting) = &mut spare {
         let Some(taken) = py.detach(|| waiting.request()) else {
             break;
@@ -141,7 +144,7 @@ pub(crate) fn run(
             LimitAction::Exit(why) => {
                 let sentence = format!("replacing worker {}: {why}", ourselves.as_raw_nonzero());
                 Log::new("-", "(worker)")
-                    .entry(&LogMessage::notice(Code::WorkerReplaced, sentence));
+                    .write(&LogMessage::notice(Code::WorkerReplaced, sentence));
                 break;
             }
         }
@@ -154,19 +157,19 @@ pub(crate) fn run(
 }
 
 /// What is left of a request that was served.
-struct Served {
+struct ServedRequest {
     connection: Descriptor,
     lifeline: Arc<Descriptor>,
     told: Arc<AtomicBool>,
 }
 
-impl Served {
+impl ServedRequest {
     /// Leaves the request, in a process that stays. Has SIGTERM come meanwhile?
-    fn end(self, log: &Descriptor, state: &LoadedState, tie: &Tie) -> PyResult<bool> {
+    fn end(self, log: &Descriptor, state: &LoadedState, tie: &TemplateLink) -> PyResult<bool> {
         leave_streams(log, state)?;
         // Where the response was never begun, the request was not released.
-        tie.hold_if_it_lives()?;
-        gateway_pipe::let_go(&self.lifeline);
+        tie.attach_if_template_lives()?;
+        gateway_pipe::cancel_signal(&self.lifeline);
         // Whatever of the application holds it still: this is the end that the gateway waits for.
         let _ = shutdown(&self.connection, Shutdown::Both);
         Ok(self.told.load(Ordering::Relaxed))
@@ -180,10 +183,10 @@ fn serve(
     launch: &Launch,
     service: &Service,
     watched: &WorkerStatus,
-    (state, theirs, timers): (&LoadedState, &TermHandler, &Timers),
-    (tie, taken): (&Arc<Tie>, Taken),
-) -> PyResult<Served> {
-    let Taken {
+    (state, theirs, timers): (&LoadedState, &SigtermHandler, &ApplicationTimers),
+    (tie, taken): (&Arc<TemplateLink>, AcceptedRequest),
+) -> PyResult<ServedRequest> {
+    let AcceptedRequest {
         connection,
         gateway,
         request,
@@ -193,14 +196,12 @@ fn serve(
     state.enter(py, &process)?;
     let reporter = Reporter::new(connection.try_clone()?);
     let told = Arc::new(AtomicBool::new(false));
-    let heeds = Heeds::Gateway(told.clone(), theirs.clone_ref(py));
-    let interruptible = interpreter::end_by_exception(py, &reporter, heeds)?;
+    let heeds = SigtermSender::Gateway(told.clone(), theirs.clone_ref(py));
+    let interruptible = interpreter::raise_on_sigterm(py, &reporter, heeds)?;
     process::unblock_signals(&state.mask);
-    // From here on the request's life is the gateway's to watch, and no other process's. Where the
-    // kernel or a sandbox refuses that, the process still ends with its template.
-    if gateway_pipe::hold_to(&lifeline).is_ok() {
-        tie.release()?;
-    }
+    gateway_pipe::kill_when_closed(&lifeline)?;
+    // From here on the request's life is the gateway's to watch, and no other process's.
+    tie.detach()?;
     lead_to(&errors, state)?;
     drop(errors);
     let log = Log::new(&request.id, &request.line);
@@ -215,16 +216,16 @@ fn serve(
     let tell = {
         let (reporter, lifeline, tie) = (reporter.clone(), lifeline.clone(), tie.clone());
         move |complete| {
-            gateway_pipe::let_go(&lifeline);
-            // From here on the gateway watches nothing, and `close()` is still to come.
-            let _ = tie.hold_if_it_lives();
+            gateway_pipe::cancel_signal(&lifeline);
+            // The gateway watches no more, and `close()` is still to come.
+            let _ = tie.attach_if_template_lives();
             reporter.send(&Report::Released { complete });
             await_end(gateway, reporter.socket());
             let used = begun.map_or(Duration::ZERO, |begun: Instant| begun.elapsed());
             process::interrupt_after(Duration::from_secs(seconds).saturating_sub(used), &hangs);
         }
     };
-    let asked = Asked {
+    let asked = CgiRequest {
         log,
         variables: state.variables(&process),
         body,
@@ -234,25 +235,27 @@ fn serve(
         form: request.response_format,
         part: ResponseEnding { tell: Box::new(tell), is_guarded: false, exits: !service.resident },
     };
-    let setting =
-        Setting { timeout_seconds: request.timeout_seconds, ..serving::setting(launch, service) };
+    let setting = ServerSettings {
+        timeout_seconds: request.timeout_seconds,
+        ..serving::setting(launch, service)
+    };
     cold::serve(py, asked, setting, |_| Ok((application.clone(), None)))?;
     process::cancel();
     // A process that ends with its request takes its timers with it.
     if service.resident
-        && let Some(entry) = timers.after_request().or_else(|| timers.when_idle())
+        && let Some(message) = timers.after_request().or_else(|| timers.when_idle())
     {
-        Log::new(&request.id, &request.line).entry(&entry);
+        Log::new(&request.id, &request.line).write(&message);
     }
     // Its template watches it again, as before the request; if that is gone nobody does, and it
     // ends by itself.
-    tie.hold_if_it_lives()?;
-    if forks::is_untold() {
+    tie.attach_if_template_lives()?;
+    if forks::take_unreported_loss() {
         // The gateway hears from the kernel that this process ends, and not why.
-        let entry = LogMessage::descriptors_lost("the gateway cannot hear of the response");
-        Log::new(&request.id, &request.line).entry(&entry);
+        let message = LogMessage::descriptors_lost("the gateway cannot hear of the response");
+        Log::new(&request.id, &request.line).write(&message);
     }
-    Ok(Served { connection, lifeline, told })
+    Ok(ServedRequest { connection, lifeline, told })
 }
 
 /// A descriptor of this process, readable when that has ended.
@@ -272,12 +275,17 @@ fn process_descriptor() -> io::Result<Descriptor> {
 /// milliseconds if it is not.
 fn await_end(gateway: Pid, connection: &Descriptor) {
     match Descriptor::made(|| pidfd_open(gateway, PidfdFlags::empty())) {
-        Ok(gateway) => drop(poll(&mut [PollFd::new(&gateway, PollFlags::IN)], Some(&SHORTLY))),
+        Ok(gateway) => {
+            let _ = poll(&mut [PollFd::new(&gateway, PollFlags::IN)], Some(&GATEWAY_EXIT_TIMEOUT));
+        }
         // It has gone already.
         Err(Errno::SRCH) => {}
         // Before Linux 5.3 there is only the end of its connection to be seen, which comes just
         // before.
-        Err(_) => drop(poll(&mut [PollFd::new(connection, PollFlags::RDHUP)], Some(&SHORTLY))),
+        Err(_) => {
+            let _ =
+                poll(&mut [PollFd::new(connection, PollFlags::RDHUP)], Some(&GATEWAY_EXIT_TIMEOUT));
+        }
     }
 }
 
@@ -300,12 +308,12 @@ fn lead_to(log: impl AsFd, state: &LoadedState) -> io::Result<()> {
     if !errors {
         dup2_stderr(&log)?;
     }
-    forks::lead_log(log.as_fd());
+    forks::redirect_log(log.as_fd());
     Ok(())
 }
 
 /// A process that waits for its request.
-struct Spare {
+struct IdleWorker {
     listeners: Vec<Descriptor>,
     sigterm: Sigterm,
     /// Both of them, to be waited for. Of all processes that wait the kernel wakes one for a
@@ -313,7 +321,7 @@ struct Spare {
     /// as far as one is enough.
     events: Descriptor,
     process: Descriptor,
-    fresh: Fresh,
+    fresh: SourceWatch,
     supervisor: Option<Pid>,
     /// All of these.
     inventory: Inventory,
@@ -322,7 +330,7 @@ struct Spare {
 }
 
 /// A request that nobody else will serve.
-struct Taken {
+struct AcceptedRequest {
     connection: Descriptor,
     gateway: Pid,
     request: RequestMessage,
@@ -330,23 +338,28 @@ struct Taken {
     descriptors: [Descriptor; WARM_DESCRIPTORS - 1],
 }
 
-impl Spare {
+impl IdleWorker {
     /// From here on SIGTERM is noted.
     fn new(
         listeners: Vec<Descriptor>,
-        fresh: Fresh,
-        (launch, mask): (&Launch, &Mask),
+        fresh: SourceWatch,
+        (launch, mask): (&Launch, &SignalMask),
     ) -> io::Result<Self> {
         let events = Descriptor::made(|| epoll::create(epoll::CreateFlags::CLOEXEC))?;
         for listener in &listeners {
             // A connection may be gone again.
             ioctl_fionbio(listener, true)?;
             let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
-            epoll::add(&events, listener, epoll::EventData::new_u64(CONNECTION), flags)?;
+            epoll::add(&events, listener, epoll::EventData::new_u64(CONNECTION_EVENT), flags)?;
         }
         let process = process_descriptor()?;
         let (sigterm, supervisor) = (Sigterm::listen(mask)?, Pid::from_raw(launch.gateway_pid));
-        epoll::add(&events, &sigterm, epoll::EventData::new_u64(SIGTERM), epoll::EventFlags::IN)?;
+        epoll::add(
+            &events,
+            &sigterm,
+            epoll::EventData::new_u64(SIGTERM_EVENT),
+            epoll::EventFlags::IN,
+        )?;
         let needed = listeners.iter().map(AsFd::as_fd).chain([
             events.as_fd(),
             process.as_fd(),
@@ -366,11 +379,11 @@ impl Spare {
     }
 
     /// Waits for a request; none if this process is to end.
-    fn request(&mut self) -> Option<Taken> {
+    fn request(&mut self) -> Option<AcceptedRequest> {
         loop {
             let nothing = epoll::Event {
                 flags: epoll::EventFlags::empty(),
-                data: epoll::EventData::new_u64(CONNECTION),
+                data: epoll::EventData::new_u64(CONNECTION_EVENT),
             };
             let mut events = [nothing; 2];
             let look = self
@@ -410,7 +423,7 @@ impl Spare {
             // The pool ends with its socket.
             let is_end = |event: &epoll::Event| {
                 let flags = event.flags;
-                event.data.u64() == SIGTERM || flags.contains(epoll::EventFlags::HUP)
+                event.data.u64() == SIGTERM_EVENT || flags.contains(epoll::EventFlags::HUP)
             };
             if events[..came].iter().any(is_end) {
                 return None;
@@ -425,13 +438,13 @@ impl Spare {
             return false;
         }
         let which = "this process cannot serve any more, and another takes its place";
-        Log::new("-", "(worker)").entry(&LogMessage::descriptors_lost(which));
+        Log::new("-", "(worker)").write(&LogMessage::descriptors_lost(which));
         true
     }
 
     /// Offers to serve whoever has connected. Nothing comes of it if that one is another user, has
     /// gone, or finds the code stale.
-    fn greet(&self, connection: Descriptor) -> Option<Taken> {
+    fn greet(&self, connection: Descriptor) -> Option<AcceptedRequest> {
         let gateway = sockopt::socket_peercred(&connection).ok()?;
         if gateway.uid != geteuid() {
             return None;
@@ -441,11 +454,11 @@ impl Spare {
         let greeting = message::encode(&Greeting { pid, stale }).ok()?;
         descriptors::send(&connection, &greeting, &[self.process.as_fd()]).ok()?;
         if stale {
-            self.fresh.tell(self.supervisor);
+            self.fresh.request_reload(self.supervisor);
             return None;
         }
         let mut watched = [PollFd::new(&connection, PollFlags::IN)];
-        let patience = Timespec::try_from(PATIENCE).ok()?;
+        let patience = Timespec::try_from(HANDOFF_TIMEOUT).ok()?;
         while let Err(Errno::INTR) = poll(&mut watched, Some(&patience)) {}
         let descriptors = forks::without_forks(|| {
             let mut packet = [0; MAX_GREETING_BYTES];
@@ -459,7 +472,7 @@ impl Spare {
             <[Descriptor; WARM_DESCRIPTORS]>::try_from(descriptors.ok()?).ok()?;
         let mut request: RequestMessage = message::decode(&message::read_file(&file).ok()?).ok()?;
         let process = request.process.take()?;
-        Some(Taken {
+        Some(AcceptedRequest {
             connection,
             gateway: gateway.pid,
             request,

@@ -12,15 +12,15 @@ use rustix::{
 use wire::request::ProcessState;
 
 use crate::process::{
-    Mask,
+    SignalMask,
     environment::{
-        Changes, Pairs, {self},
+        EnvironmentChanges, EnvironmentPairs, {self},
     },
 };
 
 /// The process before loading.
-pub(crate) struct Before {
-    environment: Pairs,
+pub(crate) struct StateBeforeLoading {
+    environment: EnvironmentPairs,
     directory: Option<PathBuf>,
     umask: Mode,
     files: [Option<(u64, u64)>; 2],
@@ -28,7 +28,7 @@ pub(crate) struct Before {
 
 /// What loading has changed.
 pub(crate) struct LoadedState {
-    environment: Changes,
+    environment: EnvironmentChanges,
     /// The working directory, if it is another one.
     directory: Option<PathBuf>,
     /// The umask, if it is another one.
@@ -36,10 +36,10 @@ pub(crate) struct LoadedState {
     /// Descriptors 1 and 2 lead elsewhere.
     is_redirected: [bool; 2],
     /// Signals that are blocked.
-    pub(crate) mask: Mask,
+    pub(crate) mask: SignalMask,
 }
 
-impl Before {
+impl StateBeforeLoading {
     /// What there is now.
     pub(crate) fn now(py: Python<'_>) -> PyResult<Self> {
         Ok(Self {
@@ -54,12 +54,12 @@ impl Before {
     pub(crate) fn changes(self, py: Python<'_>) -> PyResult<LoadedState> {
         let (directory, mask, files) = (env::current_dir().ok(), current_umask(), standard_files());
         Ok(LoadedState {
-            environment: Changes::between(self.environment, environment::variables(py)?),
+            environment: EnvironmentChanges::between(self.environment, environment::variables(py)?),
             directory: directory.filter(|directory| self.directory.as_ref() != Some(directory)),
             umask: Some(mask).filter(|mask| *mask != self.umask),
             is_redirected: [0, 1]
                 .map(|number| files[number].is_some() && files[number] != self.files[number]),
-            mask: Mask::now(),
+            mask: SignalMask::now(),
         })
     }
 }
@@ -79,7 +79,7 @@ impl LoadedState {
 
     /// The variables of a request, as loading has left them: what [`LoadedState::enter`] makes the
     /// environment.
-    pub(crate) fn variables(&self, gateway: &ProcessState) -> Pairs {
+    pub(crate) fn variables(&self, gateway: &ProcessState) -> EnvironmentPairs {
         self.environment.applied_to(&gateway.environment).into_owned()
     }
 

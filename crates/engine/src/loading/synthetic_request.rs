@@ -15,13 +15,13 @@ use crate::{
     log::Log,
     transport::error_sinks::StandardError,
     wsgi::{
-        BodySource, Exchange, Interruptible, Outcome, Remembered, ResponseSink, Server, Setting,
-        Twice, Variables,
+        BodySource, DuplicatePolicy, Exchange, Interruptible, Remembered, RequestOutcome,
+        ResponseSink, Server, ServerSettings, Variables,
     },
 };
 
 /// What came of it.
-pub(crate) struct Answer {
+pub(crate) struct SyntheticResponse {
     /// The status line of the response, such as `200 OK`, or the log messages that came instead.
     pub(crate) status: Result<String, String>,
     /// How long it took.
@@ -35,11 +35,11 @@ pub(crate) struct Answer {
 /// If Python raises where no application is at fault.
 pub(crate) fn ask(
     application: &Bound<'_, PyAny>,
-    setting: Setting,
+    setting: ServerSettings,
     request_id: &str,
     (scheme, host, target): (&str, &str, &str),
     interruptible: Interruptible,
-) -> PyResult<Answer> {
+) -> PyResult<SyntheticResponse> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let is_port = |port: &str| !port.is_empty() && port.bytes().all(|digit| digit.is_ascii_digit());
     let usual_port = if scheme == "https" { "443" } else { "80" };
@@ -69,14 +69,14 @@ pub(crate) fn ask(
     if scheme == "https" {
         received.push((b"HTTPS", b"on"));
     }
-    let variables = Variables::new(received, Twice::First, &mut Remembered::default())
+    let variables = Variables::new(received, DuplicatePolicy::First, &mut Remembered::default())
         .map_err(|bad| PyRuntimeError::new_err(bad.to_string()))?;
-    let (log, entries) = Log::kept(request_id, &format!("GET {request_uri}"));
-    let response = Kept::default();
+    let (log, entries) = Log::collecting(request_id, &format!("GET {request_uri}"));
+    let response = HeadersSink::default();
     let begin = Instant::now();
     let exchange = Exchange {
         variables,
-        body: Box::new(Empty),
+        body: Box::new(EmptyBody),
         errors: None,
         response: Box::new(response.clone()),
         form: ResponseFormat::Cgi,
@@ -91,14 +91,17 @@ pub(crate) fn ask(
     let head = String::from_utf8_lossy(&bytes);
     let status =
         head.strip_prefix("Status: ").and_then(|rest| rest.lines().next()).unwrap_or_default();
-    let is_good = outcome == Outcome::Replied && entries.is_empty();
-    Ok(Answer { status: if is_good { Ok(status.to_owned()) } else { Err(entries) }, time })
+    let is_good = outcome == RequestOutcome::Complete && entries.is_empty();
+    Ok(SyntheticResponse {
+        status: if is_good { Ok(status.to_owned()) } else { Err(entries) },
+        time,
+    })
 }
 
 /// A request body without a byte.
-struct Empty;
+struct EmptyBody;
 
-impl BodySource for Empty {
+impl BodySource for EmptyBody {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         Ok(0)
     }
@@ -110,12 +113,12 @@ impl BodySource for Empty {
 
 /// A response of which the head is kept.
 #[derive(Clone, Default)]
-struct Kept {
+struct HeadersSink {
     bytes: Arc<Mutex<Vec<u8>>>,
 }
 
-impl ResponseSink for Kept {
-    fn head_leaves(&mut self) {}
+impl ResponseSink for HeadersSink {
+    fn headers_leave(&mut self) {}
 
     fn write(
         &mut self,
@@ -142,7 +145,7 @@ impl ResponseSink for Kept {
         Ok(())
     }
 
-    fn is_over(&mut self, _: Python<'_>, _: bool) {}
+    fn sending_ended(&mut self, _: Python<'_>, _: bool) {}
 
     fn is_abandoned(&mut self, _: Python<'_>) -> bool {
         false

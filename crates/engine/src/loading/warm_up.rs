@@ -14,10 +14,10 @@ use wire::launch::{Launch, WarmUp};
 
 use crate::{
     loading::synthetic_request::{
-        Answer, {self},
+        SyntheticResponse, {self},
     },
     log::Log,
-    wsgi::{Interrupted, Interruptible, Setting},
+    wsgi::{Interrupted, Interruptible, ServerSettings},
 };
 
 /// Which of the kernel's timers counts the time on the wall (setitimer(2)).
@@ -29,7 +29,7 @@ pub(crate) fn run(
     py: Python<'_>,
     application: &Bound<'_, PyAny>,
     launch: &Launch,
-    setting: &Setting,
+    setting: &ServerSettings,
     log: &Log,
 ) {
     let Some(warm_up) = &launch.warm_up else {
@@ -42,13 +42,15 @@ pub(crate) fn run(
         std::process::exit(0);
     }
     let target = &warm_up.target;
-    let entry = match answer {
-        Ok(Answer { status: Ok(status), .. }) if !status.starts_with(['4', '5']) => return,
-        Ok(Answer { status: Ok(status), .. }) => LogMessage::warning(
+    let message = match answer {
+        Ok(SyntheticResponse { status: Ok(status), .. }) if !status.starts_with(['4', '5']) => {
+            return;
+        }
+        Ok(SyntheticResponse { status: Ok(status), .. }) => LogMessage::warning(
             Code::WarmUpFailed,
             format!("the warm-up request for `{target}` was answered with `{status}`"),
         ),
-        Ok(Answer { status: Err(entries), .. }) => LogMessage::warning(
+        Ok(SyntheticResponse { status: Err(entries), .. }) => LogMessage::warning(
             Code::WarmUpFailed,
             format!("the warm-up request for `{target}` failed"),
         )
@@ -58,8 +60,8 @@ pub(crate) fn run(
             format!("no warm-up request could be made: {error}"),
         ),
     };
-    log.entry(
-        &entry.hint("requests are served all the same; `wsgate call` repeats it from a shell"),
+    log.write(
+        &message.hint("requests are served all the same; `wsgate call` repeats it from a shell"),
     );
 }
 
@@ -68,12 +70,13 @@ fn answer(
     application: &Bound<'_, PyAny>,
     launch: &Launch,
     warm_up: &WarmUp,
-    setting: &Setting,
-) -> PyResult<Answer> {
+    setting: &ServerSettings,
+) -> PyResult<SyntheticResponse> {
     let (scheme, host, target) = warm_up.parts(launch.script_name.as_deref().unwrap_or_default());
-    let interruptible = Interruptible::yes();
-    let limit = Limit::begin(py, Duration::from_secs(warm_up.seconds), interruptible.clone())?;
-    let setting = Setting { timeout_seconds: warm_up.seconds, ..setting.clone() };
+    let interruptible = Interruptible::without_deadline();
+    let limit =
+        WarmUpLimit::begin(py, Duration::from_secs(warm_up.seconds), interruptible.clone())?;
+    let setting = ServerSettings { timeout_seconds: warm_up.seconds, ..setting.clone() };
     let answer = synthetic_request::ask(
         application,
         setting,
@@ -86,17 +89,21 @@ fn answer(
 }
 
 /// Interrupts the request by SIGALRM when it takes too long: nobody else watches over it.
-struct Limit<'py> {
+struct WarmUpLimit<'py> {
     signal: Bound<'py, PyModule>,
     handler: Bound<'py, PyCFunction>,
     before: Bound<'py, PyAny>,
 }
 
-impl<'py> Limit<'py> {
+impl<'py> WarmUpLimit<'py> {
     fn begin(py: Python<'py>, limit: Duration, interruptible: Interruptible) -> PyResult<Self> {
         let interrupt =
             move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
-                if interruptible.get() { Err(Interrupted::new_err("timeout")) } else { Ok(()) }
+                if interruptible.may_be_interrupted() {
+                    Err(Interrupted::new_err("timeout"))
+                } else {
+                    Ok(())
+                }
             };
         let handler = PyCFunction::new_closure(py, Some(c"interrupt"), None, interrupt)?;
         let signal = py.import("_signal")?;

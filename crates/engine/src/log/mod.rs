@@ -1,7 +1,13 @@
-//! The error log: entries, each in one write, and bytes that applications print.
+//! The error log: log messages, each in one write, and bytes that applications print.
+//!
+//! `files` reopens the log files of a pool, `access` writes the access log, `rate_limit` limits
+//! messages that clients can cause, and `transcript` copies the messages of one request.
 
+pub(crate) mod access;
+mod access_sink;
 pub(crate) mod files;
 pub(crate) mod rate_limit;
+mod transcript;
 
 use std::{
     fmt,
@@ -13,105 +19,72 @@ use diagnostics::{error_log, message::LogMessage};
 use rustix::{process::getpid, stdio::stderr};
 use wire::scoreboard::OneTimeWarning;
 
+pub(crate) use crate::log::transcript::Transcript;
 use crate::process::forks;
 
-/// Writes entries about one request to the error log.
+/// Writes log messages about one request.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
-    about: Arc<About>,
-    kept: Option<Arc<Mutex<String>>>,
+    label: Arc<RequestLabel>,
+    /// Collects the messages instead of writing them.
+    collected: Option<Arc<Mutex<String>>>,
     transcript: Option<Arc<Transcript>>,
 }
 
-/// Most bytes that a transcript holds between two takings.
-const MOST: usize = 64 * 1024;
-
-/// What stands in the place of what it does not hold.
-const MORE: &str = "(more was written; the pool's own log has it)\n";
-
-/// A copy of what the log is told about one request, for somebody who takes it away piece by piece.
-#[derive(Debug, Default)]
-pub(crate) struct Transcript {
-    held: Mutex<Held>,
-}
-
-#[derive(Debug, Default)]
-struct Held {
-    pieces: Vec<Vec<u8>>,
-    bytes: usize,
-}
-
-impl Transcript {
-    /// Keeps a copy of `piece`, or of as much of it as there is room for.
-    pub(crate) fn add(&self, piece: &[u8]) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(room) = MOST.checked_sub(held.bytes).filter(|_| !piece.is_empty()) else {
-            return;
-        };
-        let mut copy = piece[..piece.len().min(room)].to_vec();
-        if piece.len() > room {
-            // Beyond the limit now, so that this is said once.
-            copy.extend(MORE.as_bytes());
-        }
-        held.bytes += copy.len();
-        held.pieces.push(copy);
-    }
-
-    /// Takes all that was added since the last time.
-    pub(crate) fn take(&self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner)).pieces
-    }
-}
-
-/// Which request an entry is about.
+/// The request that a message is about.
 #[derive(Debug)]
-struct About {
-    /// Id, method and target.
+struct RequestLabel {
+    /// Request id, method and target.
     line: String,
     id_length: usize,
 }
 
-impl fmt::Display for About {
+impl fmt::Display for RequestLabel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} pid {}", self.line, getpid().as_raw_nonzero())
     }
 }
 
 impl Log {
-    /// Entries about the request with the id `request_id`; `request` is its method and target.
+    /// The log of the request with the id `request_id`; `request` is its method and target.
     pub(crate) fn new(request_id: &str, request: &str) -> Self {
-        Self::about([request_id, " ", request].concat(), request_id.len())
+        Self::labelled([request_id, " ", request].concat(), request_id.len())
     }
 
-    /// The same, of a request to `target` by the method `method`.
-    pub(crate) fn of(request_id: &str, method: &str, target: &str) -> Self {
-        Self::about([request_id, " ", method, " ", target].concat(), request_id.len())
+    /// The log of a request to `target` by the method `method`.
+    pub(crate) fn for_target(request_id: &str, method: &str, target: &str) -> Self {
+        Self::labelled([request_id, " ", method, " ", target].concat(), request_id.len())
     }
 
-    fn about(line: String, id_length: usize) -> Self {
-        Self { about: Arc::new(About { line, id_length }), kept: None, transcript: None }
+    fn labelled(line: String, id_length: usize) -> Self {
+        Self {
+            label: Arc::new(RequestLabel { line, id_length }),
+            collected: None,
+            transcript: None,
+        }
     }
 
-    /// The same, with a copy of each entry for `transcript`.
+    /// Also copies each message to `transcript`.
     pub(crate) fn copied_to(self, transcript: Option<Arc<Transcript>>) -> Self {
         Self { transcript, ..self }
     }
 
-    /// A log that keeps its entries in place of writing them, and what it keeps.
-    pub(crate) fn kept(request_id: &str, request: &str) -> (Self, Arc<Mutex<String>>) {
-        let entries = Arc::new(Mutex::new(String::new()));
-        let log = Self { kept: Some(entries.clone()), ..Self::new(request_id, request) };
-        (log, entries)
+    /// A log that collects its messages instead of writing them, with the collected text.
+    pub(crate) fn collecting(request_id: &str, request: &str) -> (Self, Arc<Mutex<String>>) {
+        let messages = Arc::new(Mutex::new(String::new()));
+        let log = Self { collected: Some(messages.clone()), ..Self::new(request_id, request) };
+        (log, messages)
     }
 
-    /// Writes one entry.
-    pub(crate) fn entry(&self, entry: &LogMessage) {
-        match &self.kept {
-            Some(kept) => {
-                kept.lock().unwrap_or_else(PoisonError::into_inner).push_str(&entry.for_client())
-            }
+    /// Writes one message.
+    pub(crate) fn write(&self, message: &LogMessage) {
+        match &self.collected {
+            Some(collected) => collected
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push_str(&message.for_client()),
             None => {
-                let text = self.text(entry);
+                let text = self.text(message);
                 write_all(text.as_bytes());
                 if let Some(transcript) = &self.transcript {
                     transcript.add(text.as_bytes());
@@ -120,41 +93,49 @@ impl Log {
         }
     }
 
-    /// Writes an entry that no process of this pool has written before. It is about the application
-    /// rather than about this request, so that a log which is kept to judge a request does without.
-    pub(crate) fn entry_once(&self, warning: OneTimeWarning, entry: impl FnOnce() -> LogMessage) {
-        if self.kept.is_none() && crate::log::files::is_first_warning(warning) {
-            self.entry(&entry());
+    /// Writes a message that no process of this pool has written before. A log that collects does
+    /// without it: such a message is about the application, not about the request.
+    pub(crate) fn write_once(&self, warning: OneTimeWarning, message: impl FnOnce() -> LogMessage) {
+        if self.collected.is_none() && crate::log::files::is_first_warning(warning) {
+            self.write(&message());
         }
     }
 
-    /// The text of one entry, for somebody else to write.
-    pub(crate) fn text(&self, entry: &LogMessage) -> String {
-        entry.for_log(&*self.about)
+    /// The text of one message, for another writer.
+    pub(crate) fn text(&self, message: &LogMessage) -> String {
+        message.for_log(&*self.label)
     }
 
-    /// Names the request on error pages.
+    /// The request id, as error pages show it.
     pub(crate) fn request_id(&self) -> &str {
-        &self.about.line[..self.about.id_length]
+        &self.label.line[..self.label.id_length]
     }
 
-    /// Id, method and target of the request.
+    /// Request id, method and target.
     pub(crate) fn line(&self) -> &str {
-        &self.about.line
+        &self.label.line
     }
 }
 
-/// Writes `bytes` to the error log, with a wait that ends if nobody reads it. Not by way of std,
-/// whose lock another thread may hold when the application forks.
+/// Writes `bytes` to the error log, and waits only for a limited time for a reader. Does not use
+/// std's streams, whose lock another thread may hold when the application forks.
 pub(crate) fn write_all(bytes: &[u8]) {
-    crate::log::files::look();
+    reopen_rotated();
     write_to([forks::log(), stderr()], bytes);
 }
 
-/// Writes what the application prints, to where it has led standard error.
+/// Writes what the application prints, to the application's standard error.
 pub(crate) fn print(bytes: &[u8]) {
-    crate::log::files::look();
+    reopen_rotated();
     write_to([stderr(), forks::log()], bytes);
+}
+
+/// Reopens the log files that the supervisor has reopened after a rotation.
+pub(crate) fn reopen_rotated() {
+    for failure in files::reopen_rotated() {
+        let text = Log::new("-", "(worker)").text(&failure);
+        write_to([forks::log(), stderr()], text.as_bytes());
+    }
 }
 
 fn write_to(logs: [BorrowedFd<'_>; 2], bytes: &[u8]) {
@@ -165,7 +146,7 @@ fn write_to(logs: [BorrowedFd<'_>; 2], bytes: &[u8]) {
     );
 }
 
-/// The process ends: says how many messages were lost.
+/// Logs how many messages were lost. To be called when the process exits.
 pub(crate) fn finish() {
     if error_log::has_lost() {
         write_to([forks::log(), stderr()], b"");

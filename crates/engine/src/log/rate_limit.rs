@@ -15,17 +15,17 @@ use wire::clock::recently;
 use crate::log::Log;
 
 /// Least time between two messages of a kind, in milliseconds.
-const INTERVAL: u64 = 60_000;
+const INTERVAL_MILLIS: u64 = 60_000;
 
 /// Milliseconds by which the clock that is used may be late.
-const TICK: u64 = 20;
+const CLOCK_LAG_MILLIS: u64 = 20;
 
 /// No time of the clock.
 const NEVER: u64 = u64::MAX;
 
 /// What such a message is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum LimitedMessage {
     /// Bytes that are not FastCGI.
     OtherVersion,
     /// A record that begins a request and has the wrong length.
@@ -51,26 +51,26 @@ pub(crate) enum Kind {
 }
 
 /// How many kinds there are.
-const KINDS: usize = Kind::RefusedAddress as usize + 1;
+const MESSAGE_KINDS: usize = LimitedMessage::RefusedAddress as usize + 1;
 
 /// What was logged of each kind.
-static LOGGED: Mutex<[Logged; KINDS]> =
-    Mutex::new([const { Logged { next: 0, left_out: None } }; KINDS]);
+static LOGGED: Mutex<[MessageHistory; MESSAGE_KINDS]> =
+    Mutex::new([const { MessageHistory { next: 0, left_out: None } }; MESSAGE_KINDS]);
 
-/// When [`tell_left_out`] has something to tell, in milliseconds of the monotonic clock.
+/// When [`write_due_counts`] has something to tell, in milliseconds of the monotonic clock.
 static DUE: AtomicU64 = AtomicU64::new(NEVER);
 
 #[derive(Debug)]
-struct Logged {
+struct MessageHistory {
     /// When the next message of this kind may be logged, in milliseconds of the monotonic clock.
     next: u64,
     /// The first message that was left out since the last one, and how many were.
     left_out: Option<(LogMessage, u64)>,
 }
 
-impl Kind {
+impl LimitedMessage {
     /// Logs a message of this kind, unless there was one in the last minute.
-    pub(crate) fn entry(self, log: &Log, entry: impl FnOnce() -> LogMessage) {
+    pub(crate) fn write(self, log: &Log, message: impl FnOnce() -> LogMessage) {
         let now = recently();
         {
             let mut all = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,26 +79,26 @@ impl Kind {
                 match &mut logged.left_out {
                     Some((_, count)) => *count += 1,
                     none => {
-                        *none = Some((entry(), 1));
+                        *none = Some((message(), 1));
                         DUE.fetch_min(logged.next, Ordering::Relaxed);
                     }
                 }
                 return;
             }
-            logged.next = now + INTERVAL;
+            logged.next = now + INTERVAL_MILLIS;
         }
-        log.entry(&entry());
+        log.write(&message());
     }
 }
 
-/// How long until [`tell_left_out`] has something to tell.
+/// How long until [`write_due_counts`] has something to tell.
 pub(crate) fn left() -> Option<Duration> {
     let due = DUE.load(Ordering::Relaxed);
-    (due < NEVER).then(|| Duration::from_millis(due.saturating_sub(recently()) + TICK))
+    (due < NEVER).then(|| Duration::from_millis(due.saturating_sub(recently()) + CLOCK_LAG_MILLIS))
 }
 
 /// Logs how many messages were left out, of those kinds for which it is time.
-pub(crate) fn tell_left_out() {
+pub(crate) fn write_due_counts() {
     let due = DUE.load(Ordering::Relaxed);
     if due < NEVER && due <= recently() {
         tell(recently());
@@ -106,7 +106,7 @@ pub(crate) fn tell_left_out() {
 }
 
 /// Logs how many messages were left out: this process exits.
-pub(crate) fn tell_all() {
+pub(crate) fn write_all_counts() {
     if DUE.load(Ordering::Relaxed) < NEVER {
         tell(NEVER);
     }
@@ -121,16 +121,16 @@ fn tell(until: u64) {
         for logged in all.iter_mut().filter(|logged| logged.left_out.is_some()) {
             if logged.next <= until {
                 entries.extend(logged.left_out.take());
-                logged.next = recently() + INTERVAL;
+                logged.next = recently() + INTERVAL_MILLIS;
             } else {
                 due = due.min(logged.next);
             }
         }
         DUE.store(due, Ordering::Relaxed);
     }
-    for (entry, count) in entries {
+    for (message, count) in entries {
         let times = if count == 1 { "once".to_owned() } else { format!("{count} times") };
         Log::new("-", "(connection)")
-            .entry(&entry.detail(format!("this or the like, {times} since the last message")));
+            .write(&message.detail(format!("this or the like, {times} since the last message")));
     }
 }

@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime},
 };
 
 use diagnostics::escape;
@@ -19,7 +19,12 @@ use pyo3::Python;
 use serde::Serialize;
 use wire::pool_logs::LineFormat;
 
-use crate::{log::files, transport::Request, wsgi::ResponseSink};
+use crate::{
+    log::{access, files},
+    process::local_time::LocalTime,
+    transport::Request,
+    wsgi::ResponseSink,
+};
 
 /// What is written where nothing was sent: nginx's number for a client that did not wait.
 const CLIENT_CLOSED_STATUS: u16 = 499;
@@ -92,7 +97,7 @@ impl AccessRecord {
             LineFormat::Combined => line.combined(),
             LineFormat::Json => line.json(),
         };
-        py.detach(|| files::write_access(&line));
+        py.detach(|| access::write_line(&line));
     }
 }
 
@@ -108,8 +113,8 @@ pub(crate) fn observed(
 }
 
 impl<R: ResponseSink> ResponseSink for CountedResponse<R> {
-    fn head_leaves(&mut self) {
-        self.response.head_leaves();
+    fn headers_leave(&mut self) {
+        self.response.headers_leave();
     }
 
     fn write(
@@ -154,8 +159,8 @@ impl<R: ResponseSink> ResponseSink for CountedResponse<R> {
         self.response.look(py)
     }
 
-    fn is_over(&mut self, py: Python<'_>, complete: bool) {
-        self.response.is_over(py, complete);
+    fn sending_ended(&mut self, py: Python<'_>, complete: bool) {
+        self.response.sending_ended(py, complete);
     }
 
     fn is_abandoned(&mut self, py: Python<'_>) -> bool {
@@ -303,67 +308,5 @@ fn escape(line: &mut String, bytes: &[u8], spaces: bool) {
                 let _ = write!(line, "\\x{byte:02x}");
             }
         }
-    }
-}
-
-/// A time, as the clock on the wall shows it.
-struct LocalTime {
-    parts: libc::tm,
-    microseconds: u32,
-}
-
-impl LocalTime {
-    fn of(time: SystemTime) -> Self {
-        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let seconds = libc::time_t::try_from(since.as_secs()).unwrap_or(0);
-        // SAFETY: all-zero is a valid value of the C structure: numbers, and a pointer that may be
-        // null.
-        let mut parts: libc::tm = unsafe { std::mem::zeroed() };
-        // SAFETY: both pointers are those of live values of their types; the call keeps neither. It
-        // may read the variable `TZ`, and so is made while this thread is attached to the
-        // interpreter, without which no Python code changes variables.
-        unsafe { libc::localtime_r(&raw const seconds, &raw mut parts) };
-        Self { parts, microseconds: since.subsec_micros() }
-    }
-
-    /// `21/Nov/2026:03:09:39 +0100`.
-    fn common(&self) -> String {
-        const MONTHS: [&str; 12] =
-            ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-        let parts = &self.parts;
-        let month = usize::try_from(parts.tm_mon)
-            .ok()
-            .and_then(|month| MONTHS.get(month))
-            .unwrap_or(&"Jan");
-        let (sign, hours, minutes) = self.offset();
-        format!(
-            "{:02}/{month}/{:04}:{:02}:{:02}:{:02} {sign}{hours:02}{minutes:02}",
-            parts.tm_mday,
-            parts.tm_year + 1900,
-            parts.tm_hour,
-            parts.tm_min,
-            parts.tm_sec
-        )
-    }
-
-    /// `2026-11-21T03:09:39.123456+01:00`.
-    fn rfc3339(&self) -> String {
-        let parts = &self.parts;
-        let (sign, hours, minutes) = self.offset();
-        format!(
-            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}{sign}{hours:02}:{minutes:02}",
-            parts.tm_year + 1900,
-            parts.tm_mon + 1,
-            parts.tm_mday,
-            parts.tm_hour,
-            parts.tm_min,
-            parts.tm_sec,
-            self.microseconds
-        )
-    }
-
-    fn offset(&self) -> (char, i64, i64) {
-        let minutes = self.parts.tm_gmtoff / 60;
-        (if minutes < 0 { '-' } else { '+' }, minutes.abs() / 60, minutes.abs() % 60)
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     pool::worker_status::WorkerStatus,
     process::{
         fork,
-        threads::{self, Stack},
+        threads::{self, StackSize},
     },
     wsgi::Clock,
 };
@@ -55,7 +55,7 @@ impl DeadlineThread {
     ///
     /// # Errors
     /// If the system has no thread left.
-    pub(crate) fn start(&self, stack: Stack) -> io::Result<()> {
+    pub(crate) fn start(&self, stack: StackSize) -> io::Result<()> {
         let state = self.state.clone();
         let thread = fork::without_signals(|| {
             threads::start("wsgate-deadline", stack, move || state.interrupt_late_requests())

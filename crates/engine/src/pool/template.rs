@@ -21,7 +21,7 @@ use crate::{
         import_audit::{self, Tracing},
         loaded_state,
         prefault::{Pages, rehearsal},
-        staleness::{Fresh, executed, modules::Modules},
+        staleness::{SourceWatch, executed, modules::ModuleWatch},
         warm_up,
     },
     log::Log,
@@ -30,7 +30,7 @@ use crate::{
         template_loop::{LoopExit, Template, WorkerStart, send_event},
         worker_status::StatusDescriptors,
     },
-    process::{self, Inherited, Mask, Ownership, forks::Descriptor},
+    process::{self, FinalisationScope, SignalMask, forks::Descriptor},
     stdlib,
 };
 
@@ -44,12 +44,12 @@ pub(crate) struct ProcessExit {
     /// The exit status.
     pub(crate) status: i32,
     /// Which objects are its own to finalise.
-    pub(crate) ownership: Ownership,
+    pub(crate) ownership: FinalisationScope,
 }
 
 impl ProcessExit {
     fn with(status: i32) -> Self {
-        Self { status, ownership: Ownership::All }
+        Self { status, ownership: FinalisationScope::All }
     }
 }
 
@@ -66,16 +66,16 @@ pub(crate) fn run(
     let log = Log::new(&launch.request.id, &launch.request.line);
     let setting = serving::setting(launch, service);
     let load = |hint: Option<&str>| {
-        let before = loaded_state::Before::now(py).map_err(|error| error.print(py))?;
+        let before = loaded_state::StateBeforeLoading::now(py).map_err(|error| error.print(py))?;
         let loaded = application::load_for_pool(py, launch, &setting).map_err(|failure| {
-            let entry = failure.entry;
-            log.entry(&hint.map_or_else(|| entry.clone(), |hint| entry.clone().hint(hint)));
+            let entry = failure.message;
+            log.write(&hint.map_or_else(|| entry.clone(), |hint| entry.clone().hint(hint)));
         })?;
         warm_up::run(py, &loaded.application, launch, &setting, &log);
         let state = before.changes(py).map_err(|error| error.print(py))?;
         Ok::<_, ()>((loaded.application, state))
     };
-    let mut modules = Modules::watched(launch, service);
+    let mut modules = ModuleWatch::watched(launch, service);
     if service.warm || modules.is_some() {
         executed::take_note(py)?;
     }
@@ -111,7 +111,7 @@ pub(crate) fn run(
     } else {
         None
     };
-    let inherited = loaded.is_some().then(|| Inherited::collect(py)).transpose()?;
+    let inherited = loaded.is_some().then(|| process::collect_inherited(py)).transpose()?;
     if loaded.is_some() {
         // The first exception needs this module, and each worker would load it. It may fail where
         // the application hides the module. Loaded before the application, it would hide modules
@@ -129,7 +129,8 @@ pub(crate) fn run(
     let template = Template::new(py, channel, loaded.is_some())?;
     let (start, tie) = match template.run(py, &log, modules.as_ref())? {
         LoopExit::Template(status) => {
-            let ownership = if loaded.is_some() { Ownership::Template } else { Ownership::All };
+            let ownership =
+                if loaded.is_some() { FinalisationScope::Template } else { FinalisationScope::All };
             return Ok(ProcessExit { status, ownership });
         }
         LoopExit::Worker(start, tie) => (start, tie),
@@ -146,8 +147,8 @@ pub(crate) fn run(
         (WorkerStart::Loading { slot, socket }, _) => {
             // Programs that the application starts while it is loaded must not inherit blocked
             // signals.
-            process::unblock_signals(&Mask::none());
-            modules = Modules::watched(launch, service);
+            process::unblock_signals(&SignalMask::none());
+            modules = ModuleWatch::watched(launch, service);
             let hint = (slot.is_some() && service.workers > 1 && !service.warm)
                 .then_some(OTHER_WORKER_LOADED_HINT);
             let (begun, loaded) = (SystemTime::now(), load(hint));
@@ -179,7 +180,10 @@ pub(crate) fn run(
             (&state.mask, modules),
         ),
     }?;
-    Ok(ProcessExit { status, ownership: inherited.map_or(Ownership::All, Ownership::Forked) })
+    Ok(ProcessExit {
+        status,
+        ownership: inherited.map_or(FinalisationScope::All, FinalisationScope::Forked),
+    })
 }
 
 /// The event for the supervisor if no worker may be forked from this process: loading the
@@ -197,14 +201,14 @@ fn not_forkable(
             (Sharing::of(remains) > Sharing::Forked).then_some(TemplateEvent::NotForkable)
         }
         Preload::Trace => {
-            log.entry(&import_audit::not_forked(remains, launch, service));
+            log.write(&import_audit::not_forked(remains, launch, service));
             let is_for_one = Sharing::of(remains) == Sharing::OneProcess;
             Some(if is_for_one { TemplateEvent::OneProcess } else { TemplateEvent::NotForkable })
         }
         Preload::Yes | Preload::No => {
             import_audit::forked_all_the_same(remains, launch)
                 .iter()
-                .for_each(|entry| log.entry(entry));
+                .for_each(|entry| log.write(entry));
             None
         }
     }
@@ -216,12 +220,12 @@ fn watch(
     service: &Service,
     log: &Log,
     begun: SystemTime,
-) -> Result<Option<Fresh>, ()> {
+) -> Result<Option<SourceWatch>, ()> {
     if !service.warm {
         return Ok(None);
     }
-    Fresh::watch(py, begun).map(Some).map_err(|error| {
-        log.entry(
+    SourceWatch::watch(py, begun).map(Some).map_err(|error| {
+        log.write(
             &LogMessage::error(
                 Code::NotWatched,
                 format!("the files of the application cannot be watched: {error}"),

@@ -13,16 +13,16 @@ use rustix::{
 use wire::template::{PACKET_BYTES, TemplateCommand, TemplateEvent};
 
 use crate::{
-    loading::staleness::modules::{self, Modules},
-    log::{Log, files},
+    loading::staleness::modules::{self, ModuleWatch},
+    log::{self, Log},
     pool::{
         pending_workers::{LoadOutcome, PendingWorkers, TemplateSocket},
         template_signals::TemplateSignals,
     },
     process::{
-        fork::{self, Side},
+        fork::{self, ForkSide},
         forks::Descriptor,
-        gateway_pipe::{Cable, Tie},
+        gateway_pipe::{TemplateLink, TemplatePipe},
     },
 };
 
@@ -36,7 +36,7 @@ pub(super) struct Template {
     /// Workers that load the application.
     pending: PendingWorkers,
     /// Workers exit when this process does, and not before.
-    cable: ManuallyDrop<Cable>,
+    cable: ManuallyDrop<TemplatePipe>,
     /// Is the application loaded here?
     has_application: bool,
     /// The supervisor has closed the channel.
@@ -48,7 +48,7 @@ pub(super) enum LoopExit {
     /// The template, which exits with this status.
     Template(i32),
     /// A worker, which exits with its template.
-    Worker(WorkerStart, Tie),
+    Worker(WorkerStart, TemplateLink),
 }
 
 /// What a worker begins with.
@@ -75,7 +75,7 @@ impl Template {
             pid: getpid(),
             workers: Vec::new(),
             pending: PendingWorkers::default(),
-            cable: ManuallyDrop::new(Cable::new()?),
+            cable: ManuallyDrop::new(TemplatePipe::new()?),
             has_application,
             is_retired: false,
         })
@@ -89,7 +89,7 @@ impl Template {
         mut self,
         py: Python<'_>,
         log: &Log,
-        modules: Option<&Modules>,
+        modules: Option<&ModuleWatch>,
     ) -> PyResult<LoopExit> {
         if self.has_application {
             send_event(&self.channel, TemplateEvent::Ready);
@@ -97,7 +97,7 @@ impl Template {
             match self.fork(py, None)? {
                 Some(start) => return self.become_worker(py, start),
                 None if self.pending.is_empty() => {
-                    log.entry(
+                    log.write(
                         &LogMessage::error(
                             Code::ForkFailed,
                             "the first worker could not be forked",
@@ -118,7 +118,7 @@ impl Template {
             if let Some(modules) = modules {
                 modules.look(py);
             }
-            self.wait(py, modules.map(|_| modules::PERIOD))?;
+            self.wait(py, modules.map(|_| modules::CHECK_INTERVAL))?;
             while let Some(command) = self.next_command() {
                 match command {
                     TemplateCommand::Fork { slot } => {
@@ -127,7 +127,7 @@ impl Template {
                         }
                     }
                     TemplateCommand::CancelPending => self.pending.kill_all(),
-                    TemplateCommand::ReopenLogs => files::look(),
+                    TemplateCommand::ReopenLogs => log::reopen_rotated(),
                 }
             }
             if self.is_retired {
@@ -151,7 +151,7 @@ impl Template {
         outcomes.into_iter().for_each(|outcome| self.report(outcome));
         for (pid, status) in exited {
             if let Some((outcome, message)) = self.pending.on_exit(pid, status) {
-                message.iter().for_each(|message| log.entry(message));
+                message.iter().for_each(|message| log.write(message));
                 has_first_failed |= outcome == Some(LoadOutcome::FirstFailed);
                 outcome.into_iter().for_each(|outcome| self.report(outcome));
             } else {
@@ -235,11 +235,11 @@ impl Template {
         let sockets =
             if self.has_application { None } else { PendingWorkers::socket_pair().map(Some)? };
         match (fork::fork(py), slot) {
-            (Ok(Side::Child), slot) => Ok(match (sockets, slot) {
+            (Ok(ForkSide::Child), slot) => Ok(match (sockets, slot) {
                 (Some((_, socket)), slot) => Some(WorkerStart::Loading { slot, socket }),
                 (None, slot) => slot.map(|slot| WorkerStart::Loaded { slot }),
             }),
-            (Ok(Side::Parent(pid)), slot) => {
+            (Ok(ForkSide::Parent(pid)), slot) => {
                 match (sockets, slot) {
                     (Some((socket, _)), slot) => self.pending.add(pid, slot, socket),
                     (None, Some(slot)) => self.report(LoadOutcome::Started { slot, pid }),

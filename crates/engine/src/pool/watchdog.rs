@@ -22,12 +22,12 @@ use crate::{
     pool::worker_status::WorkerStatus,
     process::{
         fork,
-        threads::{self, Stack},
+        threads::{self, StackSize},
     },
 };
 
 /// The stack of the thread, which calls little.
-const STACK: Stack = Stack::of_bytes(256 * 1024);
+const STACK: StackSize = StackSize::of_bytes(256 * 1024);
 
 /// The thread, once it was started.
 pub(crate) struct Watchdog(Arc<WatchdogState>);
@@ -86,7 +86,7 @@ impl WatchdogState {
                     Action::Interrupt | Action::Kill => None,
                 };
                 if let Some(message) = message {
-                    Log::new("-", "(worker)").entry(&message);
+                    Log::new("-", "(worker)").write(&message);
                 }
                 if action == Action::LogSlow && error_log::is_stuck() {
                     // The handler that writes the stacks would wait for a reader for ever.

@@ -140,8 +140,10 @@ impl WorkerStatus {
     /// Python's name of this thread, unless it is the main thread.
     pub(crate) fn interruptible(&self, python_thread: Option<c_long>) -> Interruptible {
         match self.timeout_milliseconds {
-            0 => Interruptible::yes(),
-            timeout => Interruptible::until(recently().saturating_add(timeout), python_thread),
+            0 => Interruptible::without_deadline(),
+            timeout => {
+                Interruptible::with_deadline(recently().saturating_add(timeout), python_thread)
+            }
         }
     }
 
@@ -212,7 +214,7 @@ impl WorkerStatus {
         for clock in [Clock::Running, Clock::Monotonic] {
             let has_interrupted = self.interrupt_other_threads(py, clock);
             let request = self.request(0).clone();
-            if request.is_some_and(|request| request.interrupt_here(clock)) {
+            if request.is_some_and(|request| request.interrupt_if_late(clock)) {
                 return Err(Interrupted::new_err("timeout"));
             }
             if has_interrupted || has_late_request {
@@ -233,7 +235,7 @@ impl WorkerStatus {
     /// [`WorkerStatus::interrupt_other_threads`] is to be called?
     pub(crate) fn has_late_request(&self) -> bool {
         self.requests_of_other_threads()
-            .filter_map(|request| request.left())
+            .filter_map(|request| request.time_left())
             .any(|left| left.is_zero())
     }
 
@@ -245,7 +247,7 @@ impl WorkerStatus {
     /// How long until a request of another thread than the main thread is overdue, even one that
     /// begins later.
     pub(crate) fn until_next_deadline(&self) -> Duration {
-        let left = self.requests_of_other_threads().filter_map(|request| request.left()).min();
+        let left = self.requests_of_other_threads().filter_map(|request| request.time_left()).min();
         left.unwrap_or(Duration::from_millis(self.timeout_milliseconds))
     }
 

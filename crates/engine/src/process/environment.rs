@@ -15,37 +15,37 @@ use pyo3::{
 };
 
 /// Names and values.
-pub(crate) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+pub(crate) type EnvironmentPairs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Python itself sets this variable at its start where no locale is set (PEP 538).
-const OF_PYTHON: &[u8] = b"LC_CTYPE";
+const LOCALE_VARIABLE: &[u8] = b"LC_CTYPE";
 
 /// What loading the application has changed in the environment of its process.
 #[derive(Debug, Default)]
-pub(crate) struct Changes {
+pub(crate) struct EnvironmentChanges {
     /// Variables that were set, with their values.
-    set: HashMap<Vec<u8>, Set>,
+    set: HashMap<Vec<u8>, ChangedVariable>,
     /// Names of those that were removed.
     removed: HashSet<Vec<u8>>,
 }
 
 /// A variable that loading has set.
 #[derive(Debug)]
-struct Set {
+struct ChangedVariable {
     value: Vec<u8>,
     /// It replaced another value, which every request of the pool carries.
     has_replaced: bool,
 }
 
-impl Changes {
+impl EnvironmentChanges {
     /// What makes `after` out of `before`.
-    pub(crate) fn between(before: Pairs, after: Pairs) -> Self {
+    pub(crate) fn between(before: EnvironmentPairs, after: EnvironmentPairs) -> Self {
         let mut before: HashMap<_, _> = before.into_iter().collect();
         let mut set = HashMap::new();
         for (name, value) in after {
             let old = before.remove(&name);
             if old.as_ref() != Some(&value) {
-                set.insert(name, Set { value, has_replaced: old.is_some() });
+                set.insert(name, ChangedVariable { value, has_replaced: old.is_some() });
             }
         }
         Self { set, removed: before.into_keys().collect() }
@@ -53,7 +53,10 @@ impl Changes {
 
     /// The environment of a request that carries `variables`. A variable that is not there while
     /// the application is loaded is the request's own, and has the request's value.
-    pub(crate) fn applied_to<'a>(&self, variables: &'a Pairs) -> Cow<'a, Pairs> {
+    pub(crate) fn applied_to<'a>(
+        &self,
+        variables: &'a EnvironmentPairs,
+    ) -> Cow<'a, EnvironmentPairs> {
         if self.set.is_empty() && self.removed.is_empty() {
             return Cow::Borrowed(variables);
         }
@@ -90,7 +93,7 @@ pub(crate) fn take_environment(py: Python<'_>, variables: &[(Vec<u8>, Vec<u8>)])
     }
     for name in old.keys() {
         // Programs that Python starts are to have it.
-        if !name.eq(PyBytes::new(py, OF_PYTHON))? {
+        if !name.eq(PyBytes::new(py, LOCALE_VARIABLE))? {
             environment.remove(&name)?;
         }
     }
@@ -146,7 +149,7 @@ impl<'py> Environment<'py> {
 }
 
 /// The environment of this process, as Python knows it.
-pub(crate) fn variables(py: Python<'_>) -> PyResult<Pairs> {
+pub(crate) fn variables(py: Python<'_>) -> PyResult<EnvironmentPairs> {
     Environment::of(py)?
         .copy()?
         .iter()
@@ -156,16 +159,16 @@ pub(crate) fn variables(py: Python<'_>) -> PyResult<Pairs> {
 
 /// An environment that is to be there again after a request, whatever the application has done to
 /// it.
-pub(crate) struct Kept {
+pub(crate) struct SavedEnvironment {
     /// What `os.environ` and `os.environb` are; each shows the same dictionary.
     views: [(&'static str, Py<PyAny>); 2],
     /// What stands in that.
-    variables: Pairs,
+    variables: EnvironmentPairs,
     /// What libraries in C find, and programs that are started.
     of_process: HashMap<OsString, OsString>,
 }
 
-impl Kept {
+impl SavedEnvironment {
     /// What is there now.
     pub(crate) fn new(py: Python<'_>) -> PyResult<Self> {
         let os = py.import("os")?;
@@ -185,9 +188,9 @@ impl Kept {
         }
         let time_zone = env::var_os("TZ");
         take_environment(py, &self.variables)?;
-        if !self.variables.iter().any(|(name, _)| name == OF_PYTHON) {
+        if !self.variables.iter().any(|(name, _)| name == LOCALE_VARIABLE) {
             os.getattr("environb")?
-                .call_method1("pop", (PyBytes::new(py, OF_PYTHON), py.None()))?;
+                .call_method1("pop", (PyBytes::new(py, LOCALE_VARIABLE), py.None()))?;
         }
         // `os.putenv` and libraries in C go past what Python knows.
         let posix = py.import("posix")?;

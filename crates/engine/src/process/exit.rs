@@ -1,8 +1,9 @@
-//! How a process ends: as a Python program ends, after the last response has left.
+//! The exit of a process after its last response: exit handlers and finalisation as in a Python
+//! program.
 //!
-//! A process that has loaded the application itself ends with the interpreter, if anything is left
-//! that would notice. A process that was forked from one that had the application loaded must not
-//! destroy what belongs to that: such a process finishes what it has made itself, and exits.
+//! A process that has loaded the application itself finalises the interpreter, if an object would
+//! notice. A worker that was forked from a template must not destroy what belongs to the template:
+//! the worker finalises only objects that it has made itself.
 
 use std::{
     sync::{
@@ -16,82 +17,81 @@ use pyo3::{exceptions::PySystemExit, prelude::*};
 
 use crate::process::{
     finalisation, forks,
-    inherited::Inherited,
+    inherited::InheritedObjects,
+    python_modules::loaded,
     timers::exit_deadline::{
-        End, Warning, {self},
+        DeadlineEnd, DeadlineWarning, {self},
     },
 };
 
-/// Wait until a process that was asked to stop says where it is. mod_fcgid kills eight seconds
-/// after it has asked.
-const STILL_RUNS: Duration = Duration::from_secs(3);
+/// When a process that was asked to stop logs that it still runs. mod_fcgid kills a process eight
+/// seconds after SIGTERM.
+const STILL_RUNNING_DELAY: Duration = Duration::from_secs(3);
 
-/// How long exit handlers and finalisation may take, and threads where that counts.
-pub(crate) struct Limit {
-    /// The time.
+/// How long exit handlers, finalisation, and threads where that counts may take.
+pub(crate) struct ExitLimit {
+    /// The limit.
     pub(crate) time: Duration,
     /// The log message for a process that takes longer.
     pub(crate) message: String,
-    /// The time of threads that Python waits for counts, too.
+    /// The limit includes threads that Python waits for.
     pub(crate) counts_threads: bool,
 }
 
-/// Which objects are this process's to finalise.
-pub(crate) enum Ownership {
-    /// All: this process has loaded the application itself, or none.
+/// Which objects this process finalises.
+pub(crate) enum FinalisationScope {
+    /// All objects: this process has loaded the application itself, or none.
     All,
-    /// What it has loaded for the processes that were forked from it, as far as these do not
-    /// finalise it.
+    /// Objects that a template has loaded for its workers, unless the workers finalise them.
     Template,
-    /// What it has made itself, without what it has from its template.
-    Forked(Inherited),
+    /// Objects that a worker has made itself, without those of its template.
+    Forked(InheritedObjects),
 }
 
-/// What is left to do when the exit handlers of this process have run.
-struct Rest {
+/// What a worker does once its exit handlers have run.
+struct PendingExit {
     status: i32,
-    inherited: Inherited,
+    inherited: InheritedObjects,
 }
 
-static REST: Mutex<Option<Rest>> = Mutex::new(None);
+static PENDING_EXIT: Mutex<Option<PendingExit>> = Mutex::new(None);
 
-/// The exit status of this process once it leaves.
-static STATUS: AtomicI32 = AtomicI32::new(NOT_LEAVING);
+/// The exit status, once this process has begun to exit.
+static EXIT_STATUS: AtomicI32 = AtomicI32::new(NOT_LEAVING);
 const NOT_LEAVING: i32 = -1;
 
 /// Ends this process with the exit status `status`: waits for its threads, runs its exit handlers,
-/// and finalises the rest, as far as that is its own.
+/// and finalises the objects of `ownership`.
 ///
 /// # Errors
-/// `SystemExit`, which the interpreter then ends by; and what Python raises on the way there.
+/// `SystemExit`, by which the interpreter then ends; and what Python raises before.
 pub(crate) fn exit(
     py: Python<'_>,
     status: i32,
-    limit: Option<Limit>,
-    ownership: Ownership,
+    limit: Option<ExitLimit>,
+    ownership: FinalisationScope,
 ) -> PyResult<()> {
     let (first, then) = match limit {
         Some(limit) if limit.counts_threads => (Some(limit), None),
         limit => (None, limit),
     };
-    let set = |limit: Limit| exit_deadline::set(limit.time, limit.message, End::Status(status));
-    // A worker that was asked to stop has less time.
-    first.into_iter().for_each(|limit| {
-        exit_deadline::set_if_earlier(limit.time, limit.message, End::Status(status));
-    });
-    // Threads that are no daemons are waited for.
+    let set = |limit: ExitLimit| {
+        exit_deadline::set(limit.time, limit.message, DeadlineEnd::Status(status))
+    };
+    first.into_iter().for_each(set);
+    // Waits for all threads that are not daemons.
     if let Some(threading) = loaded(py, "threading")? {
         report(py, threading.call_method0("_shutdown").map(drop));
     }
     then.into_iter().for_each(set);
     let is_template = match ownership {
-        Ownership::All => false,
-        Ownership::Template => true,
-        Ownership::Forked(inherited) => {
-            set_rest(Some(Rest { status, inherited }));
+        FinalisationScope::All => false,
+        FinalisationScope::Template => true,
+        FinalisationScope::Forked(inherited) => {
+            replace_pending_exit(Some(PendingExit { status, inherited }));
             run_exit_handlers(py)?;
-            // The application has taken the mark between the handlers away.
-            if let Some(rest) = set_rest(None) {
+            // The application has removed the handler that `collect_inherited` registered.
+            if let Some(rest) = replace_pending_exit(None) {
                 finish(py, &rest);
             }
             return Ok(());
@@ -106,38 +106,46 @@ pub(crate) fn exit(
         leave(py, status);
     }
     if has_other_threads(py)? {
-        // They would meet the end of the interpreter in the middle of our code.
+        // Finalising the interpreter would stop other threads in the middle of the engine's code.
         report(py, finalisation::finalise(py));
         leave(py, status);
     }
     Err(PySystemExit::new_err(status))
 }
 
-/// When a signal comes that [`forks::wake`] is for, this process ends after `limit` at the latest,
-/// by SIGABRT and with the stacks in the log. If it has not ended after some seconds, the message
-/// `still_runs` and the stacks are logged: whoever has sent the signal may kill it soon.
-pub(crate) fn end_soon_after_signal(limit: Limit, still_runs: String) {
-    let warning = Warning { after: STILL_RUNS, message: still_runs };
-    exit_deadline::prepare(limit.time, limit.message, End::Abort, Some(warning));
+/// Limits this process to `limit` from the next signal of [`forks::wake`] on. Then SIGABRT ends it
+/// and the stacks are logged. Some seconds after the signal, `still_runs` and the stacks are logged
+/// if requests are being served: the sender may soon kill the process.
+pub(crate) fn end_soon_after_signal(limit: ExitLimit, still_runs: String) {
+    let warning = DeadlineWarning { after: STILL_RUNNING_DELAY, message: still_runs };
+    exit_deadline::prepare(limit.time, limit.message, DeadlineEnd::Abort, Some(warning));
     forks::call_when_woken(exit_deadline::begin);
 }
 
-/// The mark between the exit handlers that a forked process has registered itself and those of its
-/// template, which are not to run. If this process is ending it ends here.
-pub(super) fn end_of_own_handlers(py: Python<'_>) {
-    if let Some(rest) = set_rest(None) {
-        Inherited::run_library_handlers(py);
+/// Collects what the workers of this template inherit. See [`InheritedObjects::collect`].
+///
+/// # Errors
+/// If Python raises.
+pub(crate) fn collect_inherited(py: Python<'_>) -> PyResult<InheritedObjects> {
+    InheritedObjects::collect(py, end_of_own_handlers)
+}
+
+/// Runs between the exit handlers that a worker has registered itself and those of its template,
+/// which are not to run. If this process is exiting, it ends here.
+fn end_of_own_handlers(py: Python<'_>) {
+    if let Some(rest) = replace_pending_exit(None) {
+        InheritedObjects::run_library_handlers(py);
         finish(py, &rest);
     }
 }
 
-/// Puts `rest` in the place of what there is, which is returned.
-fn set_rest(rest: Option<Rest>) -> Option<Rest> {
-    let mut place = REST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    std::mem::replace(&mut *place, rest)
+/// Replaces the pending exit, and returns the one before.
+fn replace_pending_exit(rest: Option<PendingExit>) -> Option<PendingExit> {
+    let mut pending = PENDING_EXIT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    std::mem::replace(&mut *pending, rest)
 }
 
-fn finish(py: Python<'_>, rest: &Rest) {
+fn finish(py: Python<'_>, rest: &PendingExit) {
     report(py, finalisation::finalise(py));
     rest.inherited.write_out(py);
     leave(py, rest.status);
@@ -154,21 +162,15 @@ fn has_other_threads(py: Python<'_>) -> PyResult<bool> {
     Ok(count > 0)
 }
 
-/// The module `name`, if the application has loaded it.
-pub(super) fn loaded<'py>(py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let modules = py.import("sys")?.getattr("modules")?;
-    Ok(modules.get_item(name).ok().filter(|module| !module.is_none()))
-}
-
-/// Writes an exception to the log; the end of the process goes on.
+/// Logs an exception; the exit goes on.
 fn report(py: Python<'_>, result: PyResult<()>) {
     if let Err(error) = result {
         error.write_unraisable(py, None);
     }
 }
 
-/// Writes what the standard streams hold, and ends the process: what libraries in C have registered
-/// for that runs, and their streams are written. The interpreter stays as it is.
+/// Flushes the standard streams and ends the process. Exit handlers of C libraries run and their
+/// streams are flushed; the interpreter is not finalised.
 fn leave(py: Python<'_>, status: i32) -> ! {
     for name in ["stdout", "stderr"] {
         let stream = py.import("sys").and_then(|sys| sys.getattr(name));
@@ -178,13 +180,13 @@ fn leave(py: Python<'_>, status: i32) -> ! {
             report(py, stream.call_method0("flush").map(drop));
         }
     }
-    STATUS.store(status, Ordering::Relaxed);
+    EXIT_STATUS.store(status, Ordering::Relaxed);
     // SAFETY: this thread alone ends the process, and other threads of Python's wait for it.
     unsafe { libc::exit(status) }
 }
 
-/// In a process that was just forked: sets a mark between the exit handlers of C libraries that are
-/// its own and those of its template, which are not to run here.
+/// Separates the exit handlers of C libraries that a worker registers from those of its template,
+/// which are not to run in the worker. To be called in the new process.
 pub(crate) fn mark_c_handlers() {
     // Where memory is short, the template's handlers run. SAFETY: the function lives as long as the
     // process, since Python never unloads an extension module.
@@ -192,8 +194,8 @@ pub(crate) fn mark_c_handlers() {
 }
 
 extern "C" fn end_of_own_c_handlers() {
-    let status = STATUS.load(Ordering::Relaxed);
-    // Otherwise it is a child of this process that ends, by itself.
+    let status = EXIT_STATUS.load(Ordering::Relaxed);
+    // Otherwise this is a child of the worker, which exits by itself.
     if status != NOT_LEAVING {
         flush_c_streams();
         // SAFETY: ending the process has no requirements.
@@ -201,8 +203,14 @@ extern "C" fn end_of_own_c_handlers() {
     }
 }
 
-/// Writes what libraries in C have printed and hold back.
+/// Flushes the streams of C libraries (stdio).
 pub(crate) fn flush_c_streams() {
     // SAFETY: flushing all C streams is allowed at any time.
     unsafe { libc::fflush(std::ptr::null_mut()) };
+}
+
+/// Ends this process at once: no exit handler runs, and no buffer is flushed.
+pub(crate) fn exit_at_once(status: i32) -> ! {
+    // SAFETY: ending the process has no requirements.
+    unsafe { libc::_exit(status) }
 }

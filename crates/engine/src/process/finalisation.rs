@@ -1,9 +1,9 @@
-//! Objects that do something when they are destroyed: files with unwritten data, compressors,
-//! databases, temporary files, generators that are suspended in a `try`, anything with `__del__`.
+//! Objects that act when they are destroyed: files with unwritten data, compressors, databases,
+//! temporary files, generators that are suspended in a `try`, anything with `__del__`.
 //!
-//! A script destroys all of them when its interpreter ends. That walks through every object there
-//! is, which in a forked process copies most of its memory. So a forked process looks for these
-//! objects alone, among those that were made after the fork.
+//! The interpreter of a script destroys all objects when it ends. Walking through all objects would
+//! copy most of the memory of a worker. So a worker looks only for the objects that act, among
+//! those that were made after the fork.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -16,36 +16,35 @@ use pyo3::{
     types::{PyList, PyType},
 };
 
-use crate::process::exit::loaded;
+use crate::process::python_modules::loaded;
 
-/// How many objects are looked at on the way from an object to those that it owns.
+/// How many objects are searched for those that one object owns.
 const MAX_REFERENTS: usize = 100;
 
-/// What is done to an object before it goes, in the order in which it is done where objects do not
-/// refer to each other.
+/// How an object is finalised. Objects that do not refer to each other are finalised in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(super) enum ObjectKind {
     /// `__del__` of an ordinary object, or of a generator.
     Finalizer,
-    /// A stream of text in Python code, which may pass on to another one.
+    /// A text stream in Python code, which may write to another stream.
     TextWrapper,
     /// `io.TextIOWrapper`.
     Text,
-    /// A compressed file, which ends with something of its own.
+    /// A compressed file, which closes with a trailer.
     Compressor,
-    /// Another stream in Python code.
+    /// Any other stream in Python code.
     Wrapper,
-    /// A buffered stream of bytes.
+    /// A buffered byte stream.
     Buffer,
-    /// A stream without a buffer in Python code.
+    /// An unbuffered stream in Python code.
     Raw,
     /// A database of `dbm` or `sqlite3`, which has no `__del__`.
     Database,
 }
 
-/// Is there an object whose end would be noticed outside this process?
+/// Does an object exist whose destruction has an effect outside this process?
 pub(super) fn is_needed(py: Python<'_>) -> PyResult<bool> {
-    let mut search = Search::new(py)?;
+    let mut search = ObjectSearch::new(py)?;
     for generation in generations(py)? {
         for object in generation.iter() {
             if search.kind(&object)?.is_some() {
@@ -56,33 +55,33 @@ pub(super) fn is_needed(py: Python<'_>) -> PyResult<bool> {
     Ok(false)
 }
 
-/// Finalises all objects that were made since the heap was frozen for the fork of this process.
+/// Finalises all objects that were made since the heap was frozen before the fork.
 pub(super) fn finalise(py: Python<'_>) -> PyResult<()> {
     finalise_kinds(py, |_| true)
 }
 
-/// Finalises what a template has loaded, once for all its processes: what has a finalizer, and
-/// databases. Streams hold nothing, as they were written out before the first fork; what a
-/// compressed file still lacks is for the processes that have written to it.
+/// Finalises objects with a finalizer and databases that a template has loaded, once for all its
+/// workers. Streams were flushed before the first fork; compressed files are closed by the
+/// processes that have written to them.
 pub(super) fn finalise_template(py: Python<'_>) -> PyResult<()> {
     py.import("gc")?.call_method0("unfreeze")?;
-    finalise_kinds(py, |kind| matches!(kind, Kind::Finalizer | Kind::Database))
+    finalise_kinds(py, |kind| matches!(kind, ObjectKind::Finalizer | ObjectKind::Database))
 }
 
-fn finalise_kinds(py: Python<'_>, is_wanted: impl Fn(Kind) -> bool) -> PyResult<()> {
-    let mut search = Search::new(py)?;
+fn finalise_kinds(py: Python<'_>, is_wanted: impl Fn(ObjectKind) -> bool) -> PyResult<()> {
+    let mut search = ObjectSearch::new(py)?;
     let mut found = Vec::new();
     for object in objects(py)? {
         if let Some(kind) = search.kind(&object)?.filter(|kind| is_wanted(*kind)) {
             found.push((kind, object));
         }
     }
-    // Stable: of one kind the older object comes first.
+    // The sort is stable: of one kind the older object comes first.
     found.sort_by_key(|(kind, _)| *kind);
     for (kind, object) in owners_first(py, found)? {
         let done = match kind {
-            // Called of the type, as Python does.
-            Kind::Finalizer => object
+            // Python, too, calls the method of the type.
+            ObjectKind::Finalizer => object
                 .get_type()
                 .getattr(intern!(py, "__del__"))
                 .and_then(|finalizer| finalizer.call1((&object,)))
@@ -96,46 +95,49 @@ fn finalise_kinds(py: Python<'_>, is_wanted: impl Fn(Kind) -> bool) -> PyResult<
     Ok(())
 }
 
-/// Puts each object before those that it refers to, as counting references destroys them: an
-/// archive before its file, a text stream before its buffer. The order stays where it does not
-/// matter.
+/// Orders each object before those that it refers to, as reference counting destroys them: an
+/// archive before its file, a text stream before its buffer. Other objects keep their order.
 fn owners_first<'py>(
     py: Python<'py>,
-    found: Vec<(Kind, Bound<'py, PyAny>)>,
-) -> PyResult<Vec<(Kind, Bound<'py, PyAny>)>> {
-    let places: HashMap<_, _> =
-        found.iter().enumerate().map(|(place, (_, object))| (object.as_ptr(), place)).collect();
+    found: Vec<(ObjectKind, Bound<'py, PyAny>)>,
+) -> PyResult<Vec<(ObjectKind, Bound<'py, PyAny>)>> {
+    let positions: HashMap<_, _> = found
+        .iter()
+        .enumerate()
+        .map(|(position, (_, object))| (object.as_ptr(), position))
+        .collect();
     let gc = py.import("gc")?;
     let mut owned = Vec::with_capacity(found.len());
     let mut owners = vec![0_usize; found.len()];
-    for (place, (_, object)) in found.iter().enumerate() {
-        let below = referred(&gc, object, &places)?;
-        let below: Vec<usize> = below.into_iter().filter(|other| *other != place).collect();
+    for (position, (_, object)) in found.iter().enumerate() {
+        let below = referred(&gc, object, &positions)?;
+        let below: Vec<usize> = below.into_iter().filter(|other| *other != position).collect();
         below.iter().for_each(|other| owners[*other] += 1);
         owned.push(below);
     }
-    let mut next: VecDeque<usize> = (0..found.len()).filter(|place| owners[*place] == 0).collect();
+    let mut next: VecDeque<usize> =
+        (0..found.len()).filter(|position| owners[*position] == 0).collect();
     let mut order = Vec::with_capacity(found.len());
-    while let Some(place) = next.pop_front() {
-        order.push(place);
-        for other in &owned[place] {
+    while let Some(position) = next.pop_front() {
+        order.push(position);
+        for other in &owned[position] {
             owners[*other] -= 1;
             if owners[*other] == 0 {
                 next.push_back(*other);
             }
         }
     }
-    // Those that refer to each other come last.
-    order.extend((0..found.len()).filter(|place| owners[*place] > 0));
+    // Objects in reference cycles come last.
+    order.extend((0..found.len()).filter(|position| owners[*position] > 0));
     let mut found: Vec<_> = found.into_iter().map(Some).collect();
-    Ok(order.into_iter().filter_map(|place| found[place].take()).collect())
+    Ok(order.into_iter().filter_map(|position| found[position].take()).collect())
 }
 
-/// The places of the objects that `object` refers to, also through containers.
+/// The positions of the objects that `object` refers to, also through containers.
 fn referred<'py>(
     gc: &Bound<'py, PyModule>,
     object: &Bound<'py, PyAny>,
-    places: &HashMap<*mut pyo3::ffi::PyObject, usize>,
+    positions: &HashMap<*mut pyo3::ffi::PyObject, usize>,
 ) -> PyResult<HashSet<usize>> {
     let mut referred = HashSet::new();
     let mut seen = HashSet::new();
@@ -145,8 +147,8 @@ fn referred<'py>(
             if seen.len() >= MAX_REFERENTS || !seen.insert(referent.as_ptr()) {
                 continue;
             }
-            if let Some(place) = places.get(&referent.as_ptr()) {
-                referred.insert(*place);
+            if let Some(position) = positions.get(&referent.as_ptr()) {
+                referred.insert(*position);
             } else if !(referent.is_instance_of::<PyModule>()
                 || referent.is_instance_of::<PyType>())
             {
@@ -157,13 +159,13 @@ fn referred<'py>(
     Ok(referred)
 }
 
-/// All objects that Python's collector knows and that are not frozen, those of the oldest
-/// generation first.
+/// All objects that Python's garbage collector knows and that are not frozen, the oldest generation
+/// first.
 pub(super) fn objects(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyAny>>> {
     Ok(generations(py)?.iter().flat_map(|generation| generation.iter()).collect())
 }
 
-/// The same, as Python gives them.
+/// The objects of [`objects`], by generation.
 fn generations(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyList>>> {
     let gc = py.import("gc")?;
     let list = |generation: u8| {
@@ -172,7 +174,7 @@ fn generations(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyList>>> {
     [2, 1, 0].into_iter().map(list).collect()
 }
 
-/// Hashes addresses. The default hash is made against chosen keys, and takes most of the time of a
+/// Hashes addresses. The default hash resists chosen keys, and would take most of the time of a
 /// walk through all objects.
 #[derive(Default)]
 struct AddressHasher(u64);
@@ -193,32 +195,31 @@ impl Hasher for AddressHasher {
     }
 }
 
-/// Tells what kind of object each one is. Types are looked at once.
-pub(super) struct Search<'py> {
-    kinds: HashMap<usize, Option<Kind>, BuildHasherDefault<AddressHasher>>,
-    /// The standard streams and what they wrap, which are flushed and never closed.
+/// Classifies objects. Each type is examined once.
+pub(super) struct ObjectSearch<'py> {
+    kinds: HashMap<usize, Option<ObjectKind>, BuildHasherDefault<AddressHasher>>,
+    /// The standard streams and the streams below them, which are flushed and never closed.
     standard: HashSet<*mut pyo3::ffi::PyObject>,
-    /// Which kind of stream the subclasses of each class are. The first that fits counts.
-    streams: Vec<(Bound<'py, PyAny>, Kind)>,
-    /// Streams that hold nothing unwritten.
+    /// The kind of the subclasses of each class. The first class that matches counts.
+    streams: Vec<(Bound<'py, PyAny>, ObjectKind)>,
+    /// Types of streams that hold no unwritten data.
     inert: Vec<Bound<'py, PyAny>>,
-    /// The connections of `sqlite3`, if that is loaded. Closing the last one ends a write-ahead
-    /// log.
+    /// `sqlite3.Connection`, if that is loaded. Closing the last connection ends a write-ahead log.
     sqlite: Option<Bound<'py, PyAny>>,
 }
 
-impl<'py> Search<'py> {
+impl<'py> ObjectSearch<'py> {
     pub(super) fn new(py: Python<'py>) -> PyResult<Self> {
         let io = py.import("_io")?;
         let class = |name: &str| io.getattr(name);
         let streams = [
-            ("TextIOWrapper", Kind::Text),
-            ("BufferedWriter", Kind::Buffer),
-            ("BufferedRandom", Kind::Buffer),
-            ("BufferedRWPair", Kind::Buffer),
-            ("_TextIOBase", Kind::TextWrapper),
-            ("_RawIOBase", Kind::Raw),
-            ("_IOBase", Kind::Wrapper),
+            ("TextIOWrapper", ObjectKind::Text),
+            ("BufferedWriter", ObjectKind::Buffer),
+            ("BufferedRandom", ObjectKind::Buffer),
+            ("BufferedRWPair", ObjectKind::Buffer),
+            ("_TextIOBase", ObjectKind::TextWrapper),
+            ("_RawIOBase", ObjectKind::Raw),
+            ("_IOBase", ObjectKind::Wrapper),
         ];
         let streams = streams.map(|(name, kind)| class(name).map(|class| (class, kind)));
         let inert = ["FileIO", "BytesIO", "StringIO", "BufferedReader"].map(class);
@@ -235,8 +236,9 @@ impl<'py> Search<'py> {
     fn close(&self, object: &Bound<'py, PyAny>) -> PyResult<()> {
         let close = intern!(object.py(), "close");
         match &self.sqlite {
-            // As its destruction does, whatever a subclass makes of closing. One that belongs to
-            // another thread refuses that, but closes when it is opened for a database in memory.
+            // Calls the method of the base class, as destruction does. A connection that belongs to
+            // another thread refuses to close, but closes when it is opened for a database in
+            // memory.
             Some(sqlite) if object.is_instance(sqlite)? => {
                 if sqlite.getattr(close)?.call1((object,)).is_err() {
                     let _ = sqlite
@@ -249,8 +251,8 @@ impl<'py> Search<'py> {
         }
     }
 
-    /// What is to be done to `object`, if anything.
-    pub(super) fn kind(&mut self, object: &Bound<'py, PyAny>) -> PyResult<Option<Kind>> {
+    /// How `object` is finalised, if it is.
+    pub(super) fn kind(&mut self, object: &Bound<'py, PyAny>) -> PyResult<Option<ObjectKind>> {
         let address = object.get_type_ptr() as usize;
         let kind = match self.kinds.get(&address) {
             Some(kind) => *kind,
@@ -263,47 +265,47 @@ impl<'py> Search<'py> {
         Ok(kind.filter(|kind| !self.is_exempt(*kind, object)))
     }
 
-    fn kind_of_type(&self, class: &Bound<'py, PyType>) -> PyResult<Option<Kind>> {
+    fn kind_of_type(&self, class: &Bound<'py, PyType>) -> PyResult<Option<ObjectKind>> {
         let module = class.module().map(|module| module.to_string()).unwrap_or_default();
         let is_sqlite =
             |base: &Bound<'py, PyAny>| self.sqlite.as_ref().is_some_and(|sqlite| base.is(sqlite));
         if ["_gdbm", "_dbm"].contains(&module.as_str())
             || class.mro().iter().any(|base| is_sqlite(&base))
         {
-            return Ok(Some(Kind::Database));
+            return Ok(Some(ObjectKind::Database));
         }
         if self.inert.iter().any(|inert| class.is(inert)) || module == "wsgate" {
             return Ok(None);
         }
-        // The type itself is not asked: its metaclass may be the application's.
+        // Asks `mro` and not the type, whose metaclass may be the application's.
         let bases = class.mro();
         let is_a = |wanted: &Bound<'py, PyAny>| bases.iter().any(|base| base.is(wanted));
         if let Some((_, kind)) = self.streams.iter().find(|(stream, _)| is_a(stream)) {
             let is_compressor =
-                *kind == Kind::Wrapper && bases.iter().any(|base| is_of_compressor(&base));
-            return Ok(Some(if is_compressor { Kind::Compressor } else { *kind }));
+                *kind == ObjectKind::Wrapper && bases.iter().any(|base| is_of_compressor(&base));
+            return Ok(Some(if is_compressor { ObjectKind::Compressor } else { *kind }));
         }
         let name = intern!(class.py(), "__del__");
         if class.get_type().is(class.py().get_type::<PyType>()) {
-            return Ok(class.hasattr(name)?.then_some(Kind::Finalizer));
+            return Ok(class.hasattr(name)?.then_some(ObjectKind::Finalizer));
         }
         for base in bases.iter() {
             if base.getattr(intern!(class.py(), "__dict__"))?.contains(name)? {
-                return Ok(Some(Kind::Finalizer));
+                return Ok(Some(ObjectKind::Finalizer));
             }
         }
         Ok(None)
     }
 
-    fn is_exempt(&self, kind: Kind, object: &Bound<'py, PyAny>) -> bool {
+    fn is_exempt(&self, kind: ObjectKind, object: &Bound<'py, PyAny>) -> bool {
         match kind {
-            Kind::Finalizer | Kind::Database => false,
+            ObjectKind::Finalizer | ObjectKind::Database => false,
             _ => self.standard.contains(&object.as_ptr()),
         }
     }
 }
 
-/// Is `class` one of the library's compressed files?
+/// Is `class` a compressed file of the standard library?
 fn is_of_compressor(class: &Bound<'_, PyAny>) -> bool {
     let module = class
         .getattr("__module__")
@@ -312,14 +314,14 @@ fn is_of_compressor(class: &Bound<'_, PyAny>) -> bool {
     ["gzip", "bz2", "lzma"].contains(&module.as_str()) || module.starts_with("compression.")
 }
 
-/// The streams of `sys`, with the buffers and files below them.
+/// The standard streams of `sys`, with the buffers and files below them.
 fn standard_streams(py: Python<'_>) -> PyResult<HashSet<*mut pyo3::ffi::PyObject>> {
     let sys = py.import("sys")?;
     let mut streams = HashSet::new();
     for name in ["stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__"] {
         let mut next = sys.getattr(name).ok();
         while let Some(stream) = next.take().filter(|stream| !stream.is_none()) {
-            // A stream that is below itself ends this, too.
+            // A stream that is below itself ends the loop, too.
             if streams.insert(stream.as_ptr()) {
                 next = stream.getattr("buffer").or_else(|_| stream.getattr("raw")).ok();
             }

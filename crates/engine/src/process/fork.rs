@@ -1,62 +1,61 @@
-//! fork, with everything that Python and the kernel want around it.
+//! fork, with the steps around it that Python and the kernel need.
 //!
-//! Only where one thread lives: what other threads hold locked would stay locked for ever in the
+//! Only a process with one thread may fork: locks that other threads hold would stay locked in the
 //! child.
 
 use pyo3::{ffi, prelude::*};
 use rustix::process::Pid;
 
-use crate::{loading::random_state, process, process::forks};
+use crate::process::{forks, random_state, signals};
 
-/// Which side of the fork this is.
+/// The side of a fork.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
+pub(crate) enum ForkSide {
     /// The new process.
     Child,
-    /// The process that forked it.
+    /// The process that forked the child with this number.
     Parent(Pid),
 }
 
-/// Forks. In the child all signals are blocked when the application's hooks have run, until
-/// [`crate::process::unblock_signals`]; in the parent they are as before.
+/// Forks. In the child all signals are blocked once the application's hooks have run, until
+/// [`crate::process::unblock_signals`]; in the parent the mask is as before.
 ///
 /// # Errors
 /// If the kernel has no process or memory left for the child.
-pub(crate) fn fork(py: Python<'_>) -> std::io::Result<Side> {
-    // SAFETY: this thread is attached to the interpreter, which the token shows; the hooks come in
-    // the order that Python's own os.fork has them in, the parent's even if there is no child.
+pub(crate) fn fork(py: Python<'_>) -> std::io::Result<ForkSide> {
+    // SAFETY: this thread is attached to the interpreter, which the token shows. The hooks run in
+    // the order of Python's own os.fork: the parent's run even if there is no child.
     unsafe { ffi::PyOS_BeforeFork() };
-    let before = forks::block_all();
+    let before = signals::block_all();
     forks::our_fork();
     // SAFETY: as above; no other thread lives that could hold a lock.
     let pid = unsafe { libc::fork() };
     let error = std::io::Error::last_os_error();
-    // Threads that hooks of the application start must not inherit that signals are blocked, as
-    // programs would from them. In the child the template's handlers stand, which wake that, and
-    // what has come is for the worker that the child becomes.
+    // Threads and programs that the application's hooks start must not inherit blocked signals. In
+    // the child the template's handlers are installed, which wake the template; the signals that
+    // they note are for the worker.
     if pid == 0 {
         forks::forget_signals();
     }
-    forks::set_mask(&before);
+    before.apply();
     if pid == 0 {
-        process::mark_c_handlers();
+        crate::process::mark_c_handlers();
         // SAFETY: as above, in the child.
         unsafe { ffi::PyOS_AfterFork_Child() };
-        forks::block_all();
+        signals::block_all();
         random_state::seed_again(py);
-        return Ok(Side::Child);
+        return Ok(ForkSide::Child);
     }
     // SAFETY: as above, in the parent.
     unsafe { ffi::PyOS_AfterFork_Parent() };
-    // A negative number is no process's, and must not be taken for one.
-    if pid > 0 { Pid::from_raw(pid) } else { None }.map(Side::Parent).ok_or(error)
+    // A negative number is an error, not a process.
+    if pid > 0 { Pid::from_raw(pid) } else { None }.map(ForkSide::Parent).ok_or(error)
 }
 
-/// Starts what `start` starts so that it never handles a signal: the main thread is to be
-/// interrupted by them.
+/// Runs `start`, whose new threads block all signals: signals are to interrupt the main thread.
 pub(crate) fn without_signals<T>(start: impl FnOnce() -> T) -> T {
-    let before = forks::block_all();
+    let before = signals::block_all();
     let started = start();
-    forks::set_mask(&before);
+    before.apply();
     started
 }

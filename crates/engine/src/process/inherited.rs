@@ -1,4 +1,4 @@
-//! What a forked process has from its template: exit handlers, which are the template's to run, and
+//! What a worker inherits from its template: exit handlers, which only the template runs, and
 //! streams, to which both may write.
 
 use std::collections::HashSet;
@@ -10,36 +10,36 @@ use pyo3::{
 };
 
 use crate::process::{
-    exit::{end_of_own_handlers, loaded},
-    finalisation::{Kind, Search, objects},
+    finalisation::{ObjectKind, ObjectSearch, objects},
+    python_modules::loaded,
 };
 
-/// What there was when the template had loaded the application.
-pub(crate) struct Inherited {
-    /// Streams, in the order in which they are written out. Each process writes out what it has
-    /// written itself.
-    streams: Vec<(Kind, Py<PyAny>)>,
+/// The objects that existed when the template had loaded the application.
+pub(crate) struct InheritedObjects {
+    /// Streams, in the order in which they are flushed. Each process flushes what it has written
+    /// itself.
+    streams: Vec<(ObjectKind, Py<PyAny>)>,
     /// `weakref.finalize` objects.
     finalizers: Vec<Py<PyAny>>,
-    /// What runs when the main thread ends.
+    /// Functions that `threading` calls when the main thread ends.
     of_threading: Vec<Py<PyAny>>,
 }
 
-impl Inherited {
-    /// Looks for all of it, in the template, before its heap is frozen. What the streams hold so
-    /// far is written, so that no forked process writes the same again. Exit handlers that are
-    /// registered from now on are those of forked processes.
+impl InheritedObjects {
+    /// Collects all of them in the template, before its heap is frozen. Flushes the streams, so
+    /// that no worker writes the same bytes again. Exit handlers that are registered from now on
+    /// belong to the workers: `end_of_own_handlers` runs between these and the template's.
     ///
     /// # Errors
     /// If Python raises.
-    pub(crate) fn collect(py: Python<'_>) -> PyResult<Self> {
-        // Handlers run in the reverse order of their registration. Taking away those that are there
-        // would destroy what they alone refer to, and with that a temporary directory, say.
+    pub(super) fn collect(py: Python<'_>, end_of_own_handlers: fn(Python<'_>)) -> PyResult<Self> {
+        // Handlers run in the reverse order of their registration. Unregistering the template's
+        // would destroy what only they refer to, such as a temporary directory.
         let mark = PyCFunction::new_closure(
             py,
             Some(c"end_of_own_handlers"),
             None,
-            |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+            move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
                 end_of_own_handlers(arguments.py())
             },
         )?;
@@ -57,7 +57,7 @@ impl Inherited {
         Ok(Self { streams: streams(py)?, finalizers, of_threading })
     }
 
-    /// Leaves to the template what is the template's, in a process that was just forked.
+    /// Leaves the template's exit handlers to the template. To be called in a new worker.
     ///
     /// # Errors
     /// If Python raises.
@@ -76,10 +76,10 @@ impl Inherited {
         Ok(())
     }
 
-    /// Runs what the library of Python registers for all users of a module, when that is loaded: it
-    /// is for those in a forked process, too.
+    /// Runs the exit handlers that modules of the standard library register when they are loaded:
+    /// they also serve users in a worker.
     pub(super) fn run_library_handlers(py: Python<'_>) {
-        // Those of another process do nothing here: they know whose they are.
+        // Each handles only objects of this process.
         for (module, path) in [
             ("multiprocessing.util", "_exit_function"),
             ("weakref", "finalize._exitfunc"),
@@ -100,11 +100,11 @@ impl Inherited {
         }
     }
 
-    /// Writes what this process has written to the streams of its template.
+    /// Flushes what this process has written to the streams of its template.
     pub(super) fn write_out(&self, py: Python<'_>) {
         for (kind, stream) in &self.streams {
             let stream = stream.bind(py);
-            if *kind != Kind::Compressor {
+            if *kind != ObjectKind::Compressor {
                 flush(stream);
             } else if let Err(error) = stream.call_method0(intern!(py, "close")) {
                 error.write_unraisable(py, Some(stream));
@@ -113,31 +113,31 @@ impl Inherited {
     }
 }
 
-/// The streams that are open. What they hold is written.
-fn streams(py: Python<'_>) -> PyResult<Vec<(Kind, Py<PyAny>)>> {
-    let mut search = Search::new(py)?;
+/// Flushes and returns the open streams.
+fn streams(py: Python<'_>) -> PyResult<Vec<(ObjectKind, Py<PyAny>)>> {
+    let mut search = ObjectSearch::new(py)?;
     let mut streams = Vec::new();
     for object in objects(py)? {
         match search.kind(&object)? {
-            Some(Kind::Finalizer | Kind::Database) | None => {}
+            Some(ObjectKind::Finalizer | ObjectKind::Database) | None => {}
             Some(kind) => streams.push((kind, object)),
         }
     }
     streams.sort_by_key(|(kind, _)| *kind);
-    // What a compressor has begun belongs to the process that writes on, and is left where it is.
-    let compressors = streams.iter().filter(|(kind, _)| *kind == Kind::Compressor);
+    // Data that a compressor holds belongs to the process that writes on, and stays there.
+    let compressors = streams.iter().filter(|(kind, _)| *kind == ObjectKind::Compressor);
     let compressed = attributes(py, compressors.map(|(_, stream)| stream));
     let plain = streams.iter().filter(|(kind, stream)| {
-        *kind != Kind::Compressor && !compressed.contains(&stream.as_ptr())
+        *kind != ObjectKind::Compressor && !compressed.contains(&stream.as_ptr())
     });
     plain.for_each(|(_, stream)| flush(stream));
     Ok(streams.into_iter().map(|(kind, stream)| (kind, stream.unbind())).collect())
 }
 
-/// What iterating over `iterable` gives.
+/// The elements of `iterable`.
 fn elements(iterable: &Bound<'_, PyAny>) -> PyResult<Vec<Py<PyAny>>> {
     let mut elements = Vec::new();
-    // Not by `collect`, which would import `operator` to learn how many there are.
+    // Not by `collect`, which would import `operator` to learn the count.
     for element in iterable.try_iter()? {
         elements.push(element?.unbind());
     }
@@ -158,7 +158,7 @@ fn is_of_executors(handler: &Bound<'_, PyAny>) -> bool {
     })
 }
 
-/// All objects that are attributes of `owners`.
+/// The attributes of all `owners`.
 fn attributes<'a, 'py: 'a>(
     py: Python<'py>,
     owners: impl Iterator<Item = &'a Bound<'py, PyAny>>,
@@ -168,7 +168,7 @@ fn attributes<'a, 'py: 'a>(
     dictionaries.flat_map(|attributes| attributes.values()).map(|value| value.as_ptr()).collect()
 }
 
-/// Writes what `stream` holds, unless it is closed or cannot be written to.
+/// Flushes `stream`, unless it is closed.
 fn flush(stream: &Bound<'_, PyAny>) {
     let py = stream.py();
     let is_closed = stream.getattr(intern!(py, "closed")).and_then(|closed| closed.is_truthy());

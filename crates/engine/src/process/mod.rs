@@ -1,6 +1,7 @@
-//! The process that Python runs in: how it ends, and how it is asked to.
+//! The process that Python runs in: its start, forks, signals, environment and end. All unsafe code
+//! of the engine stands here, behind safe names.
 //!
-//! Knows nothing of requests, pools and applications.
+//! This room is the lowest: it knows nothing of requests, logs, pools and applications.
 
 pub(crate) mod environment;
 mod exit;
@@ -9,21 +10,27 @@ pub(crate) mod fork;
 pub(crate) mod forks;
 pub(crate) mod gateway_pipe;
 mod inherited;
-pub(crate) mod interpreter;
+pub(crate) mod local_time;
+pub(crate) mod poll;
+pub(crate) mod python_api;
+pub(crate) mod python_modules;
+pub(crate) mod random_state;
 mod signals;
 mod sigterm;
 pub(crate) mod threads;
 pub(crate) mod timers;
 
 pub(crate) use crate::process::{
-    exit::{Limit, Ownership, end_soon_after_signal, exit, flush_c_streams, mark_c_handlers},
-    inherited::Inherited,
-    signals::{Mask, unblock_signals},
+    exit::{
+        ExitLimit, FinalisationScope, collect_inherited, end_soon_after_signal, exit, exit_at_once,
+        flush_c_streams, mark_c_handlers,
+    },
+    signals::{SignalMask, unblock_signals},
     sigterm::Sigterm,
     timers::{
-        application_timers::Timers,
-        close_timer::{cancel, has_interrupted, interrupt_after, outlive, rejoin},
-        exit_deadline::Serving,
-        stack_dump::tell_after,
+        application_timers::ApplicationTimers,
+        close_timer::{cancel, has_interrupted, interrupt_after, outlive_gateway, rejoin_gateway},
+        exit_deadline::ServingRequest,
+        stack_dump::dump_stacks_after,
     },
 };

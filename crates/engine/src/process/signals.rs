@@ -1,44 +1,46 @@
-//! The signal mask of this process.
+//! The signal mask of a thread: which signals the kernel holds back.
+
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
 /// The signals that a thread blocks.
 #[derive(Clone, Copy)]
-pub(crate) struct Mask(libc::sigset_t);
+pub(crate) struct SignalMask(SigSet);
 
-impl Mask {
-    /// None.
+impl SignalMask {
+    /// Blocks no signal.
     pub(crate) fn none() -> Self {
-        // SAFETY: an all-zero set that `sigemptyset` initialises; the call takes a pointer to it.
-        unsafe {
-            let mut none: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&raw mut none);
-            Self(none)
-        }
+        Self(SigSet::empty())
     }
 
-    /// Those of this thread, but for SIGTERM: a process that nobody can end is of no use.
+    /// The mask of this thread without SIGTERM: an administrator must be able to stop the process.
     pub(crate) fn now() -> Self {
-        let mut now = Self::none().0;
-        // SAFETY: `now` is a live set, which the first call overwrites; without a new set nothing
-        // changes.
-        unsafe {
-            libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), &raw mut now);
-            libc::sigdelset(&raw mut now, libc::SIGTERM);
-        }
+        // The call cannot fail with valid arguments.
+        let mut now = SigSet::thread_get_mask().unwrap_or_else(|_| SigSet::empty());
+        now.remove(Signal::SIGTERM);
         Self(now)
     }
 
-    /// The same without signals by which a supervisor reaches the workers of a FastCGI pool.
+    /// This mask without the signals by which a supervisor reaches the workers of a FastCGI pool.
     pub(crate) fn of_worker(mut self) -> Self {
-        for signal in [libc::SIGUSR1, libc::SIGUSR2] {
-            // SAFETY: the call takes a pointer to a live set.
-            unsafe { libc::sigdelset(&raw mut self.0, signal) };
-        }
+        self.0.remove(Signal::SIGUSR1);
+        self.0.remove(Signal::SIGUSR2);
         self
+    }
+
+    /// Makes this the mask of the calling thread.
+    pub(super) fn apply(&self) {
+        // The call cannot fail with valid arguments.
+        let _ = self.0.thread_set_mask();
     }
 }
 
-/// Lets signals through that `mask` does not block, when the child is ready for them.
-pub(crate) fn unblock_signals(mask: &Mask) {
-    // SAFETY: the call takes a pointer to a live set.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask.0, std::ptr::null_mut()) };
+/// Blocks all signals in this thread, and returns the mask from before. Async-signal-safe.
+pub(super) fn block_all() -> SignalMask {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
+    SignalMask(before.unwrap_or_else(|_| SigSet::empty()))
+}
+
+/// Delivers the signals that `mask` does not block, once a child is ready for them.
+pub(crate) fn unblock_signals(mask: &SignalMask) {
+    mask.apply();
 }

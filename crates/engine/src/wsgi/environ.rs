@@ -6,15 +6,18 @@
 //! same names is made by copying the one before.
 
 use pyo3::{
-    ffi, intern,
+    intern,
     prelude::*,
     types::{PyDict, PyString},
 };
 
-use crate::wsgi::{Setting, Variables, file_wrapper::FileWrapper, input::Input, variables::Pair};
+use crate::process::python_api::latin1;
+use crate::wsgi::{
+    ServerSettings, Variables, file_wrapper::FileWrapper, input::Input, variables::Variable,
+};
 
 /// Names that Python may keep for ever, as it does those that are interned.
-const MOST_INTERNED: usize = 256;
+const MAX_INTERNED_NAMES: usize = 256;
 
 /// Makes the environs of one thread.
 pub(super) struct Environs {
@@ -23,7 +26,7 @@ pub(super) struct Environs {
     /// The last environ, as it was before the application had it.
     last: Py<PyDict>,
     /// Variables by their numbers.
-    texts: Vec<Option<Texts>>,
+    texts: Vec<Option<VariableTexts>>,
     /// Those whose value is another one than in `last`.
     changed: Vec<usize>,
     /// Of the variables with these numbers.
@@ -37,7 +40,7 @@ pub(super) struct Environs {
 }
 
 /// A variable as Python has it.
-struct Texts {
+struct VariableTexts {
     key: Py<PyString>,
     value: Py<PyString>,
     /// That of the value; 0 if it has none.
@@ -50,7 +53,7 @@ impl Environs {
     /// Environs of a thread for which `setting` and the error stream `errors` are true.
     pub(super) fn new(
         py: Python<'_>,
-        setting: &Setting,
+        setting: &ServerSettings,
         errors: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
         let constant = PyDict::new(py);
@@ -128,7 +131,7 @@ impl Environs {
         let before = self.serial;
         self.serial += 1;
         let mut same_names = variables.pairs().len() == self.used;
-        for Pair { name, value, number, version } in variables.pairs() {
+        for Variable { name, value, number, version } in variables.pairs() {
             if let Some(Some(texts)) = self.texts.get_mut(*number) {
                 same_names &= texts.serial == before;
                 texts.serial = self.serial;
@@ -145,36 +148,18 @@ impl Environs {
                 self.texts.resize_with(*number + 1, || None);
             }
             self.texts[*number] =
-                Some(Texts { key, value, version: *version, serial: self.serial });
+                Some(VariableTexts { key, value, version: *version, serial: self.serial });
         }
         Ok(same_names)
     }
 
     fn key(&mut self, py: Python<'_>, name: &[u8]) -> PyResult<Py<PyString>> {
         match std::str::from_utf8(name) {
-            Ok(name) if name.is_ascii() && self.interned < MOST_INTERNED => {
+            Ok(name) if name.is_ascii() && self.interned < MAX_INTERNED_NAMES => {
                 self.interned += 1;
                 Ok(PyString::intern(py, name).unbind())
             }
             _ => Ok(latin1(py, name)?.unbind()),
         }
     }
-}
-
-/// Bytes as the PEP's native strings: each byte one character (*Unicode Issues*).
-fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
-    // SAFETY: pointer and length are those of a live slice, whose length fits `Py_ssize_t` as every
-    // slice's does; the call copies, and returns a new reference to a `str` or null with an
-    // exception set.
-    let string = unsafe {
-        Bound::from_owned_ptr_or_err(
-            py,
-            ffi::PyUnicode_DecodeLatin1(
-                bytes.as_ptr().cast(),
-                bytes.len().cast_signed(),
-                std::ptr::null(),
-            ),
-        )
-    }?;
-    Ok(string.cast_into()?)
 }

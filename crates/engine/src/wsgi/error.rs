@@ -1,4 +1,4 @@
-//! What can end a request before it is done.
+//! Errors that end a request early, and their log messages.
 
 use std::io;
 
@@ -6,71 +6,54 @@ use diagnostics::{
     error_page::Status,
     message::{Code, LogMessage},
 };
-use pyo3::{
-    create_exception,
-    exceptions::{PySystemExit, PyValueError},
-    prelude::*,
-};
+use pyo3::{exceptions::PySystemExit, prelude::*};
 use wire::{launch::EXIT_TIMEOUT_SECONDS, report::StopReason};
 
-use crate::process::forks;
-
-use crate::wsgi::{
-    Awaited, Setting,
-    traceback::{Described, format_exception},
+use crate::{
+    process::forks,
+    wsgi::{
+        ClientWait, ServerSettings,
+        exceptions::{InvalidResponse, is_timeout, stop_of},
+        traceback::{ExceptionText, format_exception},
+    },
 };
 
-create_exception!(
-    wsgate,
-    Interrupted,
-    PySystemExit,
-    "Raised in the application when the gateway ends its request: the argument is `timeout`, \
-     `terminated`, `interrupted` or `hung up`."
-);
-
-create_exception!(
-    wsgate,
-    InvalidResponse,
-    PyValueError,
-    "The application's response breaks PEP 3333."
-);
-
-/// Why a request could not be served to its end.
+/// Why a request was not served completely.
 #[derive(Debug)]
-pub(super) enum Fault {
-    /// The application raised an exception, or was made to.
+pub(super) enum ServeError {
+    /// The application raised an exception, or the engine raised one in it.
     Raised(PyErr),
-    /// The response is none that PEP 3333 allows.
+    /// The response breaks PEP 3333.
     BadResponse {
-        /// What is wrong with it.
+        /// The violation.
         sentence: String,
-        /// How to mend it.
+        /// How to fix the application.
         hint: &'static str,
     },
-    /// Nobody reads the response any more.
+    /// The client has closed the connection.
     ClientGone,
-    /// The response could not be written, and not because the client had gone.
+    /// The response could not be written for another reason.
     NotWritten(io::Error),
 }
 
-impl From<PyErr> for Fault {
+impl From<PyErr> for ServeError {
     fn from(error: PyErr) -> Self {
         Self::Raised(error)
     }
 }
 
-impl Fault {
-    /// A response that PEP 3333 does not allow.
+impl ServeError {
+    /// A response that breaks PEP 3333.
     pub(super) fn bad_response(sentence: impl Into<String>, hint: &'static str) -> Self {
         Self::BadResponse { sentence: sentence.into(), hint }
     }
 
-    /// What writing a response has come to, if not to its end.
+    /// The error of a failed write of the response.
     pub(super) fn of_write(error: io::Error) -> Self {
         if is_clients_end(&error) { Self::ClientGone } else { Self::NotWritten(error) }
     }
 
-    /// As the application sees it, out of `write()`.
+    /// The exception that `write()` raises in the application.
     pub(super) fn into_error(self) -> PyErr {
         match self {
             Self::Raised(error) => error,
@@ -82,12 +65,12 @@ impl Fault {
         }
     }
 
-    /// Was the process asked to stop, by the web server or from elsewhere?
+    /// Was the process asked to stop, by the web server or another sender?
     pub(super) fn is_termination(&self, py: Python<'_>) -> bool {
         matches!(self, Self::Raised(error) if stop_of(py, error).is_some_and(|stop| stop != StopReason::Timeout))
     }
 
-    /// Status of the stand-in response, if one can still be sent.
+    /// The status of the error page.
     pub(super) fn status(&self, py: Python<'_>) -> Status {
         match self {
             Self::Raised(error) => {
@@ -97,27 +80,29 @@ impl Fault {
         }
     }
 
-    /// What the application raised, as text.
-    pub(super) fn describe(&self, py: Python<'_>) -> Option<Described> {
-        if let Self::Raised(error) = self { Some(Described::of(py, error)) } else { None }
+    /// The exception as text.
+    pub(super) fn describe(&self, py: Python<'_>) -> Option<ExceptionText> {
+        if let Self::Raised(error) = self { Some(ExceptionText::of(py, error)) } else { None }
     }
 
-    /// The log message; nothing for a client that went away, which is its right. `described` is
-    /// what [`Self::describe`] has given, if it was asked.
-    pub(super) fn entry(
+    /// The log message; `None` if the client closed the connection. `described` is the result of
+    /// [`Self::describe`], if that was called.
+    pub(super) fn log_message(
         &self,
         py: Python<'_>,
-        setting: &Setting,
-        head_left: bool,
-        awaited: Option<Awaited>,
-        described: Option<Described>,
+        setting: &ServerSettings,
+        headers_sent: bool,
+        awaited: Option<ClientWait>,
+        described: Option<ExceptionText>,
     ) -> Option<LogMessage> {
-        let entry = match self {
+        let message = match self {
             Self::Raised(error) => {
-                let described = described.unwrap_or_else(|| Described::of(py, error));
+                let described = described.unwrap_or_else(|| ExceptionText::of(py, error));
                 match awaited.filter(|_| is_timeout(py, error)) {
-                    Some(awaited) => stalled(awaited, setting).detail(described.trace),
-                    None => raised(py, error, described, setting, head_left),
+                    Some(awaited) => {
+                        client_wait_timed_out(awaited, setting).detail(described.trace)
+                    }
+                    None => raised(py, error, described, setting, headers_sent),
                 }
             }
             Self::BadResponse { sentence, hint } => {
@@ -125,7 +110,7 @@ impl Fault {
             }
             Self::ClientGone => return None,
             Self::NotWritten(error) if is_lost(error) => {
-                forks::mark_lost(true);
+                forks::mark_descriptors_lost(true);
                 LogMessage::descriptors_lost(&format!("the response cannot be written, {error}"))
             }
             Self::NotWritten(error) => {
@@ -144,35 +129,35 @@ impl Fault {
                 .hint(hint)
             }
         };
-        Some(entry)
+        Some(message)
     }
 }
 
 fn raised(
     py: Python<'_>,
     error: &PyErr,
-    described: Described,
-    setting: &Setting,
-    head_left: bool,
+    described: ExceptionText,
+    setting: &ServerSettings,
+    headers_sent: bool,
 ) -> LogMessage {
-    let Described { line, trace } = described;
+    let ExceptionText { line, trace } = described;
     if error.is_instance_of::<InvalidResponse>(py) {
         return LogMessage::error(Code::BadResponse, line)
             .detail(trace)
-            .hint("the last lines of the traceback name the call to mend");
+            .hint("the last lines of the traceback name the call to fix");
     }
-    if let Some((entry, _)) = interruption(py, error, setting) {
-        return entry;
+    if let Some((message, _)) = interruption(py, error, setting) {
+        return message;
     }
     let what = if error.is_instance_of::<PySystemExit>(py) {
         format!("the application called `sys.exit`: `{line}`")
     } else {
         format!("the application raised `{line}`")
     };
-    if head_left {
+    if headers_sent {
         LogMessage::error(
             Code::RaisedAfterHeaders,
-            format!("{what} after the head of its response had left"),
+            format!("{what} after its response headers were sent"),
         )
         .detail(trace)
         .hint("the response was cut there; the last lines of the traceback name the place")
@@ -184,14 +169,14 @@ fn raised(
     }
 }
 
-/// The entry and the status for a request that the gateway ended, if that is what `error` says.
+/// The log message and the status for a request that the gateway ended, if `error` says so.
 pub(crate) fn interruption(
     py: Python<'_>,
     error: &PyErr,
-    setting: &Setting,
+    setting: &ServerSettings,
 ) -> Option<(LogMessage, Status)> {
     let stop = stop_of(py, error)?;
-    let entry = match stop {
+    let message = match stop {
         StopReason::Timeout => LogMessage::error(
             Code::TimedOut,
             format!("the request took longer than {} s", setting.timeout_seconds),
@@ -206,18 +191,17 @@ pub(crate) fn interruption(
         )
         .hint(format!("the traceback says where the application was; {}", stop.hint())),
     };
-    Some((entry.detail(format_exception(py, error)), status_of(stop)))
+    Some((message.detail(format_exception(py, error)), status_of(stop)))
 }
 
-/// The log message for `close()` of a response body that the gateway interrupted, if that is what
-/// `error` says.
+/// The log message for a `close()` that the gateway interrupted, if `error` says so.
 pub(super) fn closing_interrupted(
     py: Python<'_>,
     error: &PyErr,
-    setting: &Setting,
+    setting: &ServerSettings,
 ) -> Option<LogMessage> {
     let stop = stop_of(py, error)?;
-    let entry = if stop == StopReason::Timeout {
+    let message = if stop == StopReason::Timeout {
         let limit = match setting.timeout_seconds {
             0 => EXIT_TIMEOUT_SECONDS,
             seconds => seconds,
@@ -232,19 +216,19 @@ pub(super) fn closing_interrupted(
     };
     let hint =
         "the client has the response; the last lines of the traceback are where `close()` was";
-    Some(entry.detail(format_exception(py, error)).hint(hint))
+    Some(message.detail(format_exception(py, error)).hint(hint))
 }
 
-/// The entry for a request that waited for its client for too long.
-pub(crate) fn stalled(awaited: Awaited, setting: &Setting) -> LogMessage {
+/// The log message for a request whose client was too slow.
+pub(crate) fn client_wait_timed_out(awaited: ClientWait, setting: &ServerSettings) -> LogMessage {
     let (whole, piece) = (setting.timeout_seconds, setting.socket_timeout_seconds);
     let (sentence, option, what) = match awaited {
-        Awaited::Body => (
+        ClientWait::RequestBody => (
             format!("the request took longer than {whole} s: its body did not come in time"),
             "--timeout",
             "request bodies",
         ),
-        Awaited::Reader => (
+        ClientWait::ResponseRead => (
             format!(
                 "the request took longer than {whole} s: its client did not read the response in \
                  time"
@@ -252,12 +236,12 @@ pub(crate) fn stalled(awaited: Awaited, setting: &Setting) -> LogMessage {
             "--timeout",
             "responses",
         ),
-        Awaited::NextPiece => (
+        ClientWait::NextBodyPiece => (
             format!("nothing of the request body came for {piece} s"),
             "--socket-timeout",
             "request bodies",
         ),
-        Awaited::NextRead => (
+        ClientWait::NextResponseRead => (
             format!("nothing of the response was read for {piece} s"),
             "--socket-timeout",
             "responses",
@@ -277,29 +261,14 @@ fn status_of(stop: StopReason) -> Status {
     }
 }
 
-/// Does `error` say that the request has taken too long?
-pub(super) fn is_timeout(py: Python<'_>, error: &PyErr) -> bool {
-    stop_of(py, error) == Some(StopReason::Timeout)
-}
-
-/// Why the gateway interrupted the application, if that is what `error` says.
-fn stop_of(py: Python<'_>, error: &PyErr) -> Option<StopReason> {
-    if !error.is_instance_of::<Interrupted>(py) {
-        return None;
-    }
-    let reason: Option<String> =
-        error.value(py).getattr("code").and_then(|code| code.extract()).ok();
-    Some(reason.as_deref().and_then(StopReason::parse).unwrap_or(StopReason::Timeout))
-}
-
-/// Does `error` say that a descriptor is closed, or another file's?
+/// Does `error` say that a descriptor was closed, or replaced by another file?
 fn is_lost(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|number| [libc::EBADF, libc::ENOTSOCK].contains(&number))
 }
 
-/// Does `error` say that the other end of the connection is closed?
+/// Does `error` say that the other end closed the connection or is unreachable?
 pub(crate) fn is_clients_end(error: &io::Error) -> bool {
-    // The last ones: the machine of the web server is not reached any more.
+    // The machine of the web server cannot be reached any more.
     let is_unreachable = || {
         let errors = [
             libc::ETIMEDOUT,

@@ -1,35 +1,32 @@
 //! `wsgi.file_wrapper` (PEP 3333 *Optional Platform-Specific File Handling*).
 //!
-//! To an application and its middleware it is an iterable like any other. When the very object
-//! comes back to the server, and it wraps an unread part of a real file, the kernel sends that part
-//! by itself.
+//! For an application and its middleware the wrapper is an iterable like any other. When the
+//! wrapper itself comes back to the server and wraps an unread part of a real file, the kernel
+//! sends that part (sendfile).
 
-use std::{os::fd::BorrowedFd, sync::Mutex};
+use std::sync::Mutex;
 
 use pyo3::{exceptions::PyStopIteration, intern, prelude::*, sync::MutexExt, types::PyTuple};
-use rustix::{
-    fs::{FileType, fstat},
-    io::fcntl_dupfd_cloexec,
-};
+use rustix::fs::{FileType, fstat};
 
 use crate::process::forks::Descriptor;
 
-/// Bytes that iteration reads at a time, unless the application chooses.
-const BLOCK: isize = 8192;
+/// How many bytes iteration reads at a time, unless the application chooses.
+const DEFAULT_BLOCK_SIZE: isize = 8192;
 
 /// An iterable over the blocks of a file-like object.
 #[pyclass(frozen, module = "wsgate", name = "FileWrapper")]
 pub(super) struct FileWrapper {
     file: Py<PyAny>,
     block: isize,
-    /// Iteration has begun; what it has taken must not be sent again.
+    /// Iteration has begun; bytes that it has taken must not be sent again.
     begun: Mutex<bool>,
 }
 
 /// The part of a real file that the kernel can send.
 #[derive(Debug)]
 pub(super) struct FilePart {
-    /// A descriptor of our own, since the application may close its file meanwhile.
+    /// The engine's own descriptor: the application may close its file meanwhile.
     pub(super) file: Descriptor,
     pub(super) offset: u64,
     pub(super) length: u64,
@@ -39,7 +36,7 @@ pub(super) struct FilePart {
 impl FileWrapper {
     /// The names are those that `wsgiref` gave the arguments.
     #[new]
-    #[pyo3(signature = (filelike, blksize = BLOCK))]
+    #[pyo3(signature = (filelike, blksize = DEFAULT_BLOCK_SIZE))]
     fn new(filelike: Py<PyAny>, blksize: isize) -> Self {
         Self { file: filelike, block: blksize, begun: Mutex::new(false) }
     }
@@ -54,7 +51,7 @@ impl FileWrapper {
         if block.is_truthy()? { Ok(block) } else { Err(PyStopIteration::new_err(())) }
     }
 
-    /// Middleware that answers for a part of the file goes there (Werkzeug does).
+    /// Middleware that sends a part of the file seeks in it (Werkzeug does).
     #[pyo3(signature = (*arguments))]
     fn seek<'py>(
         &self,
@@ -97,9 +94,8 @@ impl FileWrapper {
 }
 
 impl FileWrapper {
-    /// The part of a real file that is still to be sent; nothing if this is no plain file of
-    /// Python's own, so that what its `read` gives may differ from what the descriptor holds (a
-    /// `GzipFile` has a descriptor, too).
+    /// The unread part of a real file; `None` unless this is a plain file of Python: the `read` of
+    /// others may give other bytes than the descriptor has (a `GzipFile` has a descriptor, too).
     pub(super) fn part(&self, py: Python<'_>) -> PyResult<Option<FilePart>> {
         if *self.begun.lock_py_attached(py).unwrap_or_else(std::sync::PoisonError::into_inner) {
             return Ok(None);
@@ -119,7 +115,7 @@ impl FileWrapper {
         if !raw.get_type().is(&raw_type) {
             return Ok(None);
         }
-        // A file written to and not flushed holds less than `read` would give.
+        // Unflushed data would be missing in the file.
         if file.getattr(intern!(py, "closed"))?.is_truthy()? {
             return Ok(None);
         }
@@ -127,15 +123,11 @@ impl FileWrapper {
             file.call_method0(intern!(py, "flush"))?;
         }
         let descriptor: i32 = raw.call_method0(intern!(py, "fileno"))?.extract()?;
-        // SAFETY: the file object is open, so it holds this descriptor; the borrow ends in the same
-        // statement, under the GIL.
-        let copy = || fcntl_dupfd_cloexec(unsafe { BorrowedFd::borrow_raw(descriptor) }, 3);
-        let Ok(file_of_ours) = Descriptor::made(copy) else {
+        let Ok(file_of_ours) = Descriptor::duplicate(descriptor) else {
             return Ok(None);
         };
         let size = match fstat(&file_of_ours) {
-            // Files of the kernel's own have no blocks, and content of another length than they
-            // say.
+            // Files of the kernel (/proc) have no blocks, and report a wrong size.
             Ok(stat)
                 if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
                     && stat.st_blocks > 0 =>

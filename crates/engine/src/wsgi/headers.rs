@@ -12,13 +12,13 @@ use crate::wsgi::variables::{decimal, is_token};
 
 /// Longest field, name and separator included. Apache's CGI modules take lines below 8,190 bytes
 /// and answer longer ones with a bare 500.
-const LONGEST_FIELD: usize = 8_180;
+const MAX_FIELD_BYTES: usize = 8_180;
 
 /// Longest head in bytes; lighttpd takes no more.
-const LONGEST_HEAD: usize = 65_000;
+const MAX_HEADERS_BYTES: usize = 65_000;
 
 /// Room for a head as most are, in bytes.
-const USUAL_HEAD: usize = 512;
+const USUAL_HEADERS_BYTES: usize = 512;
 
 /// Fields between two neighbours, which only the web server may send (RFC 9110 7.6.1; PEP 3333
 /// *Other HTTP Features*).
@@ -35,7 +35,7 @@ const HOP_BY_HOP: [&[u8]; 8] = [
 
 /// A valid head, written as it will leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct ResponseHeaders {
     /// All but the blank line at the end.
     bytes: Vec<u8>,
     form: ResponseFormat,
@@ -48,20 +48,20 @@ pub(super) struct Head {
 
 /// Why a status or header cannot be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum BadHead {
+pub(super) enum InvalidHeaders {
     Status(String),
     Interim(String),
     Name(String),
     ControlCharacter(String),
     HopByHop(String),
     StatusField,
-    Twice(String),
+    DuplicatePolicy(String),
     ContentLength(String),
     FieldTooLong(String, usize),
-    HeadTooLong(usize),
+    HeadersTooLong(usize),
 }
 
-impl fmt::Display for BadHead {
+impl fmt::Display for InvalidHeaders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status(status) => write!(
@@ -89,7 +89,7 @@ impl fmt::Display for BadHead {
             Self::StatusField => f.write_str(
                 "header `Status` is how CGI sends the status; pass that as the first argument",
             ),
-            Self::Twice(name) => write!(f, "header `{name}` is given twice"),
+            Self::DuplicatePolicy(name) => write!(f, "header `{name}` is given twice"),
             Self::ContentLength(value) => {
                 write!(f, "Content-Length `{value}` is not a number of bytes")
             }
@@ -97,67 +97,68 @@ impl fmt::Display for BadHead {
                 write!(
                     f,
                     "header `{name}` is {length} bytes long; web servers take no more than \
-                     {LONGEST_FIELD}"
+                     {MAX_FIELD_BYTES}"
                 )
             }
-            Self::HeadTooLong(length) => {
+            Self::HeadersTooLong(length) => {
                 write!(
                     f,
                     "the headers are {length} bytes long together; web servers take no more than \
-                     {LONGEST_HEAD}"
+                     {MAX_HEADERS_BYTES}"
                 )
             }
         }
     }
 }
 
-impl Head {
+impl ResponseHeaders {
     /// A head with a status and no field yet, as latin-1 bytes.
-    pub(super) fn new(form: ResponseFormat, status: &[u8]) -> Result<Self, BadHead> {
+    pub(super) fn new(form: ResponseFormat, status: &[u8]) -> Result<Self, InvalidHeaders> {
         let code = match status {
             [b'1', b'0'..=b'9', b'0'..=b'9', b' ', ..] => {
-                return Err(BadHead::Interim(text(status)));
+                return Err(InvalidHeaders::Interim(text(status)));
             }
             [b'2'..=b'9', b'0'..=b'9', b'0'..=b'9', b' ', reason @ ..]
                 if !reason.iter().any(|&byte| is_control(byte)) =>
             {
                 status[..3].iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'))
             }
-            _ => return Err(BadHead::Status(text(status))),
+            _ => return Err(InvalidHeaders::Status(text(status))),
         };
         let (before, after) = form.around_status();
-        let mut bytes = Vec::with_capacity(USUAL_HEAD);
+        let mut bytes = Vec::with_capacity(USUAL_HEADERS_BYTES);
         bytes.extend_from_slice(before.as_bytes());
         bytes.extend_from_slice(status);
         bytes.extend_from_slice(after.as_bytes());
-        if bytes.len() > LONGEST_HEAD {
-            return Err(BadHead::HeadTooLong(bytes.len()));
+        if bytes.len() > MAX_HEADERS_BYTES {
+            return Err(InvalidHeaders::HeadersTooLong(bytes.len()));
         }
         Ok(Self { bytes, form, code, content_length: None, has_type: false, location: None })
     }
 
     /// Adds a field as the application gave it.
-    pub(super) fn add(&mut self, name: &[u8], value: &[u8]) -> Result<(), BadHead> {
+    pub(super) fn add(&mut self, name: &[u8], value: &[u8]) -> Result<(), InvalidHeaders> {
         if !is_token(name) {
-            return Err(BadHead::Name(text(name)));
+            return Err(InvalidHeaders::Name(text(name)));
         }
         if value.iter().any(|&byte| byte != b'\t' && is_control(byte)) {
-            return Err(BadHead::ControlCharacter(text(name)));
+            return Err(InvalidHeaders::ControlCharacter(text(name)));
         }
         let length = name.len() + 2 + value.len();
-        if length > LONGEST_FIELD {
-            return Err(BadHead::FieldTooLong(text(name), length));
+        if length > MAX_FIELD_BYTES {
+            return Err(InvalidHeaders::FieldTooLong(text(name), length));
         }
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         if is(b"Status") {
-            return Err(BadHead::StatusField);
+            return Err(InvalidHeaders::StatusField);
         }
         if HOP_BY_HOP.iter().any(|known| is(known)) {
-            return Err(BadHead::HopByHop(text(name)));
+            return Err(InvalidHeaders::HopByHop(text(name)));
         }
         // A CGI field comes once (RFC 3875 6.3).
         let is_twice = if is(b"Content-Length") {
-            let length = decimal(value).ok_or_else(|| BadHead::ContentLength(text(value)))?;
+            let length =
+                decimal(value).ok_or_else(|| InvalidHeaders::ContentLength(text(value)))?;
             self.content_length.replace(length).is_some()
         } else if is(b"Content-Type") {
             std::mem::replace(&mut self.has_type, true)
@@ -168,13 +169,13 @@ impl Head {
             false
         };
         if is_twice {
-            return Err(BadHead::Twice(text(name)));
+            return Err(InvalidHeaders::DuplicatePolicy(text(name)));
         }
         if self.may_have_length() || !is(b"Content-Length") {
             self.push(name, value);
         }
-        if self.bytes.len() > LONGEST_HEAD {
-            return Err(BadHead::HeadTooLong(self.bytes.len()));
+        if self.bytes.len() > MAX_HEADERS_BYTES {
+            return Err(InvalidHeaders::HeadersTooLong(self.bytes.len()));
         }
         Ok(())
     }

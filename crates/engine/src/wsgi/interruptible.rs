@@ -1,9 +1,8 @@
-//! Whether a request may be interrupted, and by when it has to be over.
+//! Whether a request may be interrupted, and its deadline.
 //!
-//! One lock decides who interrupts a request: a signal handler, another thread, or a wait of our
-//! own that has reached the deadline. The thread that ends the request holds the same lock, and
-//! takes an exception back that the thread has not seen yet. So no request is ever interrupted for
-//! another.
+//! One lock decides who interrupts a request: a signal handler, another thread, or a wait that has
+//! reached the deadline. The thread that ends the request takes the same lock, and withdraws an
+//! exception that was not raised yet. So no request is ever interrupted instead of another.
 
 use std::{
     ffi::c_long,
@@ -14,136 +13,142 @@ use std::{
     time::Duration,
 };
 
-use pyo3::{ffi, prelude::*};
+use pyo3::prelude::*;
 use wire::{
     clock,
     running_clock::{now, recently},
 };
 
-use crate::wsgi::error::{Interrupted, is_timeout};
+use crate::{
+    process::python_api::set_async_exception,
+    wsgi::exceptions::{Interrupted, is_timeout},
+};
 
-/// How much longer than its deadline a request may wait for its client, once it was interrupted:
-/// for an error page, or to end what it has begun. The supervisor gives it twice as long.
+/// How long an interrupted request may wait for its client after the deadline, to send an error
+/// page or the rest of a response. The supervisor allows twice as long.
 const GRACE_MILLISECONDS: u64 = 1000;
 
-/// Whether an application may be interrupted. Web servers end a CGI program as soon as they have
-/// all of its response, and what it does afterwards (`close()`, `atexit`) must not suffer from
-/// that; the deadline of the request holds for `close()`, too.
+/// Whether an application may be interrupted. Web servers stop a CGI program as soon as they have
+/// its whole response, which must not interrupt `close()` and `atexit` handlers. The deadline of
+/// the request holds for `close()`, too.
 #[derive(Clone, Debug)]
-pub(crate) struct Interruptible(Arc<Request>);
+pub(crate) struct Interruptible(Arc<InterruptibleRequest>);
 
 #[derive(Debug)]
-struct Request {
-    limit: Option<Limit>,
+struct InterruptibleRequest {
+    limit: Option<RequestDeadline>,
     /// The thread that serves the request.
     thread: ThreadId,
-    state: Mutex<State>,
+    state: Mutex<InterruptState>,
 }
 
 /// The clock by which a request is late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Clock {
-    /// That of [`wire::running_clock`] in this process.
+    /// The clock of [`wire::running_clock`] in this process.
     Running,
-    /// The monotonic clock. The supervisor's clock is behind it, and ahead of this process's where
+    /// The monotonic clock. The supervisor's clock is behind it, and ahead of this process's if
     /// only this process was stopped.
     Monotonic,
 }
 
-/// By when a request has to be over.
+/// When a request has to end.
 #[derive(Debug)]
-struct Limit {
-    /// By the clock of [`wire::running_clock`].
+struct RequestDeadline {
+    /// By [`Clock::Running`].
     deadline: u64,
-    /// The same by the monotonic clock.
+    /// The same time by [`Clock::Monotonic`].
     monotonic_deadline: u64,
-    /// Python's name of the thread; nothing for the main thread, which is interrupted by signal
-    /// handlers.
+    /// Python's identifier of the thread; `None` for the main thread, which signal handlers
+    /// interrupt.
     python_thread: Option<c_long>,
 }
 
 #[derive(Debug)]
-struct State {
-    stage: Stage,
-    awaited: Option<Awaited>,
-    /// When the supervisor has had the request interrupted, if that was before the deadline of
+struct InterruptState {
+    stage: InterruptStage,
+    awaited: Option<ClientWait>,
+    /// When the supervisor had the request interrupted, if that was before the deadline of
     /// [`Clock::Running`].
     interrupted_at: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum InterruptStage {
     /// The request may be interrupted.
     Open,
-    /// The response has ended, and the application has not: only the deadline interrupts it.
-    Answered,
-    /// The request was interrupted, and the application may not have noticed yet.
+    /// The response has ended and the application runs on: only the deadline interrupts it.
+    ResponseEnded,
+    /// The request was interrupted; the exception may not have been raised yet.
     Interrupted,
     /// The request may not be interrupted any more.
     Over,
 }
 
-impl State {
+impl InterruptState {
     /// May the deadline interrupt the request?
     fn is_running(&self) -> bool {
-        matches!(self.stage, Stage::Open | Stage::Answered)
+        matches!(self.stage, InterruptStage::Open | InterruptStage::ResponseEnded)
     }
 }
 
-/// What a request waited for when the wait reached its limit.
+/// A wait for the client that has reached its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Awaited {
-    /// More of the request body.
-    Body,
-    /// That the client reads the response.
-    Reader,
-    /// More of the request body, for as long as one wait may take.
-    NextPiece,
-    /// That the client reads more of the response, for as long as one wait may take.
-    NextRead,
+pub(crate) enum ClientWait {
+    /// For more of the request body, until the deadline of the request.
+    RequestBody,
+    /// For the client to read the response, until the deadline of the request.
+    ResponseRead,
+    /// For more of the request body, for as long as one wait may take.
+    NextBodyPiece,
+    /// For the client to read more of the response, for as long as one wait may take.
+    NextResponseRead,
 }
 
 impl Interruptible {
     /// A request without a deadline.
-    pub(crate) fn yes() -> Self {
+    pub(crate) fn without_deadline() -> Self {
         Self::new(None)
     }
 
-    /// A request that this thread serves, and that has to be over at `deadline`, by the clock of
-    /// [`wire::running_clock`]. `python_thread` is Python's name of this thread, unless it is the
-    /// main thread.
-    pub(crate) fn until(deadline: u64, python_thread: Option<c_long>) -> Self {
+    /// A request that this thread serves and that has to end at `deadline`, by the clock of
+    /// [`wire::running_clock`]. `python_thread` is Python's identifier of this thread, `None` for
+    /// the main thread.
+    pub(crate) fn with_deadline(deadline: u64, python_thread: Option<c_long>) -> Self {
         let stopped = clock::recently().saturating_sub(recently());
         let monotonic_deadline = deadline.saturating_add(stopped);
-        Self::new(Some(Limit { deadline, monotonic_deadline, python_thread }))
+        Self::new(Some(RequestDeadline { deadline, monotonic_deadline, python_thread }))
     }
 
-    fn new(limit: Option<Limit>) -> Self {
-        let state =
-            Mutex::new(State { stage: Stage::Open, awaited: None, interrupted_at: u64::MAX });
-        Self(Arc::new(Request { limit, thread: thread::current().id(), state }))
+    fn new(limit: Option<RequestDeadline>) -> Self {
+        let state = Mutex::new(InterruptState {
+            stage: InterruptStage::Open,
+            awaited: None,
+            interrupted_at: u64::MAX,
+        });
+        Self(Arc::new(InterruptibleRequest { limit, thread: thread::current().id(), state }))
     }
 
     /// May the request be interrupted?
-    pub(crate) fn get(&self) -> bool {
-        self.state().stage == Stage::Open
+    pub(crate) fn may_be_interrupted(&self) -> bool {
+        self.state().stage == InterruptStage::Open
     }
 
-    /// What the request waited for when it reached its deadline, if it waited for its client.
-    pub(crate) fn awaited(&self) -> Option<Awaited> {
+    /// The wait for the client that has reached its limit, if one has.
+    pub(crate) fn awaited(&self) -> Option<ClientWait> {
         self.state().awaited
     }
 
-    /// How long the deadline is away, while the request may be interrupted.
-    pub(crate) fn left(&self) -> Option<Duration> {
+    /// The time until the deadline, while the request may be interrupted.
+    pub(crate) fn time_left(&self) -> Option<Duration> {
         let limit = self.0.limit.as_ref()?;
         self.state()
             .is_running()
             .then(|| Duration::from_millis(limit.deadline.saturating_sub(now())))
     }
 
-    /// How long a wait for the client may last from now on; without an end if there is no deadline.
-    pub(crate) fn patience(&self) -> Option<Duration> {
+    /// How long a wait for the client may take from now on; `None` for no limit.
+    pub(crate) fn client_wait_limit(&self) -> Option<Duration> {
         let deadline = self.0.limit.as_ref()?.deadline;
         let state = self.state();
         let deadline = deadline.min(state.interrupted_at);
@@ -156,67 +161,67 @@ impl Interruptible {
         Some(Duration::from_millis(until.saturating_sub(now)))
     }
 
-    /// Interrupts the request if it is late by `clock`. Tells the caller, a signal handler in the
-    /// thread of the request, whether to raise the exception.
-    pub(crate) fn interrupt_here(&self, clock: Clock) -> bool {
+    /// Interrupts the request if it is late by `clock`. Returns whether the caller, a signal
+    /// handler in the thread of the request, has to raise the exception.
+    pub(crate) fn interrupt_if_late(&self, clock: Clock) -> bool {
         self.interrupt_late(&mut self.state(), clock)
     }
 
-    /// Interrupts the request, which another thread than the main one serves, if it is late by
-    /// `clock`. Tells whether it is.
+    /// Interrupts the request if it is late by `clock`, and returns whether it was. For requests in
+    /// other threads than the main thread.
     pub(crate) fn interrupt_thread(&self, py: Python<'_>, clock: Clock) -> bool {
         let exception = py.get_type::<Interrupted>();
         let mut state = self.state();
         self.python_thread().is_some_and(|thread| {
             let is_late = self.interrupt_late(&mut state, clock);
             if is_late {
-                set_exception(py, thread, Some(&exception));
+                set_async_exception(py, thread, Some(&exception));
             }
             is_late
         })
     }
 
-    /// The response has ended. From now on only the deadline interrupts the request. An exception
-    /// that its thread has not seen is taken back.
-    pub(crate) fn answered(&self, py: Python<'_>) {
+    /// Notes that the response has ended: from now on only the deadline interrupts the request.
+    /// Withdraws an exception that was not raised yet.
+    pub(crate) fn response_ended(&self, py: Python<'_>) {
         let mut state = self.state();
-        self.take_back(py, &state);
+        self.withdraw(py, &state);
         if state.is_running() {
-            state.stage = Stage::Answered;
+            state.stage = InterruptStage::ResponseEnded;
         }
     }
 
-    /// Interrupts the request, which the calling signal handler's thread serves, since its time is
-    /// over. Tells the caller whether to raise the exception.
+    /// Interrupts the request at its time limit. Returns whether the caller, a signal handler in
+    /// the thread of the request, has to raise the exception.
     pub(crate) fn time_out(&self) -> bool {
         let mut state = self.state();
         let is_running = state.is_running();
         if is_running {
-            state.stage = Stage::Interrupted;
+            state.stage = InterruptStage::Interrupted;
         }
         is_running
     }
 
-    /// From now on the request may not be interrupted. An exception that its thread has not seen is
-    /// taken back. Could it be interrupted until now?
+    /// Ends interruption of the request. Withdraws an exception that was not raised yet. Returns
+    /// whether the deadline could have interrupted the request until now.
     pub(crate) fn end(&self, py: Python<'_>) -> bool {
         let mut state = self.state();
-        self.take_back(py, &state);
         let was_running = state.is_running();
-        state.stage = Stage::Over;
+        self.withdraw(py, &state);
+        state.stage = InterruptStage::Over;
         was_running
     }
 
-    /// From now on the deadline interrupts the request again.
+    /// Lets the deadline interrupt the request again.
     pub(crate) fn resume(&self) {
-        self.state().stage = Stage::Answered;
+        self.state().stage = InterruptStage::ResponseEnded;
     }
 
-    /// A wait for the client has reached the deadline of the request, or its own limit. Gives the
-    /// exception that says so.
-    pub(crate) fn expire(&self, py: Python<'_>, awaited: Awaited) -> PyErr {
+    /// Notes that a wait for the client has reached the deadline of the request, or its own limit.
+    /// Returns the exception to raise.
+    pub(crate) fn expire(&self, py: Python<'_>, awaited: ClientWait) -> PyErr {
         let mut state = self.state();
-        // Other threads of the application may read the body, and only the request's own can be
+        // Other threads of the application may read the body; only the request's own thread can be
         // interrupted.
         let is_ours = self.0.thread == thread::current().id();
         let is_late = self
@@ -226,25 +231,28 @@ impl Interruptible {
             .is_some_and(|limit| now() >= limit.deadline.min(state.interrupted_at));
         if is_ours && !is_late {
             // The request may still be interrupted at its deadline.
-            let piece =
-                if awaited == Awaited::Body { Awaited::NextPiece } else { Awaited::NextRead };
+            let piece = if awaited == ClientWait::RequestBody {
+                ClientWait::NextBodyPiece
+            } else {
+                ClientWait::NextResponseRead
+            };
             state.awaited.get_or_insert(piece);
         } else if is_ours {
-            self.take_back(py, &state);
+            self.withdraw(py, &state);
             if state.is_running() {
-                state.stage = Stage::Interrupted;
+                state.stage = InterruptStage::Interrupted;
             }
             state.awaited.get_or_insert(awaited);
         }
         Interrupted::new_err("timeout")
     }
 
-    /// Runs the signal handlers that are due after a wait for the client. If one of them ends the
-    /// request at its deadline, that was what the request waited for.
+    /// Runs pending signal handlers after the wait `awaited` for the client. If a handler ends the
+    /// request at its deadline, [`Interruptible::awaited`] names that wait.
     ///
     /// # Errors
     /// What a handler raises.
-    pub(crate) fn heed_signals(&self, py: Python<'_>, awaited: Awaited) -> PyResult<()> {
+    pub(crate) fn run_signal_handlers(&self, py: Python<'_>, awaited: ClientWait) -> PyResult<()> {
         py.check_signals().inspect_err(|error| {
             if is_timeout(py, error) {
                 self.state().awaited.get_or_insert(awaited);
@@ -252,22 +260,22 @@ impl Interruptible {
         })
     }
 
-    fn take_back(&self, py: Python<'_>, state: &State) {
+    fn withdraw(&self, py: Python<'_>, state: &InterruptState) {
         if let Some(thread) = self.python_thread()
-            && state.stage == Stage::Interrupted
+            && state.stage == InterruptStage::Interrupted
         {
-            set_exception(py, thread, None);
+            set_async_exception(py, thread, None);
         }
     }
 
-    fn interrupt_late(&self, state: &mut State, clock: Clock) -> bool {
+    fn interrupt_late(&self, state: &mut InterruptState, clock: Clock) -> bool {
         let is_late = state.is_running()
             && self.0.limit.as_ref().is_some_and(|limit| match clock {
                 Clock::Running => now() >= limit.deadline,
                 Clock::Monotonic => clock::now() >= limit.monotonic_deadline,
             });
         if is_late {
-            state.stage = Stage::Interrupted;
+            state.stage = InterruptStage::Interrupted;
             state.interrupted_at = now();
         }
         is_late
@@ -277,18 +285,8 @@ impl Interruptible {
         self.0.limit.as_ref()?.python_thread
     }
 
-    /// No code of Python's runs under this lock, so that a thread with the interpreter gets the
-    /// lock.
-    fn state(&self) -> MutexGuard<'_, State> {
+    /// No Python code runs under this lock, so a thread that holds the interpreter gets the lock.
+    fn state(&self) -> MutexGuard<'_, InterruptState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Has `exception` raised in a thread, or takes back one that was not raised yet.
-fn set_exception(_py: Python<'_>, thread: c_long, exception: Option<&Bound<'_, PyAny>>) {
-    let exception = exception.map_or(std::ptr::null_mut(), Bound::as_ptr);
-    // SAFETY: this thread is attached, which the token shows; the exception is a live class, of
-    // which the call takes its own reference, or null. A thread that has ended is not found, which
-    // the result says and nobody needs.
-    unsafe { ffi::PyThreadState_SetAsyncExc(thread, exception) };
 }

@@ -1,20 +1,21 @@
-//! PEP 3333: one request through an application, whatever brought it here.
+//! PEP 3333: passes one request through an application, for any transport.
 //!
-//! A transport hands over an [`Exchange`]; a [`Server`] makes the environ, calls the application,
-//! and sends what it answers. Nothing here knows which transport that was. The rules and the
-//! section of the PEP each comes from:
+//! A transport makes an [`Exchange`]. A [`Server`] makes the environ, calls the application and
+//! sends its response. Nothing here knows the transport. The rules, by sections of the PEP:
 //!
 //! - environ: *environ Variables* → `remembered`, `variables`, `environ`
-//! - `wsgi.input`, `wsgi.errors`: *Input and Error Streams* → `input`, `errors`, and
-//!   `standard_streams` beside them
-//! - `start_response`, `write`: *The start_response() Callable*, *The write() Callable* → `head`,
-//!   `response`
+//! - `wsgi.input`, `wsgi.errors`: *Input and Error Streams* → `input`, `error_stream`, and
+//!   `standard_streams`
+//! - `start_response`, `write`: *The start_response() Callable*, *The write() Callable* →
+//!   `headers`, `response`
 //! - the iterable and its `close()`: *Specification Details*, *Buffering and Streaming* → `serve`
 //! - `wsgi.file_wrapper`: *Optional Platform-Specific File Handling* → `file_wrapper`
 
+mod child;
 mod environ;
 mod error;
-mod errors;
+mod error_stream;
+mod exceptions;
 mod file_wrapper;
 mod headers;
 mod input;
@@ -24,7 +25,6 @@ mod response;
 mod serve;
 mod standard_streams;
 mod stream;
-mod text;
 mod traceback;
 mod variables;
 
@@ -34,97 +34,99 @@ use pyo3::Python;
 use wire::request::ResponseFormat;
 
 pub(crate) use crate::wsgi::{
-    error::{Interrupted, interruption},
-    interruptible::{Awaited, Clock, Interruptible},
+    child::end_if_child,
+    error::interruption,
+    exceptions::Interrupted,
+    interruptible::{ClientWait, Clock, Interruptible},
     remembered::Remembered,
     response::{Response, type_name},
-    serve::{Outcome, Server, refuse},
-    standard_streams::{end_lines, install as install_streams, note as note_streams},
-    traceback::{Described, text_of},
-    variables::{BadVariable, BodyLength, Known, Twice, Variables},
+    serve::{RequestOutcome, Server, refuse},
+    standard_streams::{end_lines, install as install_streams, note as remember_streams},
+    traceback::{ExceptionText, text_of},
+    variables::{BadVariable, BodyLength, DuplicatePolicy, KnownVariable, Variables},
 };
 
 use crate::log::Log;
 
-/// One request as a transport hands it over.
+/// One request, as its transport passes it on.
 pub(crate) struct Exchange<'a> {
-    /// The variables of the request, checked.
+    /// The checked variables of the request.
     pub(crate) variables: Variables<'a>,
-    /// Where the request body comes from.
+    /// The source of the request body.
     pub(crate) body: Box<dyn BodySource>,
-    /// Where the response goes.
+    /// The destination of the response.
     pub(crate) response: Box<dyn ResponseSink>,
-    /// Where `wsgi.errors` of this request writes to, if not to where that of others does.
+    /// The destination of `wsgi.errors`, if it differs from that of other requests.
     pub(crate) errors: Option<Arc<dyn ErrorSink>>,
-    /// How the head of the response is written.
+    /// The form of the response headers.
     pub(crate) form: ResponseFormat,
-    /// Where entries about this request go.
+    /// The log of the request.
     pub(crate) log: Log,
-    /// Whether the application may be interrupted now.
+    /// Says whether the application may be interrupted.
     pub(crate) interruptible: Interruptible,
 }
 
-/// What is true of every request of a process.
+/// Settings that all requests of a process have in common.
 #[derive(Clone, Debug)]
-pub(crate) struct Setting {
-    /// May another thread of this process call the application meanwhile?
+pub(crate) struct ServerSettings {
+    /// `wsgi.multithread`: another thread of this process may call the application meanwhile.
     pub(crate) multithread: bool,
-    /// May another process call an equivalent application meanwhile?
+    /// `wsgi.multiprocess`: another process may call an equivalent application meanwhile.
     pub(crate) multiprocess: bool,
-    /// Will the application be called this once only?
+    /// `wsgi.run_once`: the application is called once in this process.
     pub(crate) run_once: bool,
-    /// May the client see tracebacks?
+    /// Clients may see tracebacks.
     pub(crate) debug: bool,
-    /// Seconds that a request may take, for the message when they are over.
+    /// The time limit of a request in seconds, for log messages; 0 for none.
     pub(crate) timeout_seconds: u64,
-    /// Seconds that one wait for the client may take, for the message when they are over.
+    /// The time limit of one wait for the client in seconds, for log messages; 0 for none.
     pub(crate) socket_timeout_seconds: u64,
-    /// The response goes to the standard output of a gateway.
+    /// The response goes to the standard output of a gateway (CGI).
     pub(crate) is_cgi: bool,
-    /// Where the application is mounted, if the web server does not say so.
+    /// The mount of the application (`--script-name`), if the web server does not send it.
     pub(crate) script_name: Option<Arc<str>>,
 }
 
-/// A request body. It ends by itself where the request says that it ends.
+/// A request body. Reading ends at the end that the request announces.
 pub(crate) trait BodySource: Send {
-    /// Reads some bytes, at least one unless the body is over.
+    /// Reads at least one byte, unless the body has ended.
     ///
     /// # Errors
     /// `UnexpectedEof` if the client sent less than it announced, `Interrupted` if a signal came
     /// first, `TimedOut` at the deadline of the request.
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
 
-    /// Bytes of the whole body, if that is known before it has come.
+    /// The length of the whole body in bytes, if it is known in advance.
     fn length(&self) -> Option<u64>;
 
-    /// Does the body lie in a file, so that it can be read again?
+    /// Is the body in a file, so that it can be read again?
     fn is_in_file(&self) -> bool {
         false
     }
 
-    /// Reads at `position` from now on, if the body lies in a file. Tells whether it does.
+    /// Reads from `position` on, if the body is in a file. Returns whether it is.
     fn seek(&mut self, _position: u64) -> bool {
         false
     }
 }
 
-/// Where a response goes. Bytes leave in the order in which they are given. Whatever may have to
-/// wait lets other threads of the application run meanwhile.
+/// The destination of a response. Bytes are sent in the order of the calls. Methods that may wait
+/// let other threads of the application run meanwhile.
 pub(crate) trait ResponseSink: Send {
-    /// Called once, before the first byte: from here on no other response can be sent.
-    fn head_leaves(&mut self);
+    /// Called once, before the first byte: from here on no error page can replace the response.
+    fn headers_leave(&mut self);
 
-    /// Sends some bytes of `head` and then `block` in one go. With `last`, the response is over
-    /// when all of them are sent.
+    /// Sends some bytes of `head`, the response headers, and then `block` in one call. With `last`,
+    /// the response ends once all of them are sent.
     ///
     /// # Errors
-    /// `Interrupted` if a signal came first, `TimedOut` at the deadline of the request; anything
-    /// else means that nobody reads the response any more.
+    /// `Interrupted` if a signal came first, `TimedOut` at the deadline of the request; any other
+    /// error means that the client does not read the response any more.
     fn write(&mut self, py: Python<'_>, head: &[u8], block: &[u8], last: bool)
     -> io::Result<usize>;
 
-    /// Sends up to `count` bytes of the regular file `file` from `offset` on; 0 if the file ends
-    /// there.
+    /// Sends up to `count` bytes of the regular file `file` from `offset` on. Returns 0 at the end
+    /// of the file.
     ///
     /// # Errors
     /// As [`ResponseSink::write`].
@@ -136,43 +138,43 @@ pub(crate) trait ResponseSink: Send {
         count: usize,
     ) -> io::Result<usize>;
 
-    /// Looks now and then whether the client still waits. Never waits itself.
+    /// Checks now and then that the client still waits. Never waits itself.
     ///
     /// # Errors
-    /// If the client has gone, or has aborted its request.
+    /// If the client has closed the connection or aborted the request.
     fn look(&mut self, py: Python<'_>) -> io::Result<()>;
 
-    /// Called once when nothing more will be sent, before `close()` of the response body: all of
-    /// the response has left (`complete`), or it has to be cut. What the application does
-    /// afterwards should not keep the end of the response from the client.
-    fn is_over(&mut self, py: Python<'_>, complete: bool);
+    /// Called once when nothing more will be sent, before `close()` of the response body. The
+    /// response is `complete` or has to be cut. The client should see the end of the response even
+    /// if `close()` takes long.
+    fn sending_ended(&mut self, py: Python<'_>, complete: bool);
 
-    /// Has the other end gone? To be asked when this process was asked to stop: whoever does that
-    /// closes the other end just before or just after, so this waits a moment.
+    /// Has the other end closed the connection? To be asked when this process was asked to stop:
+    /// the web server closes its end just before or just after, so this waits a moment.
     fn is_abandoned(&mut self, py: Python<'_>) -> bool;
 
-    /// Ends the response: all of it was sent (`complete`), or it had to be cut.
+    /// Ends the response, which is `complete` or was cut.
     ///
     /// # Errors
     /// `TimedOut` if the end could not be sent by the deadline of the request.
     fn finish(&mut self, py: Python<'_>, complete: bool) -> io::Result<()>;
 
-    /// Did more of the request body come than the request says, as far as it was looked at? To be
-    /// asked when the response has ended.
+    /// Was more of the request body received than the request announced? Only what was received by
+    /// the end of the response counts.
     fn had_surplus(&self) -> bool {
         false
     }
 }
 
-/// Where `wsgi.errors` writes to. What cannot be written is lost: an application must not fail for
-/// a full log disk.
+/// The destination of `wsgi.errors`. Bytes that cannot be written are lost: an application must not
+/// fail when the disk of the log is full.
 pub(crate) trait ErrorSink: Send + Sync {
     /// Writes all of `bytes`.
     fn write(&self, bytes: &[u8]);
 
-    /// Writes what it has held back.
+    /// Writes bytes that are held back.
     fn flush(&self) {}
 
-    /// The descriptor behind it, if there is one.
+    /// The descriptor of the destination, if there is one.
     fn descriptor(&self) -> Option<i32>;
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::wsgi::variables::Known;
+use crate::wsgi::variables::KnownVariable;
 
 /// Variables that are remembered. Whoever makes up more gains nothing by it.
 const MOST: usize = 256;
@@ -56,7 +56,7 @@ pub(super) enum Kind {
     /// No application may see it.
     Withheld,
     /// The server itself looks at it.
-    Known(Known),
+    KnownVariable(KnownVariable),
     /// It is one of the spellings of `HTTP_AUTHORIZATION`.
     SpellsAuthorization,
     /// Nothing.
@@ -91,7 +91,7 @@ pub(super) enum Time {
 
 impl Default for Remembered {
     fn default() -> Self {
-        let known = Known::ALL.iter().map(|known| Entry::new(known.name().as_bytes()));
+        let known = KnownVariable::ALL.iter().map(|known| Entry::new(known.name().as_bytes()));
         Self {
             entries: known.collect(),
             places: HashMap::new(),
@@ -159,7 +159,7 @@ impl Coming<'_> {
     #[cold]
     fn unexpected(&mut self, name: &[u8]) -> usize {
         let all = &mut *self.all;
-        let known = Known::of(name).map(|known| known as usize);
+        let known = KnownVariable::of(name).map(|known| known as usize);
         let number = known.or_else(|| all.places.get(name).copied()).unwrap_or_else(|| {
             let number = all.entries.len();
             all.entries.push(Entry::new(name));
@@ -225,8 +225,8 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
 
 impl Kind {
     fn of(name: &[u8]) -> Self {
-        match Known::of(name) {
-            Some(known) => Self::Known(known),
+        match KnownVariable::of(name) {
+            Some(known) => Self::KnownVariable(known),
             None if is_withheld(name) => Self::Withheld,
             None if spells_authorization(name) => Self::SpellsAuthorization,
             None => Self::Other,

@@ -1,6 +1,5 @@
-//! One request from the call of the application to the last byte of its response.
-//!
-//! PEP 3333 *Specification Details*, *Buffering and Streaming*, *Error Handling*.
+//! Serves one request: calls the application and sends its response (PEP 3333 *Specification
+//! Details*, *Buffering and Streaming*, *Error Handling*).
 
 use std::sync::Arc;
 
@@ -18,52 +17,53 @@ use pyo3::{
 
 use crate::{
     log::Log,
-    process::forks,
+    process::forks::is_child,
     wsgi::{
-        ErrorSink, Exchange, Setting,
+        ErrorSink, Exchange, ServerSettings,
+        child::end_if_child,
         environ::Environs,
-        error::{Fault, closing_interrupted, stalled},
-        errors::{Lines, errors_stream, settle},
+        error::{ServeError, client_wait_timed_out, closing_interrupted},
+        error_stream::{LineBuffer, errors_stream, settle},
         file_wrapper::FileWrapper,
         input::Input,
-        response::{Flow, Response, type_name},
+        response::{BodyFlow, Response, type_name},
         standard_streams,
         stream::register,
-        traceback::{Described, format_exception},
+        traceback::{ExceptionText, format_exception},
     },
 };
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// A whole response was sent: the application's own, or an error page.
-    Replied,
+pub(crate) enum RequestOutcome {
+    /// A complete response was sent: the application's own, or an error page.
+    Complete,
     /// The response was cut.
     Cut,
-    /// Nobody was there to read it.
+    /// The client had closed the connection.
     Abandoned,
 }
 
-/// The server, in the PEP's sense, that one thread is: what is the same for all its requests.
+/// The server of one thread, in the PEP's sense: what all its requests have in common.
 pub(crate) struct Server {
-    setting: Setting,
-    /// What `wsgi.errors` writes to.
+    setting: ServerSettings,
+    /// The destination of `wsgi.errors`.
     sink: Arc<dyn ErrorSink>,
     errors: Py<PyAny>,
-    lines: Arc<Lines>,
-    /// How often it had been used when it was flushed last.
+    lines: Arc<LineBuffer>,
+    /// The use count of the stream at its last flush.
     flushed_at: usize,
     environs: Environs,
 }
 
 impl Server {
-    /// A server of which `setting` is true, and whose `wsgi.errors` writes to `sink`.
+    /// A server with `setting`, whose `wsgi.errors` writes to `sink`.
     ///
     /// # Errors
     /// If memory is short.
     pub(crate) fn new(
         py: Python<'_>,
-        setting: Setting,
+        setting: ServerSettings,
         sink: Arc<dyn ErrorSink>,
     ) -> PyResult<Self> {
         static INPUT: PyOnceLock<()> = PyOnceLock::new();
@@ -73,19 +73,18 @@ impl Server {
         Ok(Self { setting, sink, errors: errors.unbind(), lines, flushed_at: 0, environs })
     }
 
-    /// Serves `exchange` with the application `application`. Whatever happens, the response is
-    /// ended and the log knows why.
+    /// Serves `exchange` by `application`. Always ends the response, and logs every failure.
     pub(crate) fn serve(
         &mut self,
         application: &Bound<'_, PyAny>,
         exchange: Exchange<'_>,
-    ) -> Outcome {
+    ) -> RequestOutcome {
         let py = application.py();
         let Exchange { variables, body, response: sink, errors, form, log, interruptible } =
             exchange;
         let response =
             Response::new(sink, form, variables.is_head(), log.clone(), interruptible.clone());
-        let response = response.behind(&variables);
+        let response = response.to_request(&variables);
         let made = (|| -> PyResult<_> {
             let input = Bound::new(py, Input::new(body, interruptible))?;
             let response = Bound::new(py, response)?;
@@ -99,13 +98,13 @@ impl Server {
         let (input, errors, response, environ) = match made {
             Ok(parts) => parts,
             Err(error) => {
-                // Only memory can be short here; the sink went with the response, so the gateway
-                // replies.
-                log.entry(&LogMessage::error(
+                // Only memory can be short here. The sink is dropped with the response, so the
+                // gateway sends an error page.
+                log.write(&LogMessage::error(
                     Code::Internal,
                     format!("the environ could not be made: {error}"),
                 ));
-                return Outcome::Cut;
+                return RequestOutcome::Cut;
             }
         };
         standard_streams::begin_request();
@@ -114,30 +113,36 @@ impl Server {
         let response = response.get();
         let mut abandoned = false;
         let complete = match result {
-            // One that is too short is cut: the client would wait for the rest.
+            // A body that is too short is cut: the client would wait for the rest.
             Ok(()) => !response.is_short(py),
             Err(fault) => {
                 let was_running = response.end_interruption(py);
                 let awaited = response.awaited();
                 let cut = input.get().was_cut(py);
                 let fault = response.cause_of(py, fault, cut);
-                abandoned = matches!(fault, Fault::ClientGone);
-                let entry =
-                    fault.entry(py, &self.setting, response.head_left(py), awaited, described);
-                if let Some(entry) = &entry {
-                    log.entry(entry);
+                abandoned = matches!(fault, ServeError::ClientGone);
+                let message = fault.log_message(
+                    py,
+                    &self.setting,
+                    response.headers_sent(py),
+                    awaited,
+                    described,
+                );
+                if let Some(message) = &message {
+                    log.write(message);
                 }
-                let detail = entry.filter(|_| self.setting.debug).map(|entry| entry.for_client());
+                let detail =
+                    message.filter(|_| self.setting.debug).map(|message| message.for_client());
                 let complete = response.replace(py, fault.status(py), detail.as_deref())
-                    || response.is_whole(py);
+                    || response.is_complete(py);
                 if was_running {
                     response.resume_interruption();
                 }
                 complete
             }
         };
-        // Nobody but the application waits for `close()`.
-        response.is_over(py, complete);
+        // The client does not have to wait for `close()`.
+        response.sending_ended(py, complete);
         if let Some(iterable) = iterable {
             self.close(&iterable, &log);
         }
@@ -152,39 +157,37 @@ impl Server {
         }
         response.finish(py, complete);
         if let Some(awaited) = response.awaited().filter(|_| awaited.is_none()) {
-            log.entry(&stalled(awaited, &self.setting));
+            log.write(&client_wait_timed_out(awaited, &self.setting));
         }
         match (complete, abandoned) {
-            (_, true) => Outcome::Abandoned,
-            (true, false) => Outcome::Replied,
-            (false, false) => Outcome::Cut,
+            (_, true) => RequestOutcome::Abandoned,
+            (true, false) => RequestOutcome::Complete,
+            (false, false) => RequestOutcome::Cut,
         }
     }
 
-    /// Ends what the application returned (PEP 3333 *Specification Details*). What comes of that
-    /// changes nothing about the response.
+    /// Closes the iterable that the application returned (PEP 3333 *Specification Details*). A
+    /// failure is logged and does not change the response.
     fn close(&self, iterable: &Bound<'_, PyAny>, log: &Log) {
         let py = iterable.py();
-        let Err(error) = forks::end_if_child(py, log, close(iterable)) else {
+        let Err(error) = end_if_child(py, log, close(iterable)) else {
             return;
         };
-        log.entry(&closing_interrupted(py, &error, &self.setting).unwrap_or_else(|| {
+        log.write(&closing_interrupted(py, &error, &self.setting).unwrap_or_else(|| {
             LogMessage::error(Code::CloseRaised, "`close()` of the response raised an exception")
                 .detail(format_exception(py, &error))
                 .hint(
                     "the response itself was not affected; the last lines of the traceback name \
-                        the \
-                     place",
+                     the place",
                 )
         }));
     }
 
-    /// Writes and ends the line that has no end yet. The stream never fails, unless the application
-    /// has taken it apart; then the next request gets a new one.
+    /// Writes and ends an unfinished line of `wsgi.errors`. The stream fails only if the
+    /// application has detached its buffer; then the next request gets a new stream.
     fn flush_errors(&mut self, py: Python<'_>) {
         self.lines.end_line();
-        // This is one more use. A thread of the application's that uses it meanwhile is seen at the
-        // next request.
+        // Flushing counts as a use. The next request notices a thread that uses the stream now.
         self.flushed_at = self.lines.uses().wrapping_add(1);
         if settle(self.errors.bind(py)).is_err()
             && let Ok(fresh) = Self::new(py, self.setting.clone(), self.sink.clone())
@@ -194,38 +197,38 @@ impl Server {
     }
 }
 
-/// Answers a request that no application can serve: logs `entry` and sends the stand-in response.
+/// Answers a request that no application can serve: logs `message` and sends an error page.
 pub(crate) fn refuse(
     py: Python<'_>,
     response: Response,
     debug: bool,
     status: Status,
-    entry: &LogMessage,
-) -> Outcome {
+    message: &LogMessage,
+) -> RequestOutcome {
     response.end_interruption(py);
-    if entry.code() == Code::Terminated && response.is_abandoned(py) {
-        // The web server has ended the process since its client has gone.
+    if message.code() == Code::Terminated && response.is_abandoned(py) {
+        // The web server has stopped the process because the client closed the connection.
         response.finish(py, false);
-        return Outcome::Abandoned;
+        return RequestOutcome::Abandoned;
     }
-    response.log().entry(entry);
-    let sent = response.replace(py, status, debug.then(|| entry.for_client()).as_deref());
+    response.log().write(message);
+    let sent = response.replace(py, status, debug.then(|| message.for_client()).as_deref());
     response.finish(py, sent);
-    if sent { Outcome::Replied } else { Outcome::Cut }
+    if sent { RequestOutcome::Complete } else { RequestOutcome::Cut }
 }
 
-/// Calls the application and sends what it returns, which is the caller's to close.
+/// Calls the application and sends the iterable that it returns, which the caller has to close.
 fn run<'py>(
     application: &Bound<'py, PyAny>,
     environ: &Bound<'py, PyDict>,
     response: &Bound<'py, Response>,
     log: &Log,
-    described: &mut Option<Described>,
-) -> (Option<Bound<'py, PyAny>>, Result<(), Fault>) {
+    described: &mut Option<ExceptionText>,
+) -> (Option<Bound<'py, PyAny>>, Result<(), ServeError>) {
     let py = application.py();
-    // Whatever an exception says of itself may take time, which the request has until now.
-    let mut describe = |fault: Fault| {
-        if !forks::is_child() {
+    // `__str__` of an exception may take time, which belongs to the request.
+    let mut describe = |fault: ServeError| {
+        if !is_child() {
             *described = fault.describe(py);
         }
         fault
@@ -233,21 +236,22 @@ fn run<'py>(
     let called = response
         .getattr(intern!(py, "start_response"))
         .and_then(|start_response| application.call1((environ, start_response)));
-    let iterable = match forks::end_if_child(py, log, called) {
+    let iterable = match end_if_child(py, log, called) {
         Ok(iterable) => iterable,
         Err(error) => return (None, Err(describe(error.into()))),
     };
     let sent = stream(&iterable, response.get(), log).map_err(describe);
-    // Nothing can be sent there.
-    let sent = forks::end_if_child(py, log, Ok(())).map_err(Fault::from).and(sent);
+    // A child must not go on, even if sending has failed in it.
+    let sent = end_if_child(py, log, Ok(())).map_err(ServeError::from).and(sent);
     (Some(iterable), sent)
 }
 
-/// Sends what the application returned, each block before the next is asked for.
-fn stream(iterable: &Bound<'_, PyAny>, response: &Response, log: &Log) -> Result<(), Fault> {
+/// Sends each block of the iterable before it asks for the next (PEP 3333 *Buffering and
+/// Streaming*).
+fn stream(iterable: &Bound<'_, PyAny>, response: &Response, log: &Log) -> Result<(), ServeError> {
     let py = iterable.py();
     if iterable.is_none() {
-        return Err(Fault::bad_response(
+        return Err(ServeError::bad_response(
             "the application returned `None`; the body must be an iterable of bytes",
             "return [] for an empty body, or look for a missing `return`",
         ));
@@ -263,39 +267,37 @@ fn stream(iterable: &Bound<'_, PyAny>, response: &Response, log: &Log) -> Result
     }
     let count = exact_count(iterable)?;
     for item in iterable.try_iter()? {
-        let item = forks::end_if_child(py, log, item)?;
+        let item = end_if_child(py, log, item)?;
         let Ok(block) = item.cast::<PyBytes>() else {
-            return Err(no_block(iterable, &item));
+            return Err(invalid_block(iterable, &item));
         };
         if block.as_bytes().is_empty() {
             response.look(py)?;
             continue;
         }
         let whole = (count == Some(1)).then_some(block.as_bytes().len() as u64);
-        if response.send(py, block, whole)? != Flow::Open {
+        if response.send(py, block, whole)? != BodyFlow::Open {
             break;
         }
     }
     response.complete(py)
 }
 
-/// How many blocks `iterable` gives, if it says so: a length is trusted to be exact, and most
-/// iterables have none.
+/// The number of blocks, if `iterable` has a length, which the PEP trusts to be exact.
 fn exact_count(iterable: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
     match iterable.len() {
         Ok(count) => Ok(Some(count)),
         Err(error) if error.is_instance_of::<PyException>(iterable.py()) => Ok(None),
-        // That is no answer of the iterable's: the request is interrupted.
+        // The request is interrupted.
         Err(error) => Err(error),
     }
 }
 
-/// Why `item`, which `iterable` gave, is no block of a body. The commonest errors of beginners,
-/// which have forgotten the list around their body, are explained as what they are. An empty `str`
-/// gives no item at all, and is an empty body.
-fn no_block(iterable: &Bound<'_, PyAny>, item: &Bound<'_, PyAny>) -> Fault {
+/// The error for an `item` of `iterable` that is not a block of a body. Explains the commonest
+/// mistake, a body without a list around it. An empty `str` has no items, and is an empty body.
+fn invalid_block(iterable: &Bound<'_, PyAny>, item: &Bound<'_, PyAny>) -> ServeError {
     if iterable.is_instance_of::<PyString>() && item.is_instance_of::<PyString>() {
-        return Fault::bad_response(
+        return ServeError::bad_response(
             "the application returned a `str`; the body must be an iterable of bytes",
             "encode the text and put it into a list: return [text.encode(\"utf-8\")]",
         );
@@ -320,14 +322,14 @@ fn no_block(iterable: &Bound<'_, PyAny>, item: &Bound<'_, PyAny>) -> Fault {
     if let Some((_, what, hint)) =
         numbers.into_iter().find(|(is_that, ..)| *is_that && item.is_instance_of::<PyInt>())
     {
-        return Fault::bad_response(
+        return ServeError::bad_response(
             format!(
                 "the application returned {what} as numbers; the body must be an iterable of bytes"
             ),
             hint,
         );
     }
-    Fault::bad_response(
+    ServeError::bad_response(
         format!(
             "the application gave a body block of type `{}`; only bytes can be sent",
             type_name(item)
@@ -336,9 +338,9 @@ fn no_block(iterable: &Bound<'_, PyAny>, item: &Bound<'_, PyAny>) -> Fault {
     )
 }
 
-/// Calls `close()` where there is one; whoever gets here does so once.
+/// Calls `close()` of the iterable, if it has the method. To be called once.
 fn close(iterable: &Bound<'_, PyAny>) -> PyResult<()> {
-    // To find out that an attribute is missing costs an exception, and these never have it.
+    // Looking for a missing attribute costs an exception, and these types never have it.
     if iterable.is_exact_instance_of::<PyList>() || iterable.is_exact_instance_of::<PyTuple>() {
         return Ok(());
     }

@@ -15,28 +15,28 @@ use pyo3::{exceptions::PyValueError, intern, prelude::*, types::PyDict};
 
 use crate::wsgi::{
     ErrorSink,
-    errors::{Lines, stream_of},
+    error_stream::{LineBuffer, stream_of},
 };
 
 /// Names in `sys`.
 const STDIN: usize = 0;
 const NAMES: [&str; 3] = ["stdin", "stdout", "stderr"];
 
-static STREAMS: OnceLock<Streams> = OnceLock::new();
+static STREAMS: OnceLock<StandardStreams> = OnceLock::new();
 
 /// The standard streams of this process.
-struct Streams {
+struct StandardStreams {
     /// Attributes of `sys`.
     sys: Py<PyDict>,
     /// What is written to our own `stdout` and `stderr`.
-    lines: [Arc<Lines>; 2],
+    lines: [Arc<LineBuffer>; 2],
     /// Requests that are being served.
     serving: AtomicUsize,
-    after_loading: Mutex<AfterLoading>,
+    after_loading: Mutex<LoadedStreams>,
 }
 
 /// What a request finds.
-struct AfterLoading {
+struct LoadedStreams {
     streams: [Option<Py<PyAny>>; 3],
     /// The stream is ours, not one that loading has put in its place.
     is_ours: [bool; 3],
@@ -52,12 +52,12 @@ struct AfterLoading {
 /// Puts streams that write to `sink` in the place of Python's own.
 pub(crate) fn install(py: Python<'_>, sink: &Arc<dyn ErrorSink>) -> PyResult<()> {
     let sys = py.import("sys")?.dict();
-    let lines = [(); 2].map(|()| Arc::new(Lines::new(sink.clone())));
+    let lines = [(); 2].map(|()| Arc::new(LineBuffer::new(sink.clone())));
     for (name, lines) in NAMES[1..].iter().zip(&lines) {
         sys.set_item(name, stream_of(py, lines.clone())?)?;
     }
     let streams = present(&sys);
-    let after_loading = AfterLoading {
+    let after_loading = LoadedStreams {
         streams,
         is_ours: [false, true, true],
         settings: [None, None],
@@ -65,7 +65,7 @@ pub(crate) fn install(py: Python<'_>, sink: &Arc<dyn ErrorSink>) -> PyResult<()>
         uses: [0; 2],
     };
     // A process begins once.
-    let _ = STREAMS.set(Streams {
+    let _ = STREAMS.set(StandardStreams {
         sys: sys.unbind(),
         lines,
         serving: AtomicUsize::new(0),
@@ -115,8 +115,8 @@ pub(crate) fn end_lines() {
     STREAMS.get().into_iter().flat_map(|streams| &streams.lines).for_each(|lines| lines.end_all());
 }
 
-impl Streams {
-    fn after_loading(&self) -> MutexGuard<'_, AfterLoading> {
+impl StandardStreams {
+    fn after_loading(&self) -> MutexGuard<'_, LoadedStreams> {
         self.after_loading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

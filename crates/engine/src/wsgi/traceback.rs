@@ -1,8 +1,7 @@
-//! Exceptions as text: bounded, and there whatever the exception does.
+//! Exceptions as text of limited length, whatever the exception does.
 //!
-//! Python's `traceback` module says most, and is asked first. Where it fails or is hidden by a file
-//! of the application, a plainer text is put together here, which imports nothing and calls nothing
-//! of the application.
+//! Python's `traceback` module is tried first. Where it fails, or a file of the application hides
+//! it, this module makes a plainer text without imports and without calls into the application.
 
 use std::{
     fs::File,
@@ -16,39 +15,39 @@ use pyo3::{
     types::{PyList, PySlice, PyString, PyTraceback, PyTuple},
 };
 
-use crate::{stdlib, wsgi::error::Interrupted};
+use crate::{stdlib, wsgi::exceptions::Interrupted};
 
 /// Longest piece of a traceback in bytes: a frame, or a message with its type.
-const LONGEST_PIECE: usize = 4_000;
+const MAX_PIECE_BYTES: usize = 4_000;
 
 /// Longest traceback in bytes.
-const LONGEST: usize = 30_000;
+const MAX_TRACEBACK_BYTES: usize = 30_000;
 
-/// Characters of a `str` that are looked at, at its beginning and at its end.
-const ENDS: isize = 4_000;
+/// How many characters at the beginning and at the end of a `str` are shown.
+const SHOWN_CHARACTERS: isize = 4_000;
 
-/// Most exceptions of a chain, notes, members of a group, and frames at either end that the plainer
+/// How many exceptions of a chain, notes, members of a group, and frames at both ends the plainer
 /// text shows.
-const MOST_CHAINED: usize = 20;
-const MOST_NOTES: usize = 20;
-const MOST_MEMBERS: usize = 15;
+const MAX_CHAINED: usize = 20;
+const MAX_NOTES: usize = 20;
+const MAX_MEMBERS: usize = 15;
 const FIRST_FRAMES: usize = 20;
 const LAST_FRAMES: usize = 60;
 
-/// Longest file in which a line is looked for.
-const LONGEST_SOURCE: u64 = 4 << 20;
+/// Longest source file, in bytes, that is searched for a line.
+const MAX_SOURCE_BYTES: u64 = 4 << 20;
 
 /// An exception as text.
-pub(crate) struct Described {
-    /// `Type: message`, the first line of it.
+pub(crate) struct ExceptionText {
+    /// `Type: message`, with the first line of the message.
     pub(crate) line: String,
     /// The traceback as Python prints it.
     pub(crate) trace: String,
 }
 
-impl Described {
-    /// Describes `error`, whose message is asked for first: a deadline interrupts that once.
-    /// To be called while the request may be interrupted, since the message is the application's.
+impl ExceptionText {
+    /// Describes `error`. Calls its `__str__` first: a deadline interrupts that once. To be called
+    /// while the request may be interrupted, since `__str__` is code of the application.
     pub(crate) fn of(py: Python<'_>, error: &PyErr) -> Self {
         let message = message(error.value(py));
         let line = match message.text.lines().find(|line| !line.trim().is_empty()) {
@@ -58,47 +57,50 @@ impl Described {
         let python = if message.is_interrupted { None } else { by_python(py, error).ok() };
         let pieces = python.unwrap_or_else(|| plainly(py, error, message));
         let trace =
-            pieces.iter().map(|piece| shorten_lines(piece, LONGEST_PIECE)).collect::<String>();
-        Self { line, trace: shorten_lines(&trace, LONGEST).into_owned() }
+            pieces.iter().map(|piece| shorten_lines(piece, MAX_PIECE_BYTES)).collect::<String>();
+        Self { line, trace: shorten_lines(&trace, MAX_TRACEBACK_BYTES).into_owned() }
     }
 }
 
 /// The traceback as Python prints it.
 pub(crate) fn format_exception(py: Python<'_>, error: &PyErr) -> String {
-    Described::of(py, error).trace
+    ExceptionText::of(py, error).trace
 }
 
-/// Both ends of a `str`. Lone surrogates, which UTF-8 does not have, are written as escapes.
+/// A `str` without its middle if it is long. Lone surrogates, which UTF-8 lacks, are escaped.
 pub(crate) fn text_of(text: &Bound<'_, PyString>) -> PyResult<String> {
     let py = text.py();
-    // The methods of a subclass are the application's.
+    // Methods of a subclass are code of the application.
     let class = py.get_type::<PyString>();
     let encoded = |text: &Bound<'_, PyAny>| -> PyResult<String> {
         let bytes = class.call_method1("encode", (text, "utf-8", "backslashreplace"))?;
         Ok(String::from_utf8_lossy(bytes.extract::<&[u8]>()?).into_owned())
     };
     let length: isize = class.call_method1("__len__", (text,))?.extract()?;
-    if length <= 2 * ENDS {
+    if length <= 2 * SHOWN_CHARACTERS {
         return encoded(text);
     }
     let part =
         |start, end| class.call_method1("__getitem__", (text, PySlice::new(py, start, end, 1)));
-    let (begin, end) = (encoded(&part(0, ENDS)?)?, encoded(&part(length - ENDS, length)?)?);
-    Ok(format!("{begin} … ({} characters) … {end}", length - 2 * ENDS))
+    let (begin, end) = (
+        encoded(&part(0, SHOWN_CHARACTERS)?)?,
+        encoded(&part(length - SHOWN_CHARACTERS, length)?)?,
+    );
+    Ok(format!("{begin} … ({} characters) … {end}", length - 2 * SHOWN_CHARACTERS))
 }
 
-/// What an exception says of itself.
-struct Message {
+/// The message of an exception.
+struct ExceptionMessage {
     text: String,
-    /// The deadline of the request came meanwhile.
+    /// The deadline of the request interrupted `__str__`.
     is_interrupted: bool,
 }
 
-fn message(value: &Bound<'_, PyAny>) -> Message {
+fn message(value: &Bound<'_, PyAny>) -> ExceptionMessage {
     match value.str().and_then(|text| text_of(&text)) {
-        Ok(text) => Message { text, is_interrupted: false },
-        // A `__str__` that raises is the application's affair; the type is named all the same.
-        Err(error) => Message {
+        Ok(text) => ExceptionMessage { text, is_interrupted: false },
+        // The text names the type even if `__str__` raises.
+        Err(error) => ExceptionMessage {
             text: "<exception str() failed>".to_owned(),
             is_interrupted: error.is_instance_of::<Interrupted>(value.py()),
         },
@@ -139,11 +141,11 @@ fn from_application(
     Ok(rest)
 }
 
-/// The same without Python's module: frames, causes, notes and members of groups. `message` is what
-/// `error` says of itself.
-fn plainly(py: Python<'_>, error: &PyErr, message: Message) -> Vec<String> {
+/// The pieces of a traceback without Python's module: frames, causes, notes and members of groups.
+/// `message` is the message of `error`.
+fn plainly(py: Python<'_>, error: &PyErr, message: ExceptionMessage) -> Vec<String> {
     let mut chain = vec![(error.value(py).clone().into_any(), "")];
-    while let Some(((last, _), room)) = chain.last().zip(MOST_CHAINED.checked_sub(chain.len())) {
+    while let Some(((last, _), room)) = chain.last().zip(MAX_CHAINED.checked_sub(chain.len())) {
         let attribute = |name: &str| last.getattr(name).ok().filter(|value| !value.is_none());
         let hides_context = attribute("__suppress_context__")
             .is_some_and(|hides| hides.is_truthy().unwrap_or(true));
@@ -211,14 +213,14 @@ fn describe_plainly(
     pieces.push(if text.is_empty() { format!("{name}\n") } else { format!("{name}: {text}\n") });
     let list = |name: &str| value.getattr(name).ok().filter(|value| !value.is_none());
     if let Some(notes) = list("__notes__").and_then(|notes| notes.cast_into::<PyList>().ok()) {
-        for note in notes.iter().take(MOST_NOTES) {
+        for note in notes.iter().take(MAX_NOTES) {
             pieces.push(format!("{}\n", message(&note).text));
         }
     }
     if let Some(members) =
         list("exceptions").and_then(|members| members.cast_into::<PyTuple>().ok())
     {
-        for member in members.iter().take(MOST_MEMBERS) {
+        for member in members.iter().take(MAX_MEMBERS) {
             let name = member.get_type().name().and_then(|name| text_of(&name)).unwrap_or_default();
             pieces.push(format!("  + {name}: {}\n", message(&member).text.replace('\n', "\n    ")));
         }
@@ -240,7 +242,7 @@ fn frame(step: &Bound<'_, PyAny>) -> PyResult<String> {
 
 /// Line `number` of a source file, from 1.
 fn source_line(file: &str, number: usize) -> Option<String> {
-    // A name of code need not be that of a file, and the file need be none that ends.
+    // The name may be no file's, and the file may be a pipe without an end.
     let source = File::options()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
@@ -249,7 +251,7 @@ fn source_line(file: &str, number: usize) -> Option<String> {
     if !source.metadata().ok()?.is_file() {
         return None;
     }
-    let mut lines = BufReader::new(source.take(LONGEST_SOURCE)).split(b'\n');
+    let mut lines = BufReader::new(source.take(MAX_SOURCE_BYTES)).split(b'\n');
     let line = lines.nth(number.checked_sub(1)?)?.ok()?;
     let line = String::from_utf8_lossy(line.trim_ascii()).into_owned();
     (!line.is_empty()).then_some(line)

@@ -6,24 +6,23 @@
 use std::{borrow::Cow, fmt};
 
 use diagnostics::message::{Code, LogMessage};
-use wire::mount;
-use wire::request::ResponseFormat;
+use wire::{mount, request::ResponseFormat};
 
 use crate::wsgi::remembered::{Came, Kind, Remembered, Time, spells_authorization};
 
 /// The variables of one request, checked and completed.
 #[derive(Debug)]
 pub(crate) struct Variables<'a> {
-    pairs: Vec<Pair<'a>>,
+    pairs: Vec<Variable<'a>>,
     /// How often all numbers of variables had been forgotten.
     generation: u64,
     /// Where in `pairs` the variables stand that a server itself looks at.
-    places: [Option<usize>; Known::COUNT],
+    places: [Option<usize>; KnownVariable::COUNT],
 }
 
 /// A variable of a request.
 #[derive(Debug)]
-pub(super) struct Pair<'a> {
+pub(super) struct Variable<'a> {
     pub(super) name: &'a [u8],
     pub(super) value: Cow<'a, [u8]>,
     /// Names the variable, in requests of the same generation.
@@ -35,7 +34,7 @@ pub(super) struct Pair<'a> {
 
 /// Which one counts of two variables with one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Twice {
+pub(crate) enum DuplicatePolicy {
     /// As in C's `getenv`.
     First,
     /// As in a map that is filled in the order in which they come.
@@ -68,7 +67,7 @@ impl fmt::Display for BadVariable {
 
 impl BadVariable {
     /// The log message.
-    pub(crate) fn entry(&self) -> LogMessage {
+    pub(crate) fn log_message(&self) -> LogMessage {
         LogMessage::error(Code::BadRequest, self.to_string()).hint(
             "the request was answered with 400; if the web server sent this for an ordinary \
              request, look at its settings",
@@ -80,9 +79,9 @@ macro_rules! known {
     ($($variable:ident = $name:literal,)*) => {
         /// The variables that a server itself looks at.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Known { $(#[doc = $name] $variable,)* }
+        pub(crate) enum KnownVariable { $(#[doc = $name] $variable,)* }
 
-        impl Known {
+        impl KnownVariable {
             const COUNT: usize = Self::ALL.len();
 
             /// All of them, in their order.
@@ -129,7 +128,7 @@ impl<'a> Variables<'a> {
     /// If one that a WSGI server must rely on is malformed.
     pub(crate) fn new(
         received: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
-        twice: Twice,
+        twice: DuplicatePolicy,
         remembered: &mut Remembered,
     ) -> Result<Self, BadVariable> {
         let received = received.into_iter();
@@ -138,7 +137,7 @@ impl<'a> Variables<'a> {
             // A few are added below.
             pairs: Vec::with_capacity(received.size_hint().1.unwrap_or(0) + 8),
             generation: coming.generation(),
-            places: [None; Known::COUNT],
+            places: [None; KnownVariable::COUNT],
         };
         let mut credentials = None;
         for (name, value) in received {
@@ -149,32 +148,32 @@ impl<'a> Variables<'a> {
                 Time::First(version) => version,
                 // A name comes once (RFC 3875 4.1).
                 Time::Again(place) => {
-                    if twice == Twice::Last {
+                    if twice == DuplicatePolicy::Last {
                         let version = coming.version(number, value);
                         variables.pairs[place] =
-                            Pair { name, value: Cow::Borrowed(value), number, version };
+                            Variable { name, value: Cow::Borrowed(value), number, version };
                     }
                     continue;
                 }
             };
             match kind {
-                Kind::Known(known) => variables.places[known as usize] = Some(place),
+                Kind::KnownVariable(known) => variables.places[known as usize] = Some(place),
                 Kind::SpellsAuthorization if credentials.is_none() => credentials = Some(place),
                 Kind::SpellsAuthorization | Kind::Other | Kind::Withheld => {}
             }
-            variables.pairs.push(Pair { name, value: Cow::Borrowed(value), number, version });
+            variables.pairs.push(Variable { name, value: Cow::Borrowed(value), number, version });
         }
         variables.check()?;
         variables.recover_authorization(credentials);
-        variables.leave_out_if_empty(Known::ContentLength);
-        variables.leave_out_if_empty(Known::ContentType);
+        variables.leave_out_if_empty(KnownVariable::ContentLength);
+        variables.leave_out_if_empty(KnownVariable::ContentType);
         variables.complete();
         variables.settle_mount();
         Ok(variables)
     }
 
     /// All of them, each name once.
-    pub(super) fn pairs(&self) -> &[Pair<'a>] {
+    pub(super) fn pairs(&self) -> &[Variable<'a>] {
         &self.pairs
     }
 
@@ -184,17 +183,17 @@ impl<'a> Variables<'a> {
     }
 
     /// Value of `variable`; an empty one is there all the same.
-    pub(crate) fn get(&self, variable: Known) -> Option<&[u8]> {
+    pub(crate) fn get(&self, variable: KnownVariable) -> Option<&[u8]> {
         self.places[variable as usize].map(|place| self.pairs[place].value.as_ref())
     }
 
     /// Value of `variable` unless it is missing or empty, which mean the same (RFC 3875 4.1).
-    pub(crate) fn filled(&self, variable: Known) -> Option<&[u8]> {
+    pub(crate) fn filled(&self, variable: KnownVariable) -> Option<&[u8]> {
         self.get(variable).filter(|value| !value.is_empty())
     }
 
     /// Gives `variable` a value, in place of an earlier one.
-    pub(super) fn set(&mut self, variable: Known, value: impl Into<Cow<'a, [u8]>>) {
+    pub(super) fn set(&mut self, variable: KnownVariable, value: impl Into<Cow<'a, [u8]>>) {
         match self.places[variable as usize] {
             Some(place) => {
                 let pair = &mut self.pairs[place];
@@ -204,25 +203,27 @@ impl<'a> Variables<'a> {
             None => {
                 self.places[variable as usize] = Some(self.pairs.len());
                 let (name, value) = (variable.name().as_bytes(), value.into());
-                self.pairs.push(Pair { name, value, number: variable as usize, version: 0 });
+                self.pairs.push(Variable { name, value, number: variable as usize, version: 0 });
             }
         }
     }
 
     /// Is this a `HEAD` request, whose response has no body (RFC 3875 4.3.3)?
     pub(crate) fn is_head(&self) -> bool {
-        self.get(Known::RequestMethod) == Some(b"HEAD")
+        self.get(KnownVariable::RequestMethod) == Some(b"HEAD")
     }
 
     /// Does the web server complete a body that is shorter than its Content-Length with the next
     /// response on its client's connection? In CGI it learns of no failure; over FastCGI, Apache
     /// and lighttpd go on as if there were none.
-    pub(super) fn front_ignores_short_bodies(&self, form: ResponseFormat) -> bool {
+    pub(super) fn web_server_ignores_short_bodies(&self, form: ResponseFormat) -> bool {
         match form {
             ResponseFormat::Cgi => true,
-            ResponseFormat::FastCgi => self.get(Known::ServerSoftware).is_some_and(|software| {
-                software.starts_with(b"Apache") || software.starts_with(b"lighttpd")
-            }),
+            ResponseFormat::FastCgi => {
+                self.get(KnownVariable::ServerSoftware).is_some_and(|software| {
+                    software.starts_with(b"Apache") || software.starts_with(b"lighttpd")
+                })
+            }
             ResponseFormat::NonParsed => false,
         }
     }
@@ -238,7 +239,7 @@ impl<'a> Variables<'a> {
     /// How far the request body reaches, where the end of the stream that it comes in is certain
     /// (FastCGI 1.0, 6.2).
     pub(crate) fn body_length_in_stream(&self) -> BodyLength {
-        self.filled(Known::ContentLength)
+        self.filled(KnownVariable::ContentLength)
             .and_then(decimal)
             .map_or(BodyLength::UntilEnd, BodyLength::Exactly)
     }
@@ -246,7 +247,7 @@ impl<'a> Variables<'a> {
     /// Did the client send its body in chunks? The front has put them together, and has not counted
     /// them.
     fn is_chunked(&self) -> bool {
-        self.get(Known::HttpTransferEncoding).is_some_and(|coding| {
+        self.get(KnownVariable::HttpTransferEncoding).is_some_and(|coding| {
             coding.to_ascii_lowercase().windows(7).any(|word| word == b"chunked")
         })
     }
@@ -257,7 +258,9 @@ impl<'a> Variables<'a> {
             self.get(variable)
                 .is_some_and(|value| values.iter().any(|known| known.eq_ignore_ascii_case(value)))
         };
-        if tls(Known::Https, [b"on", b"1", b"yes"]) || tls(Known::RequestScheme, [b"https"; 3]) {
+        if tls(KnownVariable::Https, [b"on", b"1", b"yes"])
+            || tls(KnownVariable::RequestScheme, [b"https"; 3])
+        {
             "https"
         } else {
             "http"
@@ -265,17 +268,24 @@ impl<'a> Variables<'a> {
     }
 
     fn check(&self) -> Result<(), BadVariable> {
-        let refuse = |variable: Known, value: &[u8], expected| {
+        let refuse = |variable: KnownVariable, value: &[u8], expected| {
             let value = diagnostics::escape::text(value).into_owned();
             Err(BadVariable { name: variable.name(), value, expected })
         };
-        match self.get(Known::RequestMethod) {
+        match self.get(KnownVariable::RequestMethod) {
             Some(method) if is_token(method) => {}
-            method => return refuse(Known::RequestMethod, method.unwrap_or_default(), "a method"),
+            method => {
+                return refuse(
+                    KnownVariable::RequestMethod,
+                    method.unwrap_or_default(),
+                    "a method",
+                );
+            }
         }
-        for (variable, expected) in
-            [(Known::ContentLength, "a number of bytes"), (Known::ServerPort, "a port number")]
-        {
+        for (variable, expected) in [
+            (KnownVariable::ContentLength, "a number of bytes"),
+            (KnownVariable::ServerPort, "a port number"),
+        ] {
             if let Some(value) = self.filled(variable)
                 && decimal(value).is_none()
             {
@@ -288,7 +298,8 @@ impl<'a> Variables<'a> {
     /// Web servers keep credentials from CGI programs; deployers pass them on in one of several
     /// spellings (RFC 3875 4.1.18), the first of which stands at `spelt`.
     fn recover_authorization(&mut self, spelt: Option<usize>) {
-        let Some(first) = spelt.filter(|_| self.filled(Known::HttpAuthorization).is_none()) else {
+        let Some(first) = spelt.filter(|_| self.filled(KnownVariable::HttpAuthorization).is_none())
+        else {
             return;
         };
         let found = self.pairs[first..]
@@ -296,42 +307,42 @@ impl<'a> Variables<'a> {
             .find(|pair| !pair.value.is_empty() && spells_authorization(pair.name));
         if let Some(pair) = found {
             let credentials = pair.value.clone();
-            self.set(Known::HttpAuthorization, credentials);
+            self.set(KnownVariable::HttpAuthorization, credentials);
         }
     }
 
     /// Sets `SCRIPT_NAME` and `PATH_INFO` right.
     fn settle_mount(&mut self) {
         let given = mount::MountVariables {
-            script_name: self.get(Known::ScriptName),
-            path_info: self.get(Known::PathInfo),
-            request_uri: self.get(Known::RequestUri),
-            redirect_status: self.get(Known::RedirectStatus),
+            script_name: self.get(KnownVariable::ScriptName),
+            path_info: self.get(KnownVariable::PathInfo),
+            request_uri: self.get(KnownVariable::RequestUri),
+            redirect_status: self.get(KnownVariable::RedirectStatus),
         };
         if let Some((script_name, path_info)) = given.corrected() {
-            self.set(Known::ScriptName, script_name);
-            self.set(Known::PathInfo, path_info);
+            self.set(KnownVariable::ScriptName, script_name);
+            self.set(KnownVariable::PathInfo, path_info);
         }
     }
 
     /// Makes `script_name` the mount, as `--script-name` wants it, if the path of the request is
     /// below it.
     pub(crate) fn mount_at(&mut self, script_name: &str) {
-        let [before, behind] =
-            [Known::ScriptName, Known::PathInfo].map(|known| self.get(known).unwrap_or_default());
+        let [before, behind] = [KnownVariable::ScriptName, KnownVariable::PathInfo]
+            .map(|known| self.get(known).unwrap_or_default());
         if before == script_name.as_bytes() {
             return;
         }
         let path = [before, behind].concat();
         if mount::is_below(&path, script_name.as_bytes()) {
-            self.set(Known::PathInfo, path[script_name.len()..].to_vec());
-            self.set(Known::ScriptName, script_name.as_bytes().to_vec());
+            self.set(KnownVariable::PathInfo, path[script_name.len()..].to_vec());
+            self.set(KnownVariable::ScriptName, script_name.as_bytes().to_vec());
         }
     }
 
     /// Removes `variable` if its value is empty. The PEP lets both mean the same, but applications
     /// convert what is there: `int(environ.get("CONTENT_LENGTH", 0))`.
-    fn leave_out_if_empty(&mut self, variable: Known) {
+    fn leave_out_if_empty(&mut self, variable: KnownVariable) {
         let Some(place) =
             self.places[variable as usize].filter(|&place| self.pairs[place].value.is_empty())
         else {
@@ -350,20 +361,20 @@ impl<'a> Variables<'a> {
     fn complete(&mut self) {
         let port: &[u8] = if self.scheme() == "https" { b"443" } else { b"80" };
         for (variable, value) in [
-            (Known::ServerName, &b"localhost"[..]),
-            (Known::ServerPort, port),
-            (Known::ServerProtocol, b"HTTP/1.0"),
+            (KnownVariable::ServerName, &b"localhost"[..]),
+            (KnownVariable::ServerPort, port),
+            (KnownVariable::ServerProtocol, b"HTTP/1.0"),
         ] {
             if self.filled(variable).is_none() {
                 self.set(variable, value);
             }
         }
         // A server-side include is served as HTTP/1.0 (RFC 3875 4.1.16).
-        if self.get(Known::ServerProtocol) == Some(b"INCLUDED") {
-            self.set(Known::ServerProtocol, &b"HTTP/1.0"[..]);
+        if self.get(KnownVariable::ServerProtocol) == Some(b"INCLUDED") {
+            self.set(KnownVariable::ServerProtocol, &b"HTTP/1.0"[..]);
         }
-        if self.get(Known::QueryString).is_none() {
-            self.set(Known::QueryString, &b""[..]);
+        if self.get(KnownVariable::QueryString).is_none() {
+            self.set(KnownVariable::QueryString, &b""[..]);
         }
     }
 }

@@ -14,7 +14,10 @@ use std::{
 use pyo3::prelude::*;
 use wire::check::Sharing;
 
-use crate::loading::import_audit::{sockets, state::Mappings};
+use crate::{
+    loading::import_audit::{sockets, state::Mappings},
+    process::forks,
+};
 
 /// How SQLite databases begin.
 const SQLITE: (i64, &[u8]) = (0, b"SQLite format 3\0");
@@ -37,7 +40,7 @@ pub(crate) struct Descriptors<'a, 'py> {
 }
 
 /// What the kernel says of an open descriptor (proc(5), fdinfo).
-struct Info {
+struct DescriptorInfo {
     flags: i32,
     position: u64,
     /// Locks that go with it: no other process may have them at the same time, or only readers may.
@@ -72,14 +75,15 @@ impl<'a, 'py> Descriptors<'a, 'py> {
     /// Are both ends of this pipe open in this process?
     fn has_both_ends(&self, name: &OsStr) -> bool {
         let ends = self.names.iter().filter(|(_, other)| *other == name);
-        let modes: BTreeSet<i32> =
-            ends.filter_map(|(&end, _)| Some(Info::of(end)?.flags & libc::O_ACCMODE)).collect();
+        let modes: BTreeSet<i32> = ends
+            .filter_map(|(&end, _)| Some(DescriptorInfo::of(end)?.flags & libc::O_ACCMODE))
+            .collect();
         modes.contains(&libc::O_RDWR)
             || modes.contains(&libc::O_RDONLY) && modes.contains(&libc::O_WRONLY)
     }
 }
 
-impl Info {
+impl DescriptorInfo {
     fn of(number: i32) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
         let field =
@@ -122,7 +126,7 @@ pub(crate) fn judge(
             .map(|(what, sharing)| (format!("opened a socket, {what}"), sharing));
     }
     let found = fs::metadata(format!("/proc/self/fd/{number}")).ok()?;
-    let info = Info::of(number)?;
+    let info = DescriptorInfo::of(number)?;
     let kind = found.file_type();
     if (kind.is_dir() || kind.is_char_device()) && (info.write_locks || info.read_locks) {
         let sharing = if info.write_locks { OneProcess } else { EachProcess };
@@ -167,7 +171,7 @@ pub(crate) fn judge(
 fn judge_file(
     number: i32,
     name: &OsStr,
-    info: &Info,
+    info: &DescriptorInfo,
     is_deleted: bool,
     all: &Descriptors<'_, '_>,
 ) -> Option<(String, Sharing)> {
@@ -225,14 +229,11 @@ fn judge_file(
 
 /// Does one of `marks` stand in the file, at its place?
 fn is_database(number: i32, marks: &[(i64, &[u8])]) -> bool {
-    marks.iter().any(|(place, mark)| {
+    marks.iter().any(|(offset, mark)| {
         let mut bytes = [0_u8; 16];
         let bytes = &mut bytes[..mark.len().min(16)];
-        // Another descriptor of the file must not be closed, not even a copy: that would release
-        // the locks that SQLite holds. SAFETY: the buffer is as long as the call is told. The
-        // descriptor need not be open; then the call fails.
-        let read = unsafe { libc::pread(number, bytes.as_mut_ptr().cast(), bytes.len(), *place) };
-        usize::try_from(read) == Ok(bytes.len()) && bytes == *mark
+        // By the number: closing a copy of the descriptor would release the locks of SQLite.
+        forks::read_at(number, bytes, *offset) == Some(bytes.len()) && bytes == *mark
     })
 }
 

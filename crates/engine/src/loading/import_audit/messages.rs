@@ -71,7 +71,7 @@ pub(crate) fn not_forked(remains: &[SideEffect], launch: &Launch, service: &Serv
     let hint = &if is_for_one {
         hint.to_owned()
     } else {
-        format!("{}{hint}{SECRETS}", of_openblas(remains))
+        format!("{}{hint}{SECRETS_HINT}", of_openblas(remains))
     };
     if Sharing::of(remains) == Sharing::Forked {
         let sentence = format!(
@@ -86,12 +86,13 @@ pub(crate) fn not_forked(remains: &[SideEffect], launch: &Launch, service: &Serv
     );
     let warns = is_for_one && (service.warm || service.workers > 1);
     let code = if is_for_one && service.warm { Code::OneProcessOnly } else { Code::NotPreloaded };
-    let entry = if warns { LogMessage::warning } else { LogMessage::notice }(code, sentence);
-    entry.detail(listing(remains, launch)).hint(hint)
+    let message = if warns { LogMessage::warning } else { LogMessage::notice }(code, sentence);
+    message.detail(listing(remains, launch)).hint(hint)
 }
 
 /// What follows where processes load by themselves.
-const SECRETS: &str = "; a secret that is made at import is another one in each process, which \
+const SECRETS_HINT: &str = "; a secret that is made at import is another one in each process, \
+    which \
     then refuses the others' tokens: read it from a file or a variable";
 
 /// The hint for an application whose threads are those of OpenBLAS, which numpy and scipy load:

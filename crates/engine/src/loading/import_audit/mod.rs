@@ -19,7 +19,7 @@ use wire::{
 };
 
 pub(crate) use crate::loading::import_audit::messages::{forked_all_the_same, not_forked};
-use crate::loading::import_audit::{state::State, trace::Trace};
+use crate::loading::import_audit::{state::ProcessState, trace::Trace};
 
 use crate::reporter::Reporter;
 
@@ -83,9 +83,9 @@ fn audit_with<T>(
     py: Python<'_>,
     trace: Option<Trace>,
     load: impl FnOnce() -> T,
-    wait: impl FnOnce(&State),
+    wait: impl FnOnce(&ProcessState),
 ) -> (T, Vec<SideEffect>) {
-    let before = State::now();
+    let before = ProcessState::now();
     // An application that is loaded is held until the list is complete.
     let loaded = load();
     let origins = trace.map(|trace| trace.end(py)).unwrap_or_default();

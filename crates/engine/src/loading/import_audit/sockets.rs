@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    os::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd, BorrowedFd},
 };
 
 use rustix::{
@@ -14,13 +14,13 @@ use rustix::{
 };
 use wire::check::Sharing;
 
-use crate::loading::import_audit::descriptors::Descriptors;
+use crate::{loading::import_audit::descriptors::Descriptors, process::forks::Descriptor};
 
 /// Ports that the kernel chooses by itself, if it does not say which.
 const CHOSEN_PORTS: (u16, u16) = (32_768, 60_999);
 
 /// A socket, as the kernel describes it.
-struct Socket<'fd> {
+struct SocketDescription<'fd> {
     socket: BorrowedFd<'fd>,
     /// Its own address and its peer's, in words.
     ours: Option<String>,
@@ -34,22 +34,18 @@ struct Socket<'fd> {
 /// A socket in words, and which processes may have it. Nothing for one end of a pair whose other
 /// end is here, too.
 pub(crate) fn judge(number: i32, all: &Descriptors<'_, '_>) -> Option<(String, Sharing)> {
-    // SAFETY: the call takes numbers and touches no memory. The descriptor may be closed by now;
-    // then there is no copy.
-    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
-    if copy < 0 {
+    let Ok(copy) = Descriptor::duplicate(number) else {
+        // The descriptor was closed meanwhile.
         return Some((format!("descriptor {number}"), Sharing::EachProcess));
-    }
-    // SAFETY: the kernel made this descriptor just now, for nobody else.
-    let copy = unsafe { OwnedFd::from_raw_fd(copy) };
-    let socket = Socket::of(copy.as_fd());
+    };
+    let socket = SocketDescription::of(copy.as_fd());
     if socket.is_half_of_a_pair() && has_other_half(number, all) {
         return None;
     }
     Some((format!("descriptor {number}: {}", socket.ends()), socket.sharing()))
 }
 
-impl<'fd> Socket<'fd> {
+impl<'fd> SocketDescription<'fd> {
     fn of(socket: BorrowedFd<'fd>) -> Self {
         let peer = getpeername(socket);
         let domain = sockopt::socket_domain(socket);
@@ -149,11 +145,8 @@ fn has_other_half(number: i32, all: &Descriptors<'_, '_>) -> bool {
         .keys()
         .filter(|other| inode(other).is_some_and(|theirs| theirs.abs_diff(ours) == 1))
         .any(|&other| {
-            // SAFETY: as in `judge`.
-            let copy = unsafe { libc::fcntl(other, libc::F_DUPFD_CLOEXEC, 3) };
-            // SAFETY: as in `judge`.
-            copy >= 0
-                && Socket::of(unsafe { OwnedFd::from_raw_fd(copy) }.as_fd()).is_half_of_a_pair()
+            Descriptor::duplicate(other)
+                .is_ok_and(|copy| SocketDescription::of(copy.as_fd()).is_half_of_a_pair())
         })
 }
 

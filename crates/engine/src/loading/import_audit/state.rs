@@ -25,7 +25,7 @@ const END_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// What is open, and what runs.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct State {
+pub(crate) struct ProcessState {
     /// The kernel's name for what each descriptor is open on.
     pub(crate) descriptors: BTreeMap<i32, OsString>,
     pub(crate) threads: BTreeSet<i32>,
@@ -46,7 +46,7 @@ pub(crate) struct Mappings {
     pub(crate) private: BTreeSet<OsString>,
 }
 
-impl State {
+impl ProcessState {
     /// What there is now.
     pub(crate) fn now() -> Self {
         let mut now = Self::of_descriptors_and_threads();

@@ -24,7 +24,7 @@ use pyo3::{
 use rustix::{fs::fstat, io::fcntl_dupfd_cloexec};
 use wire::check::CodeLocation;
 
-use crate::{loading::import_audit::state::State, stdlib};
+use crate::{loading::import_audit::state::ProcessState, stdlib};
 
 /// Audit events of what opens no descriptor and starts no thread.
 const SILENT_EVENTS: [&str; 4] = ["mmap.__new__", "os.fork", "os.posix_spawn", "subprocess.Popen"];
@@ -45,7 +45,7 @@ const ANNOUNCEMENTS: [&str; 9] = [
 /// How often the trace looks for what such an event announces, before it counts as nothing. Between
 /// the event of `subprocess.Popen` and the new process stand some twenty calls for each directory
 /// of PATH.
-const LOOKS: u32 = 2048;
+const LOOKS_PER_ANNOUNCEMENT: u32 = 2048;
 
 /// Which code opened what, and started what.
 #[derive(Debug, Default)]
@@ -58,17 +58,17 @@ pub(crate) struct Origins {
 
 /// Looks on while the main thread runs.
 pub(crate) struct Trace {
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<TraceState>>,
 }
 
-struct Seen {
+struct TraceState {
     /// Where the threads of this process are listed, as long as the trace lasts: the kernel counts
     /// them as links of it.
     threads: Option<File>,
     thread_links: u64,
     /// The lowest number that no descriptor has.
     free: i32,
-    state: State,
+    state: ProcessState,
     origins: Origins,
     stdlib: PathBuf,
     /// How often the trace looks still for what an audit event has announced.
@@ -85,7 +85,7 @@ impl Trace {
     /// # Errors
     /// If there is no /proc.
     pub(crate) fn begin(py: Python<'_>) -> PyResult<Self> {
-        let seen = Seen::now(py)?;
+        let seen = TraceState::now(py)?;
         let seen = Arc::new(Mutex::new(seen));
         let shared = Arc::clone(&seen);
         let look =
@@ -107,13 +107,16 @@ impl Trace {
     }
 
     /// Notes that something may be new which changes no descriptor and no number of threads.
-    fn hook<'py>(py: Python<'py>, seen: &Arc<Mutex<Seen>>) -> PyResult<Bound<'py, PyCFunction>> {
+    fn hook<'py>(
+        py: Python<'py>,
+        seen: &Arc<Mutex<TraceState>>,
+    ) -> PyResult<Bound<'py, PyCFunction>> {
         let looks = Arc::clone(&seen.lock().unwrap_or_else(PoisonError::into_inner).looks);
         let note =
             move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
                 let event = arguments.get_item(0)?;
                 if SILENT_EVENTS.iter().any(|silent| event.eq(silent).unwrap_or(false)) {
-                    looks.store(LOOKS, Ordering::Relaxed);
+                    looks.store(LOOKS_PER_ANNOUNCEMENT, Ordering::Relaxed);
                 }
                 Ok(())
             };
@@ -127,7 +130,7 @@ impl Trace {
     /// # Errors
     /// If there is no /proc.
     pub(crate) fn of_audit_events(py: Python<'_>) -> PyResult<Self> {
-        let seen = Arc::new(Mutex::new(Seen::now(py)?));
+        let seen = Arc::new(Mutex::new(TraceState::now(py)?));
         let (shared, sys) = (Arc::clone(&seen), py.import("sys")?);
         let current_frame = sys.getattr("_getframe")?.unbind();
         let note =
@@ -217,7 +220,7 @@ fn is_announcement(arguments: &Bound<'_, PyTuple>) -> PyResult<bool> {
         .is_ok_and(|path| [&b".py"[..], b".pyc"].iter().any(|end| path.as_bytes().ends_with(end))))
 }
 
-impl Seen {
+impl TraceState {
     fn now(py: Python<'_>) -> PyResult<Self> {
         let os: PathBuf = py.import("os")?.getattr("__file__")?.extract()?;
         let threads = Some(File::open("/proc/self/task")?);
@@ -225,7 +228,7 @@ impl Seen {
             thread_links: links(&threads),
             threads,
             free: lowest_free().unwrap_or_default(),
-            state: State::now(),
+            state: ProcessState::now(),
             origins: Origins::default(),
             stdlib: os.parent().unwrap_or(Path::new("/")).to_owned(),
             looks: Arc::default(),
@@ -240,7 +243,7 @@ impl Seen {
     /// `frame` to do the next thing.
     fn expect(&mut self, frame: &Bound<'_, PyAny>) {
         self.settle_expected();
-        self.looks.store(LOOKS, Ordering::Relaxed);
+        self.looks.store(LOOKS_PER_ANNOUNCEMENT, Ordering::Relaxed);
         self.expected = origin(frame, &self.stdlib);
     }
 
@@ -265,7 +268,7 @@ impl Seen {
 
     fn attribute(&mut self, origin: Option<&CodeLocation>) {
         self.thread_links = links(&self.threads);
-        let mut now = State::of_descriptors_and_threads();
+        let mut now = ProcessState::of_descriptors_and_threads();
         let looks = self.looks.load(Ordering::Relaxed);
         if looks > 0 {
             self.looks.store(looks - 1, Ordering::Relaxed);
@@ -301,7 +304,7 @@ impl Seen {
     }
 
     /// Has `now` a child process, or memory that is shared, which was not there before?
-    fn has_less_than(&self, now: &State) -> bool {
+    fn has_less_than(&self, now: &ProcessState) -> bool {
         now.children.difference(&self.state.children).next().is_some()
             || now.mappings.shared.difference(&self.state.mappings.shared).next().is_some()
     }

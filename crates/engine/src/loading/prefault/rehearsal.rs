@@ -22,7 +22,7 @@ use wire::request::ResponseFormat;
 
 use crate::{
     cgi::cold::{
-        Asked, {self},
+        CgiRequest, {self},
     },
     log::Log,
     process::{
@@ -35,7 +35,7 @@ use crate::{
     },
     reporter::Reporter,
     transport::cgi::ResponseEnding,
-    wsgi::{Interruptible, Setting},
+    wsgi::{Interruptible, ServerSettings},
 };
 
 /// How often a template does it: the interpreter adapts code that has run a few times.
@@ -73,18 +73,18 @@ const VARIABLES: [(&str, &str); 24] = [
 ];
 
 /// In a template.
-pub(crate) fn of_template(py: Python<'_>, setting: &Setting) {
+pub(crate) fn of_template(py: Python<'_>, setting: &ServerSettings) {
     (0..TIMES).for_each(|_| once(py, setting));
 }
 
 /// In a process that has no other thread, which would see another environment meanwhile.
-pub(crate) fn once(py: Python<'_>, setting: &Setting) {
+pub(crate) fn once(py: Python<'_>, setting: &ServerSettings) {
     // An application may have taken apart what is needed here. Its requests tell whoever makes
     // them.
     let _ = rehearse(py, setting);
 }
 
-fn rehearse(py: Python<'_>, setting: &Setting) -> PyResult<()> {
+fn rehearse(py: Python<'_>, setting: &ServerSettings) -> PyResult<()> {
     let before = environment::variables(py)?;
     // What lasts comes first, as in what a gateway sends.
     let mut variables = before.clone();
@@ -98,16 +98,20 @@ fn rehearse(py: Python<'_>, setting: &Setting) -> PyResult<()> {
     served
 }
 
-fn serve(py: Python<'_>, setting: &Setting, variables: Vec<(Vec<u8>, Vec<u8>)>) -> PyResult<()> {
+fn serve(
+    py: Python<'_>,
+    setting: &ServerSettings,
+    variables: Vec<(Vec<u8>, Vec<u8>)>,
+) -> PyResult<()> {
     // Nobody reads what is reported.
     let (ours, _theirs) = forks::pair(SocketType::SEQPACKET)?;
-    let asked = Asked {
+    let asked = CgiRequest {
         log: Log::new("rehearsal", "GET /"),
         variables,
         body: nothing(OFlags::RDONLY)?,
         output: nothing(OFlags::WRONLY)?,
         reporter: Reporter::new(ours),
-        interruptible: Interruptible::yes(),
+        interruptible: Interruptible::without_deadline(),
         form: ResponseFormat::Cgi,
         part: ResponseEnding { tell: Box::new(|_| {}), is_guarded: true, exits: false },
     };

@@ -1,8 +1,7 @@
-//! Files whose code this process has run, by whatever way: `exec` and `runpy` leave no module
-//! behind, nor always a function.
+//! Files whose code this process has run in any way: `exec` and `runpy` leave no module behind.
 //!
-//! Python's audit events tell of code objects that are run, and of files that are opened. They cost
-//! a call each, so only a process whose code is watched asks for them.
+//! Python's audit events name code objects that are run, and files that are opened. Each event
+//! costs a call, so only a process whose code is watched has the hook.
 
 use std::{
     collections::BTreeSet,
@@ -11,21 +10,20 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::loading::staleness::modules::archive_of;
+use crate::loading::staleness::archive::archive_of;
 use pyo3::{
     intern,
     prelude::*,
     types::{PyCFunction, PyDict, PyTuple},
 };
 
-/// Files beyond this number are not looked at.
-const MOST_FILES: usize = 1 << 16;
+/// How many files are recorded.
+const MAX_FILES: usize = 1 << 16;
 
 /// Files of code that was run, and sources that were read.
 static FILES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Takes note of all code that is run from now on, in this process and in those that are forked
-/// from it.
+/// Records all code that is run from now on, in this process and in those that it forks.
 ///
 /// # Errors
 /// If Python raises.
@@ -35,7 +33,7 @@ pub(crate) fn take_note(py: Python<'_>) -> PyResult<()> {
         Some(c"note_code"),
         None,
         |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
-            // An error here would fail what the application does.
+            // An error here would fail the application's call.
             if let Ok(Some(file)) = file_of(arguments) {
                 note(file);
             }
@@ -44,11 +42,11 @@ pub(crate) fn take_note(py: Python<'_>) -> PyResult<()> {
     py.import("sys")?.call_method1("addaudithook", (hook,)).map(drop)
 }
 
-/// Code may have any name, also one of its own for each request.
+/// Records `file`, if it exists. Code may have any name, even another one for each request.
 fn note(file: PathBuf) {
     let is_known = {
         let files = files();
-        files.contains(&file) || files.len() >= MOST_FILES
+        files.contains(&file) || files.len() >= MAX_FILES
     };
     if !is_known && (file.is_file() || archive_of(&file).is_some()) {
         files().insert(file);
@@ -69,7 +67,7 @@ fn files() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     FILES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The file that an event tells of, if it is one of code.
+/// The file of an audit event, if it is a file of code.
 fn file_of(arguments: &Bound<'_, PyTuple>) -> PyResult<Option<PathBuf>> {
     let py = arguments.py();
     let event = arguments.get_item(0)?;
@@ -92,7 +90,7 @@ fn file_of(arguments: &Bound<'_, PyTuple>) -> PyResult<Option<PathBuf>> {
         }
         file
     };
-    // `<string>` and the like are no files.
+    // `<string>` and similar names are not files.
     if file.as_os_str().as_encoded_bytes().starts_with(b"<") {
         return Ok(None);
     }

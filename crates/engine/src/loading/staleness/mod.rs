@@ -1,9 +1,11 @@
-//! Whether the code that this process has loaded is still what its files hold.
+//! Whether the files of loaded code have changed since.
 //!
-//! The kernel keeps a queue of changes, which nobody reads: every process that is forked from this
-//! one has it, and looks whether it is empty. That costs one call a request, however many files
-//! there are.
+//! The kernel keeps a queue of changes (inotify), which nobody reads: every forked process shares
+//! it, and checks whether it is empty. That costs one system call a request, for any number of
+//! files.
 
+mod archive;
+mod code_files;
 pub(crate) mod executed;
 pub(crate) mod modules;
 
@@ -16,45 +18,45 @@ use std::{
 
 use pyo3::prelude::*;
 use rustix::{
-    event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
+    event::{EventfdFlags, PollFlags, eventfd},
     fs::inotify,
     io::Errno,
     process::{Pid, Signal, kill_process},
 };
 use wire::snapshot::Snapshot;
 
-use crate::process::forks::Descriptor;
+use crate::process::{forks::Descriptor, poll::events_now};
 
-/// What the times of files may be behind the clock: the kernel takes them from its last tick, of
+/// How far the times of files may be behind the clock: the kernel takes them from its last tick, of
 /// which there are at least a hundred in a second.
-const TICK: Duration = Duration::from_millis(10);
+const CLOCK_LAG: Duration = Duration::from_millis(10);
 
-/// Another takes the place of a directory.
+/// A directory is replaced.
 const REPLACED: inotify::WatchFlags =
     inotify::WatchFlags::MOVE_SELF.union(inotify::WatchFlags::DELETE_SELF);
 
-/// A file or link changes, or another takes its place.
+/// A file or link changes or is replaced.
 const CHANGED: inotify::WatchFlags =
     REPLACED.union(inotify::WatchFlags::MODIFY).union(inotify::WatchFlags::ATTRIB);
 
-/// The files of all modules that were loaded at one moment.
-pub(crate) struct Fresh {
+/// Watches the files of all modules that were loaded at one time.
+pub(crate) struct SourceWatch {
     changes: Descriptor,
-    /// Holds one, for the first process that finds a change.
+    /// A counter with the value 1: the first process that finds a change takes it.
     token: Descriptor,
-    /// One had changed before it was watched.
+    /// A file had changed before it was watched.
     is_stale: bool,
-    /// How many modules and files of code there are.
+    /// The count of modules and files of code at the last look.
     modules: usize,
-    /// Files that are watched, and what leads to them.
+    /// Watched files, and the directories and links on their paths.
     known: HashSet<PathBuf>,
 }
 
-impl Fresh {
-    /// Watches the files of all modules. `begun` is when the first of them began to be loaded.
+impl SourceWatch {
+    /// Watches the files of all modules. Loading began at `begun`.
     ///
     /// # Errors
-    /// If the kernel cannot watch as many.
+    /// If the kernel cannot watch so many files.
     pub(crate) fn watch(py: Python<'_>, begun: SystemTime) -> io::Result<Self> {
         let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
         let changes = Descriptor::made(|| inotify::init(flags))?;
@@ -65,28 +67,27 @@ impl Fresh {
         Ok(fresh)
     }
 
-    /// Watches those, too, that were loaded since `begun`.
+    /// Also watches the modules that were loaded since `begun`.
     ///
     /// # Errors
-    /// As [`Fresh::watch`].
+    /// As [`SourceWatch::watch`].
     pub(crate) fn watch_more(&mut self, py: Python<'_>, begun: SystemTime) -> io::Result<()> {
-        let count = modules::count(py);
+        let count = code_files::count(py);
         if count == std::mem::replace(&mut self.modules, count) {
             return Ok(());
         }
-        // Something else may stand in the place of `sys.modules`; then there is nothing to watch.
-        let mut files = modules::files(py).unwrap_or_default();
-        files.extend(modules::other_files(py).unwrap_or_default());
+        let mut files = code_files::of_modules(py);
+        files.extend(code_files::others(py).unwrap_or_default());
         for file in files {
-            // The engine is the gateway's to compare: pools are told apart by it.
+            // The gateway compares the engine: pools of different engines have different sockets.
             if file.ends_with("libwsgate_engine.so") || !self.known.insert(file.clone()) {
                 continue;
             }
             let file = match inotify::add_watch(&self.changes, &file, CHANGED) {
                 Ok(_) => file,
-                // Code that is in no file: it is a part of an archive, or has made its name up.
+                // The code is part of an archive, or its file name is invented.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::INVAL) => {
-                    match modules::archive_of(&file) {
+                    match archive::archive_of(&file) {
                         Some(archive) => {
                             inotify::add_watch(&self.changes, archive, CHANGED)?;
                             archive.to_owned()
@@ -96,23 +97,23 @@ impl Fresh {
                 }
                 Err(error) => return Err(error.into()),
             };
-            // In this order: what changes from now on is in the queue.
+            // The order counts: changes from now on are in the queue.
             let now = SystemTime::now();
             self.is_stale |= Snapshot::of(&file)
-                .is_some_and(|found| found.is_changed_between(begun - TICK, now));
+                .is_some_and(|found| found.is_changed_between(begun - CLOCK_LAG, now));
             self.watch_way_to(&file, begun)?;
         }
         Ok(())
     }
 
-    /// Watches what leads to `path`: a directory that another takes the place of, or a link that
-    /// leads elsewhere, has other files.
+    /// Watches the directories and links on `path`: a replaced directory, or a changed link, leads
+    /// to other files.
     fn watch_way_to(&mut self, path: &Path, begun: SystemTime) -> io::Result<()> {
         let mut ways = vec![path.to_owned()];
         while let Some(way) = ways.pop() {
             for step in way.ancestors() {
                 if step != path && !self.known.insert(step.to_owned()) {
-                    // So are those that lead there.
+                    // Its parents are watched, too.
                     break;
                 }
                 let Ok(found) = fs::symlink_metadata(step) else { continue };
@@ -124,14 +125,14 @@ impl Fresh {
                     continue;
                 };
                 match inotify::add_watch(&self.changes, step, what) {
-                    // One that may be passed and not be read.
+                    // A directory may be searchable and not readable.
                     Ok(_) | Err(Errno::ACCESS | Errno::NOENT | Errno::NOTDIR) => {}
                     Err(error) => return Err(error.into()),
                 }
                 if found.is_symlink() {
                     let link = Snapshot::of_link(step);
                     self.is_stale |= link.is_some_and(|link| {
-                        link.is_changed_between(begun - TICK, SystemTime::now())
+                        link.is_changed_between(begun - CLOCK_LAG, SystemTime::now())
                     });
                     let target = fs::read_link(step).ok();
                     ways.extend(target.and_then(|target| Some(step.parent()?.join(target))));
@@ -141,19 +142,18 @@ impl Fresh {
         Ok(())
     }
 
-    /// Has one of them changed since it was loaded?
+    /// Has a file changed since it was loaded?
     pub(crate) fn is_stale(&self) -> bool {
-        let mut watched = [PollFd::new(&self.changes, PollFlags::IN)];
-        self.is_stale
-            || !matches!(poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
+        let changes = events_now(&self.changes, PollFlags::IN);
+        self.is_stale || changes.map_or(true, |events| !events.is_empty())
     }
 
-    /// Has the supervisor load the code again, once for all processes that have it.
-    pub(crate) fn tell(&self, supervisor: Option<Pid>) {
+    /// Asks the supervisor to reload the code. Only the first process that shares this watch does.
+    pub(crate) fn request_reload(&self, supervisor: Option<Pid>) {
         if rustix::io::read(&self.token, &mut [0; 8]).is_ok()
             && let Some(supervisor) = supervisor
         {
-            // If it is gone, this process is about to be.
+            // If the supervisor has exited, this process exits soon.
             let _ = kill_process(supervisor, Signal::HUP);
         }
     }

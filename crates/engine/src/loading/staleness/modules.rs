@@ -1,23 +1,19 @@
-//! Watches the files of all modules that are loaded in this process, for development.
+//! Watches the files of all loaded modules during development (`--reload`).
 //!
-//! The template does this and every worker, since frameworks import much of an application only
-//! when it is needed. Whoever finds a change tells the supervisor by a signal.
+//! The template and every worker watch, since frameworks import parts of an application when a
+//! request first needs them. A process that finds a change sends the supervisor a signal.
 
 use std::{
     collections::HashMap,
     ffi::OsStr,
-    fs,
     os::unix::ffi::OsStrExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Mutex,
     time::{Duration, Instant, SystemTime},
 };
 
 use diagnostics::message::{Code, LogMessage};
-use pyo3::{
-    prelude::*,
-    types::{PyDict, PyModule},
-};
+use pyo3::prelude::*;
 use rustix::process::{Pid, Signal, kill_process};
 use wire::{
     app::Source,
@@ -25,44 +21,48 @@ use wire::{
     snapshot::Snapshot,
 };
 
-use crate::{loading::staleness::executed, log::Log};
+use crate::{
+    loading::staleness::{archive::archive_of, code_files},
+    log::Log,
+};
 
-/// Time between two looks.
-pub(crate) const PERIOD: Duration = Duration::from_secs(1);
+/// The time between two checks.
+pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the times of files may be behind the clock: the kernel takes them from its last tick.
-const TICK: Duration = Duration::from_millis(20);
+/// How far the times of files may be behind the clock: the kernel takes them from its last tick.
+const CLOCK_LAG: Duration = Duration::from_millis(20);
 
-/// The modules of this process.
-pub(crate) struct Modules {
+/// Watches the modules of this process.
+pub(crate) struct ModuleWatch {
     supervisor: Option<Pid>,
-    /// All files are watched whose code is loaded, not only `paths`.
-    are_all: bool,
-    /// More files.
+    /// Watches the files of all loaded code, not only `paths`.
+    watches_all: bool,
+    /// Other files to watch.
     paths: Vec<PathBuf>,
     log: Log,
-    seen: Mutex<Seen>,
+    seen: Mutex<SeenFiles>,
 }
 
-struct Seen {
+struct SeenFiles {
     files: HashMap<PathBuf, Option<Snapshot>>,
-    /// Files of code that may be no module's, when there were so many modules and files.
+    /// Files of code that may belong to no module, and the count of [`code_files`] for which the
+    /// list is valid.
     others: (usize, Vec<PathBuf>),
-    /// When they were last looked at: a module that is new was loaded since.
+    /// The time of the last check: a new module was loaded since.
     last: SystemTime,
     due: Instant,
 }
 
-impl Modules {
-    /// None is loaded yet. `None` if nobody wants them watched.
+impl ModuleWatch {
+    /// A watch that begins before loading; `None` without `--reload`.
     pub(crate) fn watched(launch: &Launch, service: &Service) -> Option<Self> {
         service
             .reload
             .then(|| Self::of(launch, Pid::from_raw(launch.gateway_pid), true, Vec::new()))
     }
 
-    /// Those of a worker without a supervisor, which exits when they have changed. `None` if that
-    /// is not wanted.
+    /// A watch for a worker without a supervisor, which exits at a change; `None` without
+    /// `--reload` and `--reload-on`.
     pub(crate) fn of_lone_worker(launch: &Launch, service: &Service) -> Option<Self> {
         let path = |bytes: &Vec<u8>| PathBuf::from(OsStr::from_bytes(bytes));
         let mut paths: Vec<_> = service.reload_on.iter().map(path).collect();
@@ -78,13 +78,18 @@ impl Modules {
         Some(modules)
     }
 
-    fn of(launch: &Launch, supervisor: Option<Pid>, are_all: bool, paths: Vec<PathBuf>) -> Self {
+    fn of(
+        launch: &Launch,
+        supervisor: Option<Pid>,
+        watches_all: bool,
+        paths: Vec<PathBuf>,
+    ) -> Self {
         Self {
             supervisor,
-            are_all,
+            watches_all,
             paths,
             log: Log::new(&launch.request.id, &launch.request.line),
-            seen: Mutex::new(Seen {
+            seen: Mutex::new(SeenFiles {
                 files: HashMap::new(),
                 others: (0, Vec::new()),
                 last: SystemTime::now(),
@@ -93,8 +98,8 @@ impl Modules {
         }
     }
 
-    /// Looks at their files, if it is time and no other thread does, and tells the supervisor if
-    /// one has changed. Is there no supervisor, and this worker to exit?
+    /// Checks the files, if it is time and no other thread does, and signals the supervisor if a
+    /// file has changed. Returns whether this worker has to exit, which has no supervisor.
     pub(crate) fn look(&self, py: Python<'_>) -> bool {
         let Ok(mut guard) = self.seen.try_lock() else { return false };
         let seen = &mut *guard;
@@ -102,24 +107,23 @@ impl Modules {
             return false;
         }
         let begin = SystemTime::now();
-        // Something else may stand in the place of `sys.modules`; then there is nothing to watch.
-        let mut files = if self.are_all { files(py).unwrap_or_default() } else { Vec::new() };
-        let count = count(py);
-        if self.are_all && seen.others.0 != count {
-            seen.others = (count, other_files(py).unwrap_or_default());
+        let mut files = if self.watches_all { code_files::of_modules(py) } else { Vec::new() };
+        let count = code_files::count(py);
+        if self.watches_all && seen.others.0 != count {
+            seen.others = (count, code_files::others(py).unwrap_or_default());
         }
         files.extend_from_slice(&seen.others.1);
         files.extend_from_slice(&self.paths);
         let changed = py.detach(|| seen.compare(files));
         seen.last = begin;
-        seen.due = Instant::now() + PERIOD;
+        seen.due = Instant::now() + CHECK_INTERVAL;
         let Some(file) = changed else { return false };
         let file = file.display();
         match self.supervisor {
             Some(supervisor) => {
                 self.log
-                    .entry(&LogMessage::notice(Code::ChangeSeen, format!("`{file}` has changed")));
-                // If the supervisor is gone, this process is about to be.
+                    .write(&LogMessage::notice(Code::ChangeSeen, format!("`{file}` has changed")));
+                // If the supervisor has exited, this process exits soon.
                 let _ = kill_process(supervisor, Signal::HUP);
                 false
             }
@@ -127,15 +131,15 @@ impl Modules {
                 let sentence = format!(
                     "`{file}` has changed; this worker exits, for another with the new code"
                 );
-                self.log.entry(&LogMessage::notice(Code::ChangeSeen, sentence));
+                self.log.write(&LogMessage::notice(Code::ChangeSeen, sentence));
                 true
             }
         }
     }
 }
 
-impl Seen {
-    /// Takes note of how `files` are now, and gives one that has changed since it was loaded.
+impl SeenFiles {
+    /// Records the state of `files`, and returns a file that has changed since it was loaded.
     fn compare(&mut self, files: Vec<PathBuf>) -> Option<PathBuf> {
         let mut changed = None;
         for mut file in files {
@@ -147,12 +151,12 @@ impl Seen {
                 found = Snapshot::of(&file);
             }
             let is_changed = match (self.files.get(&file), found) {
-                // What is gone is waited for.
+                // A file that is missing may come back.
                 (_, None) => continue,
                 (Some(known), found) => *known != found,
-                // Whether it was changed before or after it was loaded cannot be told.
+                // The change may have come before or after loading.
                 (None, Some(found)) => {
-                    found.is_changed_between(self.last - TICK, SystemTime::now())
+                    found.is_changed_between(self.last - CLOCK_LAG, SystemTime::now())
                 }
             };
             if is_changed {
@@ -162,49 +166,4 @@ impl Seen {
         }
         changed
     }
-}
-
-/// How many modules and files of code there are. Something else may stand in the place of
-/// `sys.modules`.
-pub(crate) fn count(py: Python<'_>) -> usize {
-    let modules = py.import("sys").and_then(|sys| sys.getattr("modules"));
-    modules.and_then(|modules| modules.len()).unwrap_or(0) + executed::count()
-}
-
-/// Files of all modules. Looks into their dictionaries only: asking some modules for an attribute
-/// imports others.
-pub(crate) fn files(py: Python<'_>) -> PyResult<Vec<PathBuf>> {
-    // A copy, since other threads may import meanwhile.
-    let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?.copy()?;
-    let file = |module: &Bound<'_, PyAny>| -> Option<PathBuf> {
-        let names = module.cast::<PyModule>().ok()?.dict();
-        if let Some(file) = names.get_item("__file__").ok()?.and_then(|file| file.extract().ok()) {
-            return Some(file);
-        }
-        // Loaders need not set it.
-        let origin: PathBuf =
-            names.get_item("__spec__").ok()??.getattr("origin").ok()?.extract().ok()?;
-        origin.is_absolute().then_some(origin)
-    };
-    Ok(modules.values().iter().filter_map(|module| file(&module)).collect())
-}
-
-/// Files of code that may be no module's, and `.pth` files, which lead to directories.
-pub(crate) fn other_files(py: Python<'_>) -> PyResult<Vec<PathBuf>> {
-    let mut files = executed::all();
-    let path = py.import("sys")?.getattr("path")?;
-    for directory in path.try_iter()?.filter_map(|entry| entry.ok()?.extract::<PathBuf>().ok()) {
-        let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
-        files.extend(
-            entries
-                .map(|entry| entry.path())
-                .filter(|path| path.extension().is_some_and(|end| end == "pth")),
-        );
-    }
-    Ok(files)
-}
-
-/// The archive (zip, egg) that a file lies in which is none of the file system.
-pub(crate) fn archive_of(file: &Path) -> Option<&Path> {
-    file.ancestors().skip(1).find(|path| path.is_file())
 }

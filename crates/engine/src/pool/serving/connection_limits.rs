@@ -17,7 +17,7 @@ use wire::{launch::Service, running_clock::recently};
 use crate::{
     log::{
         Log,
-        rate_limit::{self, Kind},
+        rate_limit::{self, LimitedMessage},
     },
     pool::serving::event_loop::EventLoop,
     transport::{Connection, Stage},
@@ -113,7 +113,7 @@ impl ConnectionLimits {
             return;
         }
         let max = self.max_connections;
-        Kind::Connections.entry(&Log::new("-", "(worker)"), || {
+        LimitedMessage::Connections.write(&Log::new("-", "(worker)"), || {
             let pid = std::process::id();
             LogMessage::warning(
                 Code::TooManyConnections,
@@ -166,7 +166,7 @@ impl ConnectionLimits {
 
     #[cold]
     fn log_overdue(&self) {
-        Kind::HeaderTimeout.entry(&Log::new("-", "(connection)"), || {
+        LimitedMessage::HeaderTimeout.write(&Log::new("-", "(connection)"), || {
             let seconds = self.header_timeout.unwrap_or(0) / 1000;
             LogMessage::warning(
                 Code::HeaderTimedOut,
@@ -203,7 +203,7 @@ fn limit_held_bytes<C: Connection>(
     if let Some(connection) = largest.and_then(|largest| waiting.remove(&largest)) {
         events.forget(connection.socket());
     }
-    Kind::ParamsMemory.entry(&Log::new("-", "(worker)"), || {
+    LimitedMessage::ParamsMemory.write(&Log::new("-", "(worker)"), || {
         let (pid, size) = (std::process::id(), MAX_HELD_BYTES >> 20);
         LogMessage::warning(
             Code::TooManyConnections,

@@ -25,6 +25,7 @@ use rustix::{
 use wire::connection_queue::{ConnectionHistory, ConnectionQueue};
 
 use crate::{
+    log::Log,
     pool::serving::{
         connections::Connections,
         event_loop::{Event, EventLoop},
@@ -32,7 +33,7 @@ use crate::{
     process::{
         fork,
         forks::{self, Descriptor},
-        threads::{self, Missing, Stack},
+        threads::{self, PendingThreads, StackSize},
     },
     transport::Connection,
 };
@@ -46,7 +47,7 @@ const BUSY_TIME: Duration = Duration::from_millis(10);
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The stack of the thread, which calls little.
-const STACK: Stack = Stack::of_bytes(256 * 1024);
+const STACK: StackSize = StackSize::of_bytes(256 * 1024);
 
 /// In [`QueueThread::turns`]: one more busy thread, and one more piece of work. The lower half is
 /// the number of busy threads.
@@ -72,7 +73,7 @@ pub(super) struct QueueThread<C: Connection> {
     wakeup: Descriptor,
     has_begun: AtomicBool,
     /// The thread as long as it was not started.
-    missing: Missing<()>,
+    missing: PendingThreads<()>,
 }
 
 impl<C: Connection> QueueThread<C> {
@@ -101,7 +102,7 @@ impl<C: Connection> QueueThread<C> {
             is_over: AtomicBool::new(false),
             wakeup,
             has_begun: AtomicBool::new(false),
-            missing: Missing::new(vec![()]),
+            missing: PendingThreads::new(vec![()]),
         }))
     }
 
@@ -216,7 +217,7 @@ impl<C: Connection> QueueThread<C> {
             fork::without_signals(|| threads::start("wsgate-queue", STACK, move || queue.run()))
                 .map(drop)
         };
-        match self.missing.try_again(start) {
+        match self.missing.try_again(start, |message| Log::new("-", "(worker)").write(message)) {
             Some(0) => self.has_begun.store(true, Ordering::SeqCst),
             // Without the thread connections stay where they are. The next thread that becomes busy
             // last tries again.

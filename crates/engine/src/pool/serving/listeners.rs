@@ -20,7 +20,7 @@ use rustix::{
 use wire::{clock::now, launch::Launch};
 
 use crate::{
-    log::{Log, rate_limit::Kind},
+    log::{Log, rate_limit::LimitedMessage},
     pool::serving::event_loop::EventLoop,
     process::forks::{self, Descriptor},
 };
@@ -178,7 +178,7 @@ fn allowed_addresses(launch: &Launch) -> Option<Addresses> {
         Err(error) => {
             let sentence =
                 format!("FCGI_WEB_SERVER_ADDRS contains `{}`, which is not an address", error.item);
-            Log::new(&launch.request.id, &launch.request.line).entry(
+            Log::new(&launch.request.id, &launch.request.line).write(
                 &LogMessage::error(Code::BadSetting, sentence)
                     .hint("set it to a list of IP addresses separated by commas; until then no client can connect"),
             );
@@ -191,7 +191,7 @@ fn allowed_addresses(launch: &Launch) -> Option<Addresses> {
 fn log_refused(address: Option<IpAddr>) {
     let client =
         address.map_or_else(|| "a Unix socket".to_owned(), |address| format!("`{address}`"));
-    Kind::RefusedAddress.entry(&Log::new("-", "(connection)"), || {
+    LimitedMessage::RefusedAddress.write(&Log::new("-", "(connection)"), || {
         let list = Addresses::VARIABLE;
         LogMessage::warning(
             Code::RefusedAddress,

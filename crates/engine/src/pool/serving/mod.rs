@@ -33,7 +33,7 @@ pub(crate) use crate::pool::serving::{requests::setting, worker::IDLE_CHECK_TIME
 use crate::{
     loading::{
         application,
-        staleness::{executed, modules::Modules},
+        staleness::{executed, modules::ModuleWatch},
     },
     log::{Log, rate_limit},
     pool::{
@@ -41,7 +41,7 @@ use crate::{
         worker_status::{StatusDescriptors, WorkerStatus},
     },
     process::{
-        self, Mask,
+        self, SignalMask,
         forks::{self, Descriptor},
     },
     transport::fastcgi::FastCgiConnection,
@@ -68,7 +68,7 @@ pub(crate) fn run_alone(
     status: StatusDescriptors,
 ) -> PyResult<i32> {
     // Before loading: changes from now on are noticed.
-    let modules = Modules::of_lone_worker(launch, service);
+    let modules = ModuleWatch::of_lone_worker(launch, service);
     if service.reload {
         executed::take_note(py)?;
     }
@@ -80,14 +80,14 @@ pub(crate) fn run_alone(
             service,
             sockets,
             (status, 0),
-            (&Mask::now(), modules),
+            (&SignalMask::now(), modules),
         ),
         Err(failure) => {
             let once = Service { max_requests: 1, threads: 1, ..service.clone() };
             let status = WorkerStatus::new(status, 0, 1, 0)?;
             let worker =
                 Worker::<PoolConnection>::new(launch, &once, sockets, status, Some(failure), None)?;
-            process::unblock_signals(&Mask::none());
+            process::unblock_signals(&SignalMask::none());
             Arc::new(worker).run_thread(&py.None().into_bound(py), 0);
             Ok(0)
         }
@@ -103,7 +103,7 @@ pub(crate) fn run(
     service: &Service,
     sockets: Sockets,
     (status, slot): (StatusDescriptors, u32),
-    (mask, modules): (&Mask, Option<Modules>),
+    (mask, modules): (&SignalMask, Option<ModuleWatch>),
 ) -> PyResult<i32> {
     let status = WorkerStatus::new(status, slot, service.threads, launch.request.timeout_seconds)?;
     status.install_handlers(py)?;
@@ -111,9 +111,9 @@ pub(crate) fn run(
     let worker = Worker::<PoolConnection>::new(launch, service, sockets, status, None, modules)?;
     let worker = Arc::new(worker);
     if let Some(message) = worker.timer_after_loading() {
-        Log::new(&launch.request.id, &launch.request.line).entry(&message);
+        Log::new(&launch.request.id, &launch.request.line).write(&message);
     }
-    forks::keep_standard();
+    forks::save_standard();
     if is_alone {
         end_soon_after_signal(service);
     }
@@ -122,7 +122,7 @@ pub(crate) fn run(
     worker.start_missing(application);
     worker.run_thread(application, 0);
     worker.end_threads(py);
-    rate_limit::tell_all();
+    rate_limit::write_all_counts();
     // The log may have missed why: an application that closes one descriptor closes others, too.
     Ok(i32::from(worker.has_failed()))
 }
@@ -147,7 +147,7 @@ fn end_soon_after_signal(service: &Service) {
         "the stacks follow; a request waits in the application or in C code, or a thread does not \
          end",
     );
-    let limit = process::Limit {
+    let limit = process::ExitLimit {
         time: Duration::from_secs(seconds),
         message: log.text(&late),
         counts_threads: true,

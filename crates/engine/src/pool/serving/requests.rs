@@ -21,20 +21,20 @@ use wire::{
 };
 
 use crate::{
-    loading::application::Failure,
+    loading::load_error::LoadError,
     log::{Log, Transcript},
     pool::{
         access_log::{self, AccessRecord},
         worker_status::WorkerStatus,
     },
-    process::{Serving, Timers},
+    process::{ApplicationTimers, ServingRequest},
     transport::{
         Connection, Request,
         error_sinks::{CopiedErrors, StandardError},
     },
     wsgi::{
-        BadVariable, BodyLength, Exchange, Known, Outcome, Remembered, Response, Server, Setting,
-        Twice, Variables, refuse,
+        BadVariable, BodyLength, DuplicatePolicy, Exchange, KnownVariable, Remembered,
+        RequestOutcome, Response, Server, ServerSettings, Variables, refuse,
     },
 };
 
@@ -57,7 +57,7 @@ impl<'a, 'py> Caller<'a, 'py> {
     pub(super) fn new(
         application: &'a Bound<'py, PyAny>,
         thread: u32,
-        setting: &Setting,
+        setting: &ServerSettings,
     ) -> PyResult<Self> {
         let py = application.py();
         Ok(Self {
@@ -86,8 +86,8 @@ fn python_thread(py: Python<'_>) -> Option<c_long> {
 }
 
 /// What is true of every request of the pool.
-pub(crate) fn setting(launch: &Launch, service: &Service) -> Setting {
-    Setting {
+pub(crate) fn setting(launch: &Launch, service: &Service) -> ServerSettings {
+    ServerSettings {
         multithread: service.threads > 1,
         // A foreign process manager does not say how many processes it starts.
         multiprocess: service.workers > 1 || matches!(launch.work, Work::Worker(_)),
@@ -103,13 +103,13 @@ pub(crate) fn setting(launch: &Launch, service: &Service) -> Setting {
 /// What all requests of a worker have in common.
 pub(super) struct Requests {
     status: Arc<WorkerStatus>,
-    setting: Setting,
+    setting: ServerSettings,
     ids: Ids,
     /// Error messages go to the web server, too.
     copies_errors: bool,
-    timers: Timers,
+    timers: ApplicationTimers,
     /// Why there is no application.
-    failure: Option<Failure>,
+    failure: Option<LoadError>,
     /// How many requests are being served.
     active: AtomicU32,
     served: AtomicU64,
@@ -123,14 +123,14 @@ impl Requests {
         launch: &Launch,
         service: &Service,
         status: &Arc<WorkerStatus>,
-        failure: Option<Failure>,
+        failure: Option<LoadError>,
     ) -> Self {
         Self {
             status: status.clone(),
             setting: setting(launch, service),
             ids: Ids::new(),
             copies_errors: service.logs.to_server,
-            timers: Timers::default(),
+            timers: ApplicationTimers::default(),
             failure,
             active: AtomicU32::new(0),
             served: AtomicU64::new(0),
@@ -138,7 +138,7 @@ impl Requests {
         }
     }
 
-    pub(super) fn setting(&self) -> &Setting {
+    pub(super) fn setting(&self) -> &ServerSettings {
         &self.setting
     }
 
@@ -165,7 +165,7 @@ impl Requests {
             && self.active.load(Ordering::Relaxed) == 0
             && let Some(message) = self.timers.when_idle()
         {
-            Log::new("-", "(worker)").entry(&message);
+            Log::new("-", "(worker)").write(&message);
         }
         is_used
     }
@@ -179,12 +179,12 @@ impl Requests {
         settings: &C::Settings,
     ) -> u64 {
         let py = caller.py();
-        let _serving = self.status.is_alone().then(Serving::begin);
+        let _serving = self.status.is_alone().then(ServingRequest::begin);
         self.active.fetch_add(1, Ordering::Relaxed);
         // Of two variables with one name the last counts: FastCGI 1.0, 5.2 leaves that open, and in
         // web servers later settings win.
         let mut variables =
-            Variables::new(request.variables(), Twice::Last, &mut caller.remembered);
+            Variables::new(request.variables(), DuplicatePolicy::Last, &mut caller.remembered);
         if let (Some(script_name), Ok(variables)) = (&self.setting.script_name, &mut variables) {
             variables.mount_at(script_name);
         }
@@ -212,13 +212,13 @@ impl Requests {
                     interruptible,
                 };
                 match caller.server.serve(caller.application, exchange) {
-                    Outcome::Replied => {}
-                    Outcome::Abandoned => self.status.count_abandoned(),
-                    Outcome::Cut => py.detach(|| connection.cut_response(request, settings)),
+                    RequestOutcome::Complete => {}
+                    RequestOutcome::Abandoned => self.status.count_abandoned(),
+                    RequestOutcome::Cut => py.detach(|| connection.cut_response(request, settings)),
                 }
             }
             Err((message, status)) => {
-                let method = request.get(Known::RequestMethod.name().as_bytes());
+                let method = request.get(KnownVariable::RequestMethod.name().as_bytes());
                 let is_head = method == Some(b"HEAD");
                 let response =
                     Response::new(response, ResponseFormat::Cgi, is_head, log, interruptible);
@@ -233,7 +233,7 @@ impl Requests {
         if self.active.fetch_sub(1, Ordering::Relaxed) == 1
             && let Some(message) = self.timers.after_request()
         {
-            own_log.entry(&message);
+            own_log.write(&message);
         }
         let served = self.served.fetch_add(1, Ordering::Relaxed) + 1;
         self.is_used.store(true, Ordering::Relaxed);
@@ -255,26 +255,26 @@ impl Requests {
             .hint("the request was answered with 400");
             return Err((message, status));
         }
-        let variables = variables.map_err(|bad| (bad.entry(), status))?;
+        let variables = variables.map_err(|bad| (bad.log_message(), status))?;
         match &self.failure {
-            Some(failure) => Err((failure.entry.clone(), status)),
+            Some(failure) => Err((failure.message.clone(), status)),
             None => Ok(variables),
         }
     }
 
     /// The log of a request, under the web server's id for it or a new one.
     fn log(&self, variables: &Result<Variables<'_>, BadVariable>, request: &impl Request) -> Log {
-        let value = |variable: Known| match variables {
+        let value = |variable: KnownVariable| match variables {
             Ok(variables) => variables.get(variable),
             Err(_) => request.get(variable.name().as_bytes()),
         };
         let [unique_id, method, target] =
-            [Known::UniqueId, Known::RequestMethod, Known::RequestUri]
+            [KnownVariable::UniqueId, KnownVariable::RequestMethod, KnownVariable::RequestUri]
                 .map(|variable| value(variable).unwrap_or_default());
         let (method, target) = (escape::text(method), escape::text(target));
         match std::str::from_utf8(unique_id) {
-            Ok(id) if request_id::is_request_id(id) => Log::of(id, &method, &target),
-            _ => Log::of(&self.ids.next(), &method, &target),
+            Ok(id) if request_id::is_request_id(id) => Log::for_target(id, &method, &target),
+            _ => Log::for_target(&self.ids.next(), &method, &target),
         }
     }
 }

@@ -26,10 +26,10 @@ use wire::{
 
 use crate::{
     loading::{
-        application::Failure,
-        staleness::modules::{self, Modules},
+        load_error::LoadError,
+        staleness::modules::{self, ModuleWatch},
     },
-    log::{Log, files, rate_limit},
+    log::{self, Log, rate_limit},
     pool::{
         serving::{
             Sockets,
@@ -96,7 +96,7 @@ pub(super) struct Worker<C: Connection> {
     status: Arc<WorkerStatus>,
     threads: WorkerThreads,
     /// The modules of this process, if changes of them are of interest.
-    modules: Option<Modules>,
+    modules: Option<ModuleWatch>,
     /// The descriptors that this process needs.
     inventory: Inventory,
     /// Connections cannot be accepted any more.
@@ -110,8 +110,8 @@ impl<C: Connection> Worker<C> {
         service: &Service,
         sockets: Sockets,
         status: Arc<WorkerStatus>,
-        failure: Option<Failure>,
-        modules: Option<Modules>,
+        failure: Option<LoadError>,
+        modules: Option<ModuleWatch>,
     ) -> std::io::Result<Self> {
         let Sockets { listeners, queue } = sockets;
         let events = Arc::new(EventLoop::new(listeners.len(), service.threads)?);
@@ -191,7 +191,7 @@ impl<C: Connection> Worker<C> {
             };
             self.check_closing(thread, !matches!(next, Ok(Some(_))));
             self.start_missing(application);
-            rate_limit::tell_left_out();
+            rate_limit::write_due_counts();
             self.connections.close_overdue();
             match next {
                 // Another thread may have served the last request meanwhile.
@@ -223,7 +223,7 @@ impl<C: Connection> Worker<C> {
             self.limits.left(),
             connections,
             has_closing.then_some(CLOSE_TIME),
-            self.modules.as_ref().map(|_| modules::PERIOD),
+            self.modules.as_ref().map(|_| modules::CHECK_INTERVAL),
             self.threads.timeout(),
             self.listeners.timeout(),
             self.requests.is_used().then_some(IDLE_CHECK_TIME),
@@ -243,7 +243,7 @@ impl<C: Connection> Worker<C> {
     fn on_event(&self, thread: &mut ServingThread<'_, '_, C>, event: Event) {
         match event {
             Event::Stop => self.events.stop(),
-            Event::ReopenLogs => files::look(),
+            Event::ReopenLogs => log::reopen_rotated(),
             Event::Queue => self.adopt(thread),
             Event::Listener(position) => self.accept(thread, position),
             Event::Connection(token) => {
@@ -261,7 +261,7 @@ impl<C: Connection> Worker<C> {
         self.apply(caller.thread(), self.limits.now());
         // Handlers of the application run here, and what they raise is about the application.
         let (py, log) = (caller.py(), Log::new("-", "(worker)"));
-        if let Err(error) = forks::end_if_child(py, &log, py.check_signals()) {
+        if let Err(error) = crate::wsgi::end_if_child(py, &log, py.check_signals()) {
             error.print(py);
         }
     }
@@ -294,7 +294,7 @@ impl<C: Connection> Worker<C> {
                 if self.requests.has_application() {
                     let sentence = format!("replacing worker {}: {reason}", std::process::id());
                     Log::new("-", "(worker)")
-                        .entry(&LogMessage::notice(Code::WorkerReplaced, sentence));
+                        .write(&LogMessage::notice(Code::WorkerReplaced, sentence));
                 }
                 self.events.stop();
             }
@@ -310,7 +310,7 @@ impl<C: Connection> Worker<C> {
                 "look for `os.closerange`, `os.dup2` and RLIMIT_NOFILE, and for files that are not \
                  closed",
             );
-            Log::new("-", "(worker)").entry(&message);
+            Log::new("-", "(worker)").write(&message);
         }
         self.events.stop();
     }

@@ -15,8 +15,9 @@ use pyo3::prelude::*;
 use wire::launch::Service;
 
 use crate::{
+    log::Log,
     pool::{deadline_thread::DeadlineThread, watchdog::Watchdog, worker_status::WorkerStatus},
-    process::threads::{self, Missing, Stack},
+    process::threads::{self, PendingThreads, StackSize},
     stdlib,
 };
 
@@ -33,7 +34,7 @@ enum ThreadRole {
 /// The threads of a worker beside its main thread.
 pub(super) struct WorkerThreads {
     status: Arc<WorkerStatus>,
-    missing: Missing<ThreadRole>,
+    missing: PendingThreads<ThreadRole>,
     /// Is a thread missing? Cheap enough for each request.
     are_missing: AtomicBool,
     serving: Mutex<Vec<JoinHandle<()>>>,
@@ -56,7 +57,7 @@ impl WorkerThreads {
         Self {
             status: status.clone(),
             are_missing: AtomicBool::new(!missing.is_empty()),
-            missing: Missing::new(missing),
+            missing: PendingThreads::new(missing),
             serving: Mutex::default(),
             deadline_thread,
             watchdog,
@@ -82,20 +83,22 @@ impl WorkerThreads {
         if !self.are_missing() {
             return;
         }
-        let stack = Stack::of_python(py);
-        let left = self.missing.try_again(|role| match role {
+        let stack = StackSize::of_python(py);
+        let start = |role: &ThreadRole| match role {
             ThreadRole::Serve(thread) => self.start_serving(*thread, stack, serve.clone()),
             ThreadRole::Deadlines => {
                 self.deadline_thread.iter().try_for_each(|thread| thread.start(stack))
             }
             ThreadRole::Watchdog => self.watchdog.iter().try_for_each(Watchdog::start),
-        });
+        };
+        let log = Log::new("-", "(worker)");
+        let left = self.missing.try_again(start, |message| log.write(message));
         if let Some(left) = left {
             self.are_missing.store(left > 0, Ordering::Relaxed);
         }
     }
 
-    fn start_serving<F>(&self, thread: u32, stack: Stack, serve: F) -> io::Result<()>
+    fn start_serving<F>(&self, thread: u32, stack: StackSize, serve: F) -> io::Result<()>
     where
         F: Fn(Python<'_>, u32) + Clone + Send + 'static,
     {

@@ -1,8 +1,8 @@
-//! What a fork does to this process, by the engine or by the application.
+//! What happens at each fork of this process, by the engine or by the application.
 //!
-//! The kernel's copy of the process gets what it would have without the engine: `pthread_atfork`
-//! reaches each fork of the C library, Python's hook what Python knows besides. Workers that the
-//! template forks are no children in this sense.
+//! A child that the application forks is restored to what it would be without the engine.
+//! `pthread_atfork` reaches each fork of the C library; Python's hook restores what only Python
+//! knows. Workers that the template forks are not children in this sense.
 
 use std::{
     cell::UnsafeCell,
@@ -10,50 +10,35 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use diagnostics::message::{Code, LogMessage};
 use pyo3::{
-    exceptions::PySystemExit,
     prelude::*,
     types::{PyCFunction, PyDict, PyTuple},
 };
 
-use crate::{
-    log::Log,
-    process::forks::{descriptors, handlers},
+use crate::process::{
+    forks::{
+        child_flag::{self, is_child},
+        descriptors, handlers, standard,
+    },
+    signals::{SignalMask, block_all},
 };
 
-/// This process is a child that the application has forked, or a child of such a one.
-static IS_CHILD: AtomicBool = AtomicBool::new(false);
-
-/// What Python knows was put in order in this child.
+/// The handlers that Python knows were restored in this child.
 static IS_SETTLED: AtomicBool = AtomicBool::new(false);
 
-/// The fork that comes next is the engine's own.
+/// The next fork is the engine's own.
 static IS_OURS: AtomicBool = AtomicBool::new(false);
 
-/// The forking thread's signal mask, from before the fork until after it.
-static MASK: Mask = Mask(UnsafeCell::new(None));
+/// The forking thread's signal mask, while it forks.
+static MASK: ForkMask = ForkMask(UnsafeCell::new(None));
 
-struct Mask(UnsafeCell<Option<libc::sigset_t>>);
+struct ForkMask(UnsafeCell<Option<SignalMask>>);
 
-// SAFETY: touched only between `before` and what comes after a fork, by the one thread that has
-// shut the gate.
-unsafe impl Sync for Mask {}
+// SAFETY: only the one thread that has shut the gate touches the value, from `before` until
+// `go_on`.
+unsafe impl Sync for ForkMask {}
 
-/// Is this process a child that the application has forked?
-pub(crate) fn is_child() -> bool {
-    IS_CHILD.load(Ordering::Relaxed)
-}
-
-/// Fails in a child that the application has forked: what it asks for is its parent's.
-///
-/// # Errors
-/// `BrokenPipe`, in such a child.
-pub(crate) fn refuse_child() -> io::Result<()> {
-    if is_child() { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
-}
-
-/// Looks after all forks of this process from now on.
+/// Handles all forks of this process from now on.
 ///
 /// # Errors
 /// If memory is short.
@@ -81,8 +66,8 @@ pub(crate) fn watch(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// The next fork of this thread makes a process of the engine's. To be called right before it,
-/// while no other thread lives.
+/// Marks the next fork of this thread as the engine's own. To be called right before it, while no
+/// other thread lives.
 pub(crate) fn our_fork() {
     IS_OURS.store(true, Ordering::Relaxed);
 }
@@ -90,7 +75,7 @@ pub(crate) fn our_fork() {
 extern "C" fn before() {
     // In this order: a handler that forks must not find the gate shut by the thread that it
     // interrupts.
-    let mask = handlers::block_all();
+    let mask = block_all();
     descriptors::shut_gate();
     // SAFETY: this thread has shut the gate.
     unsafe { *MASK.0.get() = Some(mask) };
@@ -103,7 +88,8 @@ extern "C" fn in_parent() {
 
 extern "C" fn in_child() {
     if !IS_OURS.swap(false, Ordering::Relaxed) {
-        IS_CHILD.store(true, Ordering::Relaxed);
+        child_flag::set();
+        standard::forget_log();
         descriptors::close_all();
         handlers::restore_actions();
     }
@@ -115,60 +101,6 @@ fn go_on() {
     let mask = unsafe { (*MASK.0.get()).take() };
     descriptors::open_gate();
     if let Some(mask) = mask {
-        handlers::set_mask(&mask);
-    }
-}
-
-/// In a child that the application has forked: ends the process, as the application has returned
-/// `result` to the engine, and what follows is its parent's to do. Elsewhere gives `result` back.
-///
-/// # Errors
-/// As `result`.
-pub(crate) fn end_if_child<T>(py: Python<'_>, log: &Log, result: PyResult<T>) -> PyResult<T> {
-    if is_child() { end_child(py, log, result.err()) } else { result }
-}
-
-/// Exit handlers, and what is buffered in files, are the parent's. What the application has raised
-/// decides the exit status.
-fn end_child(py: Python<'_>, log: &Log, error: Option<PyErr>) -> ! {
-    let status = match error {
-        Some(error) if error.is_instance_of::<PySystemExit>(py) => exit_status(py, &error),
-        error => {
-            log.entry(
-                &LogMessage::warning(
-                    Code::ChildReturned,
-                    "a child process that the application forked returned from the application",
-                )
-                .hint(
-                    "wsgate ended the child: end such a process with `os._exit()` where its work \
-                     is done, and do not let an application go into the background by itself",
-                ),
-            );
-            error.map_or(0, |error| {
-                error.print(py);
-                1
-            })
-        }
-    };
-    for name in ["stdout", "stderr"] {
-        let flushed = py.import("sys").and_then(|sys| sys.getattr(name)?.call_method0("flush"));
-        if let Err(error) = flushed {
-            error.write_unraisable(py, None);
-        }
-    }
-    // SAFETY: ending the process has no requirements.
-    unsafe { libc::_exit(status) }
-}
-
-/// The status that Python gives a program which ends by `SystemExit`.
-fn exit_status(py: Python<'_>, error: &PyErr) -> i32 {
-    match error.value(py).getattr("code") {
-        Ok(code) if code.is_none() => 0,
-        Ok(code) => code.extract().unwrap_or_else(|_| {
-            let text = code.str().map_or_else(|_| String::new(), |text| text.to_string());
-            crate::log::write_all(format!("{text}\n").as_bytes());
-            1
-        }),
-        Err(_) => 1,
+        mask.apply();
     }
 }

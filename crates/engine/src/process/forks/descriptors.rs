@@ -1,46 +1,52 @@
-//! Descriptors that are the engine's own.
+//! Descriptors that belong to the engine.
 //!
 //! A bit for each number says that the descriptor belongs to the engine. A child that the
-//! application forks closes all of these before any of its code runs, and clears the bits. A value
-//! that lives on in the child then closes nothing: by that time its number may be another file of
-//! the application's.
+//! application forks closes all of them before any of its code runs, and clears the bits. A
+//! [`Descriptor`] that lives on in the child then closes nothing: its number may be a file of the
+//! application by that time.
 
 use std::{
     cell::UnsafeCell,
     io,
     mem::ManuallyDrop,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::{
+    io::{FdFlags, fcntl_setfd},
+    net::{AddressFamily, SocketFlags, SocketType, socketpair},
+};
 
-/// Numbers that can be registered: as many descriptors as Linux lets a process have by default
+use crate::process::forks::{
+    child_flag::is_child,
+    numbers::{duplicate, move_above},
+};
+
+/// Numbers that can be registered: Linux allows a process so many descriptors by default
 /// (`fs.nr_open`).
-const NUMBERS: usize = 1 << 20;
+const MAX_NUMBERS: usize = 1 << 20;
 
 const BITS: usize = u64::BITS as usize;
 
-/// The bits. Nobody writes to most of them, and so they take no memory.
-static OURS: [AtomicU64; NUMBERS / BITS] = [const { AtomicU64::new(0) }; NUMBERS / BITS];
+/// A bit for each descriptor of the engine. Pages that are never written take no memory.
+static REGISTERED: [AtomicU64; MAX_NUMBERS / BITS] =
+    [const { AtomicU64::new(0) }; MAX_NUMBERS / BITS];
 
-/// How many words of `OURS` may hold a bit.
+/// How many words of `REGISTERED` may have a bit set.
 static WORDS: AtomicUsize = AtomicUsize::new(0);
 
-/// Locked while registers and reality differ, and by each fork.
+/// Locked while a register differs from the kernel's state, and during each fork.
 static GATE: Gate = Gate(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
 
-/// A descriptor of the engine's. It is closed on drop, except in a child that the application has
-/// forked.
+/// A descriptor of the engine. Dropping it closes the descriptor, except in a child that the
+/// application has forked.
 #[derive(Debug)]
 pub(crate) struct Descriptor(ManuallyDrop<OwnedFd>);
 
 impl Descriptor {
-    /// Registers the descriptor that `make` opens. No thread forks meanwhile. `make` must not drop
-    /// another [`Descriptor`].
+    /// Opens a descriptor by `make` and registers it. No thread forks meanwhile. `make` must not
+    /// drop another [`Descriptor`].
     ///
     /// # Errors
     /// As `make`.
@@ -48,7 +54,7 @@ impl Descriptor {
         without_forks(|| make().map(Self::from))
     }
 
-    /// Makes a second descriptor of the same file.
+    /// Duplicates the descriptor.
     ///
     /// # Errors
     /// If descriptors are short.
@@ -56,200 +62,73 @@ impl Descriptor {
         Self::made(|| self.0.try_clone())
     }
 
-    /// Takes the descriptor out of the register: children get it from now on.
+    /// Takes over the open descriptor `number`, which the process that started this one has passed
+    /// on. Programs that the application starts do not inherit it.
+    ///
+    /// # Errors
+    /// If the descriptor is not open, or the engine owns the number already.
+    pub(crate) fn take_over(number: RawFd) -> io::Result<Self> {
+        if is_registered(number) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        // SAFETY: the borrow ends with the call, and the kernel refuses a number that is not open.
+        fcntl_setfd(unsafe { BorrowedFd::borrow_raw(number) }, FdFlags::CLOEXEC)?;
+        // SAFETY: the descriptor is open, and the launch frame names it for the engine alone; the
+        // register shows that no value of the engine owns it.
+        Ok(unsafe { OwnedFd::from_raw_fd(number) }.into())
+    }
+
+    /// Duplicates the descriptor `number` of the application, to a number above 2.
+    ///
+    /// # Errors
+    /// If the descriptor is not open, or descriptors are short.
+    pub(crate) fn duplicate(number: RawFd) -> io::Result<Self> {
+        Self::made(|| duplicate(number))
+    }
+
+    /// Takes the descriptor out of the register: children inherit it from now on.
     pub(crate) fn into_owned(self) -> OwnedFd {
         let number = ManuallyDrop::new(self).0.as_raw_fd();
         take_out(number);
-        // SAFETY: `self` owned the number and is never dropped. In a child, where the number may be
-        // closed, nothing of the engine runs.
+        // SAFETY: `self` owned the number and is never dropped. The engine does not run in a child,
+        // where the number may be closed.
         unsafe { OwnedFd::from_raw_fd(number) }
     }
 }
 
 impl From<OwnedFd> for Descriptor {
     fn from(descriptor: OwnedFd) -> Self {
-        let descriptor = beyond_standard(descriptor);
+        let descriptor = move_above(descriptor);
         put_in(descriptor.as_raw_fd());
         Self(ManuallyDrop::new(descriptor))
     }
 }
 
-/// Copies of the descriptors 0 to 2, for when the application closes these; -1 if there is none.
-static STANDARD: [AtomicI32; 3] = [const { AtomicI32::new(-1) }; 3];
-
-/// What keeps the copies.
-static COPIES: Mutex<Vec<Descriptor>> = Mutex::new(Vec::new());
-
-/// Takes copies of the descriptors 0 to 2 as they are now. Of one that is closed, or while
-/// descriptors are short, there is none.
-pub(crate) fn keep_standard() {
-    let copies: Vec<_> = [0, 1, 2].map(|number| Descriptor::made(|| duplicate(number)).ok()).into();
-    for (copy, place) in copies.iter().zip(&STANDARD) {
-        place.store(copy.as_ref().map_or(-1, AsRawFd::as_raw_fd), Ordering::Relaxed);
-    }
-    let old = std::mem::replace(
-        &mut *COPIES.lock().unwrap_or_else(PoisonError::into_inner),
-        copies.into_iter().flatten().collect(),
-    );
-    drop(old);
-}
-
-/// The error log, at a number that no file of the application's gets: descriptor 2 may be closed,
-/// and its number be a file's. -1 if there is none, as in a child that the application has forked.
-static LOG: AtomicI32 = AtomicI32::new(-1);
-
-/// Numbers from here on are given to nobody who does not ask for them, and most limits allow them.
-const HIGH: RawFd = 1000;
-
-/// Keeps the error log, which is descriptor 2 as yet.
-pub(crate) fn keep_log() {
-    if let Ok(log) = Descriptor::made(|| duplicate_beyond(2, HIGH).or_else(|_| duplicate(2))) {
-        LOG.store(log.as_raw_fd(), Ordering::Relaxed);
-        // It is open until the process ends.
-        std::mem::forget(log);
-    }
-}
-
-/// The error log.
-pub(crate) fn log() -> BorrowedFd<'static> {
-    // SAFETY: the call borrows a number, and the kernel says so if nothing has it: what is open
-    // stays so.
-    unsafe { BorrowedFd::borrow_raw(log_number()) }
-}
-
-/// The number of the error log, which does not change.
-pub(crate) fn log_number() -> RawFd {
-    match LOG.load(Ordering::Relaxed) {
-        -1 => libc::STDERR_FILENO,
-        number => number,
-    }
-}
-
-/// From now on the error log is `file`.
-pub(crate) fn lead_log(file: BorrowedFd<'_>) {
-    let number = LOG.load(Ordering::Relaxed);
-    // SAFETY: the number is that of the log, which nobody owns; descriptors that are borrowed of it
-    // go on.
-    if number >= 0 && unsafe { libc::dup3(file.as_raw_fd(), number, libc::O_CLOEXEC) } < 0 {
-        // The application may have lowered the limit of descriptors.
-        LOG.store(-1, Ordering::Relaxed);
-    }
-}
-
-/// Writes `bytes` to the error log, as a signal handler may, unless nobody reads the log and it is
-/// full: a signal handler must not wait. Tells whether there is room for more.
-pub(crate) fn write_to_log(bytes: &[u8]) -> bool {
-    // A pipe that has room has it for so many bytes.
-    let bytes = &bytes[..bytes.len().min(libc::PIPE_BUF)];
-    // SAFETY: `errno` is this thread's own; poll(2) and write(2) are async-signal-safe, and the
-    // bytes are live.
-    unsafe {
-        let errno = *libc::__errno_location();
-        let has_room = |number| {
-            let mut log = libc::pollfd { fd: number, events: libc::POLLOUT, revents: 0 };
-            libc::poll(&raw mut log, 1, 0) != 0
-        };
-        if has_room(log_number())
-            && libc::write(log_number(), bytes.as_ptr().cast(), bytes.len()) < 0
-            && *libc::__errno_location() == libc::EBADF
-            && has_room(libc::STDERR_FILENO)
-        {
-            libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len());
-        }
-        let has_room = has_room(log_number());
-        *libc::__errno_location() = errno;
-        has_room
-    }
-}
-
-/// `descriptor` with a number above 2. One below was free since the application has closed it: what
-/// is printed would go there, and so what was there comes back.
-fn beyond_standard(descriptor: OwnedFd) -> OwnedFd {
-    let number = descriptor.as_raw_fd();
-    if number > 2 || crate::process::forks::is_child() {
-        return descriptor;
-    }
-    match duplicate(number) {
-        Ok(moved) => {
-            if !restore(number) {
-                // Nothing else may get the number.
-                let nothing = rustix::fs::open(
-                    c"/dev/null",
-                    rustix::fs::OFlags::RDWR,
-                    rustix::fs::Mode::empty(),
-                );
-                // SAFETY: `number` is `descriptor`'s, whose file has a number of its own by now.
-                nothing.iter().for_each(|nothing| unsafe {
-                    libc::dup2(nothing.as_raw_fd(), number);
-                });
-            }
-            // Whoever has closed one has closed others, and nothing of ours may come to have their
-            // numbers.
-            for other in (0..3).filter(|&other| other != number && is_closed(other)) {
-                restore(other);
-            }
-            // The number is no longer a descriptor of ours.
-            std::mem::forget(descriptor);
-            moved
-        }
-        Err(_) => descriptor,
-    }
-}
-
-/// A copy of descriptor `number`, above 2, which programs that are started do not get.
-fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
-    duplicate_beyond(number, 3)
-}
-
-fn duplicate_beyond(number: RawFd, least: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: the call borrows a number, and says so if nothing has it; the result is nobody
-    // else's.
-    unsafe {
-        match libc::fcntl(number, libc::F_DUPFD_CLOEXEC, least) {
-            -1 => Err(io::Error::last_os_error()),
-            copy => Ok(OwnedFd::from_raw_fd(copy)),
-        }
-    }
-}
-
-fn is_closed(number: RawFd) -> bool {
-    // SAFETY: the call borrows a number, and says so if nothing has it.
-    unsafe { libc::fcntl(number, libc::F_GETFD) == -1 }
-}
-
-/// Puts the copy of a standard descriptor in its place.
-fn restore(number: RawFd) -> bool {
-    let copy = usize::try_from(number).ok().and_then(|number| STANDARD.get(number));
-    let copy = copy.map_or(-1, |copy| copy.load(Ordering::Relaxed));
-    // SAFETY: a standard descriptor is nobody's own; where the copy is closed, too, the kernel says
-    // so.
-    copy >= 0 && unsafe { libc::dup2(copy, number) } == number
-}
-
-/// This process cannot serve any more, since it has lost descriptors; and nobody has said so.
+/// The application has closed descriptors that this process needs to serve; and nobody has
+/// reported that yet.
 static HAS_LOST: AtomicBool = AtomicBool::new(false);
-static IS_UNTOLD: AtomicBool = AtomicBool::new(false);
+static IS_UNREPORTED: AtomicBool = AtomicBool::new(false);
 
-/// The application has closed descriptors of this process that its requests need. Was the gateway,
-/// or the log, `told`?
-pub(crate) fn mark_lost(told: bool) {
+/// Notes that the application has closed descriptors that requests need. `is_reported` says whether
+/// the gateway or the log knows.
+pub(crate) fn mark_descriptors_lost(is_reported: bool) {
     HAS_LOST.store(true, Ordering::Relaxed);
-    if !told {
-        IS_UNTOLD.store(true, Ordering::Relaxed);
+    if !is_reported {
+        IS_UNREPORTED.store(true, Ordering::Relaxed);
     }
 }
 
-/// Was [`mark_lost`] called?
+/// Has the application closed descriptors that requests need?
 pub(crate) fn has_lost() -> bool {
     HAS_LOST.load(Ordering::Relaxed)
 }
 
-/// Has nobody said so? Whoever asks does.
-pub(crate) fn is_untold() -> bool {
-    IS_UNTOLD.swap(false, Ordering::Relaxed)
+/// Is there a loss that nobody has reported? The caller reports it: the next call returns `false`.
+pub(crate) fn take_unreported_loss() -> bool {
+    IS_UNREPORTED.swap(false, Ordering::Relaxed)
 }
 
-/// Descriptors that this process needs until it ends, with what they were.
+/// Descriptors that this process needs until it exits, each with the identity of its file.
 #[derive(Default)]
 pub(crate) struct Inventory(Vec<(RawFd, Option<Identity>)>);
 
@@ -257,15 +136,16 @@ pub(crate) struct Inventory(Vec<(RawFd, Option<Identity>)>);
 type Identity = (u64, u64);
 
 impl Inventory {
-    /// An inventory of `descriptors`.
+    /// Records `descriptors` as they are now.
     pub(crate) fn of<'a>(descriptors: impl IntoIterator<Item = BorrowedFd<'a>>) -> Self {
         Self(descriptors.into_iter().map(|one| (one.as_raw_fd(), identity(one))).collect())
     }
 
-    /// Numbers behind which there is another file by now, or none.
+    /// Numbers that are now closed or refer to another file.
     pub(crate) fn lost(&self) -> Vec<RawFd> {
         let now = |number| {
-            // SAFETY: the call borrows a number, and says so if nothing has it.
+            // SAFETY: the borrow ends with the call, and the kernel refuses a number that is not
+            // open.
             identity(unsafe { BorrowedFd::borrow_raw(number) })
         };
         self.0
@@ -276,7 +156,7 @@ impl Inventory {
     }
 }
 
-/// Which file is behind `descriptor`; nothing if it is closed.
+/// The file that `descriptor` refers to; nothing if it is closed.
 fn identity(descriptor: BorrowedFd<'_>) -> Option<Identity> {
     rustix::fs::fstat(descriptor).ok().map(|found| (found.st_dev, found.st_ino))
 }
@@ -304,6 +184,16 @@ impl AsRawFd for Descriptor {
     }
 }
 
+/// Reads at `offset` of the application's file `number` into `bytes`, without a copy of the
+/// descriptor: closing a copy would release the locks that a process has on the file. Returns the
+/// number of bytes; nothing if the descriptor is not open or cannot be read so.
+pub(crate) fn read_at(number: RawFd, bytes: &mut [u8], offset: i64) -> Option<usize> {
+    // SAFETY: the buffer is as long as the call is told; the kernel refuses a number that is not
+    // open.
+    let read = unsafe { libc::pread(number, bytes.as_mut_ptr().cast(), bytes.len(), offset) };
+    usize::try_from(read).ok()
+}
+
 /// Two connected Unix sockets.
 ///
 /// # Errors
@@ -315,8 +205,8 @@ pub(crate) fn pair(kind: SocketType) -> io::Result<(Descriptor, Descriptor)> {
     })
 }
 
-/// Runs `change` while no thread forks. A [`Descriptor`] that is dropped in there would wait for
-/// itself.
+/// Runs `change` while no thread forks. `change` must not drop a [`Descriptor`], which would
+/// deadlock.
 pub(crate) fn without_forks<T>(change: impl FnOnce() -> T) -> T {
     struct Open;
     impl Drop for Open {
@@ -329,11 +219,10 @@ pub(crate) fn without_forks<T>(change: impl FnOnce() -> T) -> T {
     change()
 }
 
-/// Closes all descriptors of the engine's. Does nothing that a child of a process with threads may
-/// not do.
+/// Closes all descriptors of the engine. Async-signal-safe, as a child of a process with threads
+/// has to be.
 pub(crate) fn close_all() {
-    LOG.store(-1, Ordering::Relaxed);
-    for (word, bits) in OURS.iter().take(WORDS.load(Ordering::Relaxed)).enumerate() {
+    for (word, bits) in REGISTERED.iter().take(WORDS.load(Ordering::Relaxed)).enumerate() {
         let mut left = bits.swap(0, Ordering::Relaxed);
         while left != 0 {
             if let Ok(number) = RawFd::try_from(word * BITS + left.trailing_zeros() as usize) {
@@ -344,34 +233,38 @@ pub(crate) fn close_all() {
     }
 }
 
+fn is_registered(number: RawFd) -> bool {
+    bit_of(number).is_some_and(|(word, bit)| REGISTERED[word].load(Ordering::Relaxed) & bit != 0)
+}
+
 fn put_in(number: RawFd) {
-    if let Some((word, bit)) = place(number) {
+    if let Some((word, bit)) = bit_of(number) {
         WORDS.fetch_max(word + 1, Ordering::Relaxed);
-        OURS[word].fetch_or(bit, Ordering::Relaxed);
+        REGISTERED[word].fetch_or(bit, Ordering::Relaxed);
     }
 }
 
-/// Tells whether the number was still registered. Numbers beyond the register count as such outside
-/// of children.
+/// Removes a number from the register. Returns whether it was registered; numbers beyond the
+/// register count as registered outside children.
 fn take_out(number: RawFd) -> bool {
-    match place(number) {
-        Some((word, bit)) => OURS[word].fetch_and(!bit, Ordering::Relaxed) & bit != 0,
-        None => !crate::process::forks::is_child(),
+    match bit_of(number) {
+        Some((word, bit)) => REGISTERED[word].fetch_and(!bit, Ordering::Relaxed) & bit != 0,
+        None => !is_child(),
     }
 }
 
-fn place(number: RawFd) -> Option<(usize, u64)> {
-    let number = usize::try_from(number).ok().filter(|&number| number < NUMBERS)?;
+fn bit_of(number: RawFd) -> Option<(usize, u64)> {
+    let number = usize::try_from(number).ok().filter(|&number| number < MAX_NUMBERS)?;
     Some((number / BITS, 1 << (number % BITS)))
 }
 
 fn close(number: RawFd) {
-    // SAFETY: the register says that the number is the engine's, whose owner is gone or never runs
-    // again.
+    // SAFETY: the register says that the engine owns the number, whose owner is dropped or never
+    // runs again.
     unsafe { libc::close(number) };
 }
 
-/// A mutex that one process locks and its child unlocks, which std's cannot do.
+/// A mutex that a process locks and its child unlocks, which std's mutex cannot do.
 struct Gate(UnsafeCell<libc::pthread_mutex_t>);
 
 // SAFETY: only the functions of pthread_mutex_lock(3) touch it, which are made for several threads.

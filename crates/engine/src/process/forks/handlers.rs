@@ -1,8 +1,8 @@
-//! Signal handlers that are the engine's own, and what was there before each.
+//! Signal handlers of the engine, and the action that each has replaced.
 //!
-//! No signal is ever ignored for the engine's sake: programs that the application starts would
-//! inherit that. A handler they do not inherit, and a child that the application forks gets back
-//! what was there before.
+//! The engine never ignores a signal: programs that the application starts would inherit that.
+//! Programs do not inherit handlers, and in a child that the application forks the replaced actions
+//! are restored.
 
 use std::{
     cell::UnsafeCell,
@@ -16,48 +16,51 @@ use std::{
 
 use pyo3::prelude::*;
 
-use crate::process::forks::descriptors::{Descriptor, log_number, without_forks};
+use crate::process::forks::{
+    descriptors::{Descriptor, without_forks},
+    standard::log_number,
+};
 
-/// Signals have the numbers below this one.
-const END: usize = 65;
+/// One above the highest signal number.
+const SIGNALS_END: usize = 65;
 
-/// What the kernel is to do for each signal. Changed while no thread forks.
-static ACTIONS: [Action; END] = [const { Action::none() }; END];
+/// The engine's action for each signal. Changed while no thread forks.
+static ACTIONS: [Action; SIGNALS_END] = [const { Action::none() }; SIGNALS_END];
 
-/// Handlers that Python knows of. Locked by threads that are attached to the interpreter, for a
-/// moment.
+/// The engine's handlers that Python knows. Threads that are attached to the interpreter lock the
+/// list briefly.
 static HANDLERS: Mutex<Vec<Handler>> = Mutex::new(Vec::new());
 
-/// Where [`waken`] writes, and what keeps that open.
+/// The socket that [`on_wake`] writes to, and its owner.
 static BELL: AtomicI32 = AtomicI32::new(-1);
 static BELL_OWNER: Mutex<Option<Descriptor>> = Mutex::new(None);
 
-/// [`waken`] calls the handlers that it stands before.
+/// [`on_wake`] also calls the handler that it has replaced.
 static CALLS_NEXT: AtomicBool = AtomicBool::new(false);
 
-/// A bit for each signal that has come to [`waken`] since [`forget_signals`].
+/// A bit for each signal that [`on_wake`] has handled since [`forget_signals`].
 static CAME: AtomicU64 = AtomicU64::new(0);
 
-/// What [`waken`] calls: the address of a function; 0 for none.
+/// The address of the function that [`on_wake`] calls; 0 for none.
 static WHEN_WOKEN: AtomicUsize = AtomicUsize::new(0);
 
-/// Address of the handler that Python installs for every signal.
+/// The address of the handler that Python installs for every signal.
 static PYTHON: AtomicUsize = AtomicUsize::new(0);
 
-/// Crashes are reported for the engine's sake, and on which signal stacks are; 0 if on none.
+/// The engine has enabled crash reports, and stack reports at this signal; 0 for none.
 static REPORTS_CRASHES: AtomicBool = AtomicBool::new(false);
 static STACKS_SIGNAL: AtomicI32 = AtomicI32::new(0);
 
 struct Action {
-    /// Address of the engine's handler; 0 if there is none.
+    /// The address of the engine's handler; 0 for none.
     ours: AtomicUsize,
-    /// The handler that ours calls.
+    /// The handler that the engine's handler calls.
     next: AtomicUsize,
     previous: UnsafeCell<Option<libc::sigaction>>,
 }
 
-// SAFETY: `previous` is touched only by a thread that has shut the gate, or in a child whose only
-// thread was forked with it shut.
+// SAFETY: only a thread that has shut the gate touches `previous`, or a child whose only thread was
+// forked with the gate shut.
 unsafe impl Sync for Action {}
 
 impl Action {
@@ -76,13 +79,13 @@ struct Handler {
     previous: Py<PyAny>,
 }
 
-/// Has `handler` called by Python when `signal` comes.
+/// Has Python call `handler` at `signal`.
 ///
 /// # Errors
 /// If this is not the main thread.
 pub(crate) fn handle(py: Python<'_>, signal: i32, handler: &Bound<'_, PyAny>) -> PyResult<()> {
     let found = py.import("_signal")?.call_method1("getsignal", (signal,))?;
-    let entry =
+    let installed =
         Handler { signal, ours: handler.clone().unbind(), previous: found.clone().unbind() };
     install(&[signal], || {
         py.import("_signal")?.call_method1("signal", (signal, handler))?;
@@ -90,10 +93,10 @@ pub(crate) fn handle(py: Python<'_>, signal: i32, handler: &Bound<'_, PyAny>) ->
     })?;
     let mut handlers = HANDLERS.lock().unwrap_or_else(PoisonError::into_inner);
     match handlers.iter_mut().find(|known| known.signal == signal) {
-        // One of ours in the place of another: what was there before both is what counts.
-        Some(known) if known.ours.is(&found) => known.ours = entry.ours,
-        Some(known) => *known = entry,
-        None => handlers.push(entry),
+        // The handler replaces another of the engine's: the application's before both counts.
+        Some(known) if known.ours.is(&found) => known.ours = installed.ours,
+        Some(known) => *known = installed,
+        None => handlers.push(installed),
     }
     Ok(())
 }
@@ -102,7 +105,7 @@ impl Handler {
     fn restore(&self, py: Python<'_>) -> PyResult<()> {
         let module = py.import("_signal")?;
         if module.call_method1("getsignal", (self.signal,))?.is(&self.ours) {
-            // None stands for a handler that is not Python's.
+            // `None` stands for a handler that Python has not installed.
             let previous = Some(self.previous.bind(py)).filter(|previous| !previous.is_none());
             let default = module.getattr("SIG_DFL")?;
             module.call_method1("signal", (self.signal, previous.unwrap_or(&default)))?;
@@ -111,10 +114,10 @@ impl Handler {
     }
 }
 
-/// Writes the Python stack to the log when C code crashes, and all stacks when `stacks` comes.
+/// Logs the Python stack when C code crashes.
 ///
 /// # Errors
-/// If the application's own code is in the way.
+/// If the application has replaced what is needed.
 pub(crate) fn report_crashes(py: Python<'_>) -> PyResult<()> {
     let faulthandler = py.import("faulthandler")?;
     if !faulthandler.call_method0("is_enabled")?.is_truthy()? {
@@ -129,7 +132,7 @@ pub(crate) fn report_crashes(py: Python<'_>) -> PyResult<()> {
 /// well; another handler, such as its own `faulthandler.register`, stays instead.
 ///
 /// # Errors
-/// If the application's own code is in the way.
+/// If the application has replaced what is needed.
 pub(crate) fn report_stacks(py: Python<'_>, signal: i32) -> PyResult<()> {
     let has_function = py.import("_signal")?.call_method1("getsignal", (signal,))?.is_callable();
     let is_handled = look(signal).is_some_and(|action| action.sa_sigaction > libc::SIG_IGN);
@@ -142,8 +145,8 @@ pub(crate) fn report_stacks(py: Python<'_>, signal: i32) -> PyResult<()> {
     install(&[signal], || faulthandler.call_method1("register", arguments).map(drop))
 }
 
-/// In a child that the application has forked: Python's own table becomes what it was before
-/// [`handle`], and ends reports. What the kernel knows was restored before.
+/// Undoes [`handle`] and the reports in Python's own tables, in a child that the application has
+/// forked. [`restore_actions`] has restored the kernel's actions before.
 pub(crate) fn restore_handlers(py: Python<'_>) -> PyResult<()> {
     let handlers = std::mem::take(&mut *HANDLERS.lock().unwrap_or_else(PoisonError::into_inner));
     handlers.iter().try_for_each(|handler| handler.restore(py))?;
@@ -157,8 +160,8 @@ pub(crate) fn restore_handlers(py: Python<'_>) -> PyResult<()> {
     }
 }
 
-/// Has each of `signals` write a byte to `bell`, which stays open for that. With `call_next` a
-/// handler that the application has installed is called as well.
+/// Has each of `signals` write a byte to `bell`, which this module keeps open. With `call_next` the
+/// application's handler is called as well.
 ///
 /// # Errors
 /// If the kernel refuses.
@@ -170,32 +173,29 @@ pub(crate) fn wake(signals: &[i32], bell: Descriptor, call_next: bool) -> io::Re
     wake_again(signals)
 }
 
-/// Does what [`wake`] did once more, with the same bell, after Python has had a handler of the
-/// engine's for `signals`.
+/// Repeats [`wake`] with the same bell, after [`handle`] was called for `signals`.
 ///
 /// # Errors
 /// If the kernel refuses.
 pub(crate) fn wake_again(signals: &[i32]) -> io::Result<()> {
     install(signals, || {
-        signals.iter().try_for_each(|&signal| put(signal, waken as *const () as usize))
+        signals.iter().try_for_each(|&signal| put(signal, on_wake as *const () as usize))
     })
 }
 
-/// Has `call` called when one of the signals comes that [`wake`] is for. It may do what a signal
-/// handler may.
+/// Calls `call`, which must be async-signal-safe, at each signal of [`wake`].
 pub(crate) fn call_when_woken(call: extern "C" fn()) {
     WHEN_WOKEN.store(call as usize, Ordering::Release);
 }
 
-/// Has the kernel do what `action` says for `signal`. A child that the application forks gets back
-/// what was there before.
+/// Installs `action` for `signal`. In a child that the application forks the replaced action is
+/// restored.
 ///
 /// # Errors
 /// If the kernel refuses.
 ///
 /// # Safety
-/// The handler of `action` has the form that its flags say, and does only what a signal handler
-/// may.
+/// The handler of `action` has the signature that its flags say, and is async-signal-safe.
 pub(crate) unsafe fn install_action(signal: i32, action: &libc::sigaction) -> io::Result<()> {
     install(&[signal], || {
         // SAFETY: the caller answers for the action.
@@ -204,15 +204,15 @@ pub(crate) unsafe fn install_action(signal: i32, action: &libc::sigaction) -> io
     })
 }
 
-/// Takes back what [`wake`] did to `signals`.
+/// Undoes [`wake`] for `signals`.
 pub(crate) fn stop_waking(signals: &[i32]) {
     without_forks(|| signals.iter().for_each(|&signal| restore_action(signal)));
     BELL.store(-1, Ordering::Relaxed);
     drop(BELL_OWNER.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
-/// Runs `change`, which installs handlers of the engine's for `signals`, and notes what was there
-/// before.
+/// Runs `change`, which installs handlers of the engine for `signals`, and notes the actions that
+/// these replace.
 ///
 /// # Errors
 /// As `change`.
@@ -238,13 +238,13 @@ fn install<E>(signals: &[i32], change: impl FnOnce() -> Result<(), E>) -> Result
     Ok(())
 }
 
-/// In a child that the application has forked: the kernel does for each signal what it did before
-/// [`install`], unless the application has changed that. Only calls that such a child may make.
+/// Restores the replaced action of each signal, unless the application has changed the action. For
+/// a child that the application has forked; async-signal-safe.
 pub(crate) fn restore_actions() {
-    (1..).take(END - 1).for_each(restore_action);
+    (1..).take(SIGNALS_END - 1).for_each(restore_action);
 }
 
-/// With the gate shut.
+/// To be called with the gate shut.
 fn restore_action(signal: i32) {
     let Some(action) = action_of(signal) else { return };
     let ours = action.ours.swap(0, Ordering::Relaxed);
@@ -263,7 +263,7 @@ fn action_of(signal: i32) -> Option<&'static Action> {
     ACTIONS.get(usize::try_from(signal).ok()?)
 }
 
-/// What the kernel does for `signal` now.
+/// The present action of `signal`.
 fn look(signal: i32) -> Option<libc::sigaction> {
     // SAFETY: all-zero is a valid action, which the kernel overwrites.
     unsafe {
@@ -272,12 +272,12 @@ fn look(signal: i32) -> Option<libc::sigaction> {
     }
 }
 
-/// Has the kernel call the handler at the address `handler` for `signal`, which interrupts no call
-/// that can go on. No other signal interrupts the handler: frames of several would not fit on the
-/// alternate stack that `faulthandler` has made.
+/// Installs the handler at the address `handler` for `signal`. System calls that can be restarted
+/// are. No other signal interrupts the handler: several frames would not fit on the alternate stack
+/// that `faulthandler` has made.
 fn put(signal: i32, handler: usize) -> io::Result<()> {
     // SAFETY: all-zero is a valid action, whose mask is then filled; the handlers of this file have
-    // the form that the flags say.
+    // the signature that the flags say.
     let done = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         libc::sigfillset(&raw mut action.sa_mask);
@@ -288,38 +288,36 @@ fn put(signal: i32, handler: usize) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Puts a handler before the one that Python has just installed for `signal`. It can be told from
-/// the one that Python installs for the application.
+/// Puts the engine's handler before the one that Python has just installed for `signal`. So
+/// [`restore_action`] can distinguish it from a handler that Python installs for the application.
 fn stand_before_python(signal: i32) -> io::Result<()> {
     let Some(mut action) = look(signal).filter(|found| found.sa_sigaction > libc::SIG_IGN) else {
         return Ok(());
     };
     PYTHON.store(action.sa_sigaction, Ordering::Relaxed);
     action.sa_sigaction = call_python as *const () as usize;
-    // SAFETY: the action is the one that Python has installed, and the handler has the same form as
-    // Python's.
+    // SAFETY: Python has installed the action, and the handler has the same signature as Python's.
     let done = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 extern "C" fn call_python(signal: i32) {
-    // SAFETY: Python installed the handler with this address before this one could be called, and
-    // in this form.
+    // SAFETY: Python had installed a handler of this signature at this address before.
     unsafe {
         std::mem::transmute::<usize, extern "C" fn(i32)>(PYTHON.load(Ordering::Relaxed))(signal)
     };
 }
 
-/// A signal handler of the form that `SA_SIGINFO` gives.
+/// The signature of a signal handler with `SA_SIGINFO`.
 type WithInformation = extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void);
 
-/// Begins to take note of the signals that [`wake`] is for.
+/// Forgets which signals of [`wake`] have come.
 pub(crate) fn forget_signals() {
     CAME.store(0, Ordering::Relaxed);
 }
 
-/// Has those signals come once more, to this thread, that have come since [`forget_signals`]: they
-/// are pending if it blocks them.
+/// Sends this thread the signals again that have come since [`forget_signals`]. They stay pending
+/// while the thread blocks them.
 pub(crate) fn repeat_signals() {
     let came = CAME.swap(0, Ordering::Relaxed);
     for signal in [libc::SIGTERM, libc::SIGUSR1] {
@@ -330,10 +328,9 @@ pub(crate) fn repeat_signals() {
     }
 }
 
-extern "C" fn waken(signal: i32, information: *mut libc::siginfo_t, context: *mut libc::c_void) {
+extern "C" fn on_wake(signal: i32, information: *mut libc::siginfo_t, context: *mut libc::c_void) {
     CAME.fetch_or(1 << (signal & 63), Ordering::Relaxed);
-    // SAFETY: `errno` is this thread's own. The call reads one byte; if nobody is at the other end,
-    // nothing happens.
+    // SAFETY: `errno` is this thread's own. The call reads one byte, and may fail.
     unsafe {
         let errno = *libc::__errno_location();
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -342,7 +339,7 @@ extern "C" fn waken(signal: i32, information: *mut libc::siginfo_t, context: *mu
     }
     let call = WHEN_WOKEN.load(Ordering::Acquire);
     if call != 0 {
-        // SAFETY: the address is that of such a function, and functions stay where they are.
+        // SAFETY: the address is that of a function of this signature, and functions do not move.
         unsafe { std::mem::transmute::<usize, extern "C" fn()>(call)() };
     }
     let Some(action) = action_of(signal) else { return };
@@ -350,24 +347,7 @@ extern "C" fn waken(signal: i32, information: *mut libc::siginfo_t, context: *mu
     if !CALLS_NEXT.load(Ordering::Relaxed) || next == libc::SIG_DFL || next == libc::SIG_IGN {
         return;
     }
-    // SAFETY: the kernel had this address as a handler, and what is passed on is what it gave. On
-    // Linux a handler that takes only the number may be given more.
+    // SAFETY: the kernel had this address as a handler, and gets the kernel's arguments. On Linux a
+    // handler that takes only the number may be given more.
     unsafe { std::mem::transmute::<usize, WithInformation>(next)(signal, information, context) };
-}
-
-/// Blocks all signals in this thread, and gives the mask from before.
-pub(crate) fn block_all() -> libc::sigset_t {
-    // SAFETY: all-zero is a valid signal set; the calls take pointers to live sets.
-    unsafe {
-        let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = std::mem::zeroed();
-        libc::sigfillset(&raw mut all);
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before);
-        before
-    }
-}
-
-/// Makes `mask` the signal mask of this thread.
-pub(crate) fn set_mask(mask: &libc::sigset_t) {
-    // SAFETY: the call reads a live set.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, std::ptr::null_mut()) };
 }

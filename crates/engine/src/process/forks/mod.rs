@@ -1,22 +1,26 @@
-//! Descriptors and signal handlers of the engine's own, and what a fork by the application makes of
-//! them.
+//! Descriptors and signal handlers of the engine, and what a fork by the application does to them.
 //!
-//! A process that the application forks is the application's. The engine registers each of its
-//! descriptors and signal handlers when it makes them. Before the first line of the application's
-//! code runs in the child, one place empties the registers.
+//! A process that the application forks belongs to the application. The engine registers each
+//! descriptor and signal handler when it makes one. Before the first line of the application's code
+//! runs in the child, `children` closes and restores all of them.
 
-pub(crate) mod children;
-pub(crate) mod descriptors;
-pub(crate) mod handlers;
+mod child_flag;
+mod children;
+mod descriptors;
+mod handlers;
+mod numbers;
+mod standard;
 
 pub(crate) use crate::process::forks::{
-    children::{end_if_child, is_child, our_fork, refuse_child, watch},
+    child_flag::{is_child, refuse_child},
+    children::{our_fork, watch},
     descriptors::{
-        Descriptor, Inventory, has_lost, is_untold, keep_log, keep_standard, lead_log, log,
-        log_number, mark_lost, pair, without_forks, write_to_log,
+        Descriptor, Inventory, has_lost, mark_descriptors_lost, pair, read_at,
+        take_unreported_loss, without_forks,
     },
     handlers::{
-        block_all, call_when_woken, forget_signals, handle, install_action, repeat_signals,
-        report_crashes, report_stacks, set_mask, stop_waking, wake, wake_again,
+        call_when_woken, forget_signals, handle, install_action, repeat_signals, report_crashes,
+        report_stacks, stop_waking, wake, wake_again,
     },
+    standard::{log, log_number, redirect_log, save_log, save_standard, write_to_log},
 };

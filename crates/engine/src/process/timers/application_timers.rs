@@ -1,47 +1,46 @@
 //! Timers that the application starts by `signal.alarm` or `signal.setitimer` and leaves behind.
 //!
-//! Such a timer ends the process, or raises an exception, while it serves somebody else.
+//! Such a timer ends the process, or raises an exception, while the process serves another request.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use diagnostics::message::{Code, LogMessage};
 
-/// The kernel's timers, the signal of each, and what it counts (setitimer(2)).
+/// The kernel's interval timers with their signals (setitimer(2)). The first counts real time.
 const TIMERS: [(libc::c_int, libc::c_int, &str); 3] = [
     (libc::ITIMER_REAL, libc::SIGALRM, "SIGALRM"),
     (libc::ITIMER_VIRTUAL, libc::SIGVTALRM, "SIGVTALRM"),
     (libc::ITIMER_PROF, libc::SIGPROF, "SIGPROF"),
 ];
 
-/// What a process that serves one request after the other knows of its timers.
+/// What a process that serves several requests knows of the application's timers.
 #[derive(Default)]
-pub(crate) struct Timers {
-    /// One that counts real time was running before the present request.
+pub(crate) struct ApplicationTimers {
+    /// A timer of real time was running before the present request.
     was_running: AtomicBool,
-    /// The log knows that requests leave timers.
-    is_told: AtomicBool,
+    /// This process has logged that requests leave timers.
+    is_logged: AtomicBool,
 }
 
-impl Timers {
-    /// Looks when the application is loaded: stops what would end the process.
+impl ApplicationTimers {
+    /// Stops timers that loading left and that would end the process. Returns the log message if
+    /// one was stopped.
     pub(crate) fn after_loading(&self) -> Option<LogMessage> {
         let stopped = stop_fatal("loading it");
-        self.was_running.store(
-            TIMERS.first().is_some_and(|&(which, ..)| is_running(&now(which))),
-            Ordering::Relaxed,
-        );
+        let [(real_time, ..), ..] = TIMERS;
+        self.was_running.store(is_running(&current(real_time)), Ordering::Relaxed);
         stopped
     }
 
-    /// Looks when a request is over and no other is being served: stops what would hit the next
-    /// one. That is a timer whose signal nobody handles, or that ends once and was started by this
-    /// request. One that repeats, as profilers have it, stays.
+    /// Stops a timer that would hit the next request. To be called when a request has ended and no
+    /// other is being served. Such a timer has a signal that nobody handles, or was started by this
+    /// request and expires once. A timer that repeats, as of a profiler, stays.
     ///
-    /// One call of the kernel, for the timer of `signal.alarm`; for the others see
-    /// [`Timers::when_idle`].
+    /// Looks only at the timer of `signal.alarm`, which costs one system call; see
+    /// [`ApplicationTimers::when_idle`] for the others.
     pub(crate) fn after_request(&self) -> Option<LogMessage> {
         let [(which, signal, name), ..] = TIMERS;
-        let timer = now(which);
+        let timer = current(which);
         if !is_running(&timer) {
             self.was_running.store(false, Ordering::Relaxed);
             return None;
@@ -50,35 +49,35 @@ impl Timers {
         let repeats = timer.it_interval.tv_sec != 0 || timer.it_interval.tv_usec != 0;
         if is_fatal(signal) || (is_new && !repeats) {
             stop(which);
-            return self.once(entry("a request", name));
+            return self.once(message("a request", name));
         }
         self.was_running.store(true, Ordering::Relaxed);
         None
     }
 
-    /// Looks when there is nothing to do: stops what would end the process.
+    /// Stops all timers that would end the process. To be called when the process is idle.
     pub(crate) fn when_idle(&self) -> Option<LogMessage> {
-        stop_fatal("a request").and_then(|entry| self.once(entry))
+        stop_fatal("a request").and_then(|message| self.once(message))
     }
 
-    /// What is to be logged: this process says it once.
-    fn once(&self, entry: LogMessage) -> Option<LogMessage> {
-        (!self.is_told.swap(true, Ordering::Relaxed)).then_some(entry)
+    /// `message`, unless this process has logged one before.
+    fn once(&self, message: LogMessage) -> Option<LogMessage> {
+        (!self.is_logged.swap(true, Ordering::Relaxed)).then_some(message)
     }
 }
 
 fn stop_fatal(who: &str) -> Option<LogMessage> {
     let mut stopped = None;
     for (which, signal, name) in TIMERS {
-        if is_running(&now(which)) && is_fatal(signal) {
+        if is_running(&current(which)) && is_fatal(signal) {
             stop(which);
-            stopped = Some(entry(who, name));
+            stopped = Some(message(who, name));
         }
     }
     stopped
 }
 
-fn entry(who: &str, name: &str) -> LogMessage {
+fn message(who: &str, name: &str) -> LogMessage {
     LogMessage::warning(
         Code::TimerLeft,
         format!(
@@ -93,7 +92,7 @@ fn is_running(timer: &libc::itimerval) -> bool {
     timer.it_value.tv_sec != 0 || timer.it_value.tv_usec != 0
 }
 
-fn now(which: libc::c_int) -> libc::itimerval {
+fn current(which: libc::c_int) -> libc::itimerval {
     // SAFETY: all-zero is a valid value, which says that no timer runs; the call writes to it.
     unsafe {
         let mut timer: libc::itimerval = std::mem::zeroed();
@@ -103,7 +102,7 @@ fn now(which: libc::c_int) -> libc::itimerval {
 }
 
 fn stop(which: libc::c_int) {
-    // SAFETY: all-zero is a valid value, which the call reads; it is given nothing to write to.
+    // SAFETY: all-zero is a valid value, which the call reads; the call writes nothing.
     unsafe {
         let none: libc::itimerval = std::mem::zeroed();
         libc::setitimer(which, &raw const none, std::ptr::null_mut());

@@ -209,7 +209,7 @@ impl CgiResponse {
 }
 
 impl ResponseSink for CgiResponse {
-    fn head_leaves(&mut self) {
+    fn headers_leave(&mut self) {
         // An application may close our descriptors, or replace them. A gateway that cannot be
         // notified sends an error page, and nothing else may stand before or behind that.
         let is_ours = !forks::is_child()
@@ -217,7 +217,9 @@ impl ResponseSink for CgiResponse {
         let is_sent = if is_ours { self.reporter.try_send(&Report::ResponseStarts) } else { false };
         if !is_sent {
             if !forks::is_child() {
-                forks::mark_lost(!is_ours && self.reporter.try_send(&Report::DescriptorsLost));
+                forks::mark_descriptors_lost(
+                    !is_ours && self.reporter.try_send(&Report::DescriptorsLost),
+                );
             }
             self.descriptor = None;
             self.is_lost = true;
@@ -252,7 +254,7 @@ impl ResponseSink for CgiResponse {
         if self.has_reader(py, NO_WAIT) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
     }
 
-    fn is_over(&mut self, py: Python<'_>, complete: bool) {
+    fn sending_ended(&mut self, py: Python<'_>, complete: bool) {
         py.detach(|| self.end(complete));
     }
 

@@ -220,7 +220,7 @@ fn wait_and_spool(shared: &SharedConnection) -> io::Result<()> {
 }
 
 impl ResponseSink for FastCgiResponse {
-    fn head_leaves(&mut self) {}
+    fn headers_leave(&mut self) {}
 
     fn write(
         &mut self,
@@ -324,7 +324,7 @@ impl ResponseSink for FastCgiResponse {
     /// The end has left with the last block where its length was known. Otherwise it follows
     /// `close()`: the web server would send the next request on a connection that is not read
     /// meanwhile.
-    fn is_over(&mut self, _: Python<'_>, _: bool) {}
+    fn sending_ended(&mut self, _: Python<'_>, _: bool) {}
 
     fn is_abandoned(&mut self, py: Python<'_>) -> bool {
         let mut watched = [PollFd::new(self.shared.socket(), PollFlags::empty())];

@@ -24,7 +24,7 @@ pub(super) fn wait_for_socket(
     let deadline = limit.map(|limit| running_clock::instant() + limit);
     let left = || {
         let left = deadline.map(|it| it.saturating_duration_since(running_clock::instant()));
-        left.into_iter().chain(request.and_then(Interruptible::patience)).min()
+        left.into_iter().chain(request.and_then(Interruptible::client_wait_limit)).min()
     };
     let mut watched = [PollFd::from_borrowed_fd(socket.as_fd(), events)];
     let mut timeout = left();

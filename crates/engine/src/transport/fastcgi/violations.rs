@@ -10,7 +10,7 @@ use diagnostics::{
 use fastcgi_server::{Output, ParamsError, RequestId, Stream};
 use wire::request::ResponseFormat;
 
-use crate::log::{Log, rate_limit::Kind};
+use crate::log::{Log, rate_limit::LimitedMessage};
 
 /// A breach of the protocol as an error of a connection.
 pub(super) fn violation(error: fastcgi_server::Error) -> io::Error {
@@ -23,21 +23,24 @@ pub(super) fn log_violation(error: &io::Error) {
         return;
     }
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-    inner.map_or(Kind::OtherVersion, kind_of_record).entry(&Log::new("-", "(connection)"), || {
-        LogMessage::error(
+    inner.map_or(LimitedMessage::OtherVersion, kind_of_record).write(
+        &Log::new("-", "(connection)"),
+        || {
+            LogMessage::error(
             Code::BadRecord,
             format!("a connection was closed: the received bytes are not FastCGI: {error}"),
         )
         .hint(
             "check which client connects; configure the web server for FastCGI, not HTTP or uwsgi",
         )
-    });
+        },
+    );
 }
 
 /// Logs that the parameters of the request `id` cannot be used. Returns the response.
 pub(super) fn refuse_params(id: RequestId, error: &ParamsError) -> Vec<u8> {
     let log = Log::new(&request_id::new(), "(unreadable)");
-    kind_of_params(error).entry(&log, || {
+    kind_of_params(error).write(&log, || {
         LogMessage::error(
             Code::BadRequest,
             format!("the parameters of a request cannot be used: {error}"),
@@ -56,19 +59,19 @@ pub(super) fn refuse_params(id: RequestId, error: &ParamsError) -> Vec<u8> {
     response
 }
 
-fn kind_of_record(error: &fastcgi_server::Error) -> Kind {
+fn kind_of_record(error: &fastcgi_server::Error) -> LimitedMessage {
     match error {
-        fastcgi_server::Error::UnknownVersion(_) => Kind::OtherVersion,
-        fastcgi_server::Error::BeginLength { .. } => Kind::BeginLength,
-        fastcgi_server::Error::AlreadyActive { .. } => Kind::AlreadyActive,
-        fastcgi_server::Error::OutOfOrder { .. } => Kind::OutOfOrder,
+        fastcgi_server::Error::UnknownVersion(_) => LimitedMessage::OtherVersion,
+        fastcgi_server::Error::BeginLength { .. } => LimitedMessage::BeginLength,
+        fastcgi_server::Error::AlreadyActive { .. } => LimitedMessage::AlreadyActive,
+        fastcgi_server::Error::OutOfOrder { .. } => LimitedMessage::OutOfOrder,
     }
 }
 
-fn kind_of_params(error: &ParamsError) -> Kind {
+fn kind_of_params(error: &ParamsError) -> LimitedMessage {
     match error {
-        ParamsError::TooLong { .. } => Kind::LongParams,
-        ParamsError::TooMany { .. } => Kind::ManyParams,
-        ParamsError::Truncated { .. } => Kind::CutParams,
+        ParamsError::TooLong { .. } => LimitedMessage::LongParams,
+        ParamsError::TooMany { .. } => LimitedMessage::ManyParams,
+        ParamsError::Truncated { .. } => LimitedMessage::CutParams,
     }
 }

@@ -1,24 +1,24 @@
 //! The body behind `wsgi.input`: what has come of it, and where in it the application reads.
 //!
-//! A body that fits [`KEPT`] is kept, so that the application can go back in it (Zope repeats a
-//! request after a conflict, for one). A greater one can be read again only where its source lies
-//! in a file.
+//! A body that fits [`MAX_KEPT_BYTES`] is kept, so that the application can go back in it (Zope
+//! repeats a request after a conflict, for one). A greater one can be read again only where its
+//! source lies in a file.
 
 use std::{collections::TryReserveError, io, mem};
 
 use crate::wsgi::BodySource;
 
 /// Bytes that are asked of the source at a time.
-const PIECE: usize = 64 * 1024;
+const READ_SIZE: usize = 64 * 1024;
 
 /// Bytes of the longest body that is kept as a whole.
-const KEPT: usize = 256 * 1024;
+const MAX_KEPT_BYTES: usize = 256 * 1024;
 
 /// Bytes that room is made for before they have come.
 const MAX_RESERVED: usize = 1 << 20;
 
 /// A request body, as far as it has come.
-pub(super) struct Body {
+pub(super) struct BufferedBody {
     /// Gone when the request is over: its descriptors may serve another by then.
     source: Option<Box<dyn BodySource>>,
     /// What has come from `base` on, read or not.
@@ -39,7 +39,7 @@ pub(super) struct Body {
 }
 
 /// What a reading step has come to.
-pub(super) enum Step {
+pub(super) enum ReadStep {
     /// So many bytes have come; none if the body is over.
     Got(usize),
     /// A signal came; Python wants to see it before the next step.
@@ -52,7 +52,7 @@ pub(super) enum Step {
 }
 
 /// What going to another place in the body has come to.
-pub(super) enum Seek {
+pub(super) enum SeekOutcome {
     /// The application reads there now.
     Done,
     /// More of the body has to come first.
@@ -61,7 +61,7 @@ pub(super) enum Seek {
     Impossible,
 }
 
-impl Body {
+impl BufferedBody {
     /// Nothing has come of the body that `source` gives.
     pub(super) fn new(source: Box<dyn BodySource>) -> Self {
         let length = source.length();
@@ -71,14 +71,14 @@ impl Body {
             base: 0,
             position: 0,
             length,
-            keeps: length.is_none_or(|length| length <= KEPT as u64),
+            keeps: length.is_none_or(|length| length <= MAX_KEPT_BYTES as u64),
             ended: false,
             cut: false,
             closed: false,
         }
     }
 
-    /// Ends the stream: what is kept of it beyond the request reads nothing more.
+    /// Ends the stream: the application reads nothing more after the request.
     pub(super) fn end(&mut self) {
         self.source = None;
         self.forget();
@@ -180,10 +180,10 @@ impl Body {
 
     /// Reads what comes next into `into`, past the buffer. All that the buffer holds has to be
     /// read, and nothing is kept of it.
-    pub(super) fn read(&mut self, into: &mut [u8]) -> Step {
+    pub(super) fn read(&mut self, into: &mut [u8]) -> ReadStep {
         self.buffer.clear();
         let step = self.receive(into);
-        if let Step::Got(count) = step {
+        if let ReadStep::Got(count) = step {
             self.advance(count);
         }
         self.base = self.position;
@@ -192,7 +192,7 @@ impl Body {
 
     /// Reads what comes next into the buffer. All that the buffer holds has to be read, if the body
     /// is greater than what is kept.
-    pub(super) fn fill(&mut self) -> Step {
+    pub(super) fn fill(&mut self) -> ReadStep {
         if !self.may_keep_more() {
             self.keeps = false;
             self.buffer.clear();
@@ -203,69 +203,75 @@ impl Body {
 
     /// May more of the body come without losing what is kept?
     pub(super) fn may_keep_more(&self) -> bool {
-        self.keeps && (self.ended || self.buffer.len() < KEPT)
+        self.keeps && (self.ended || self.buffer.len() < MAX_KEPT_BYTES)
     }
 
-    fn extend(&mut self) -> Step {
+    fn extend(&mut self) -> ReadStep {
         let held = self.buffer.len();
         let missing = self.length.map_or(u64::MAX, |length| length.saturating_sub(self.received()));
-        let piece = usize::try_from(missing).map_or(PIECE, |missing| missing.clamp(1, PIECE));
+        let piece =
+            usize::try_from(missing).map_or(READ_SIZE, |missing| missing.clamp(1, READ_SIZE));
         let made_room = if self.keeps && held == 0 {
             // A buffer that grows piece by piece is copied again and again.
-            let room = usize::try_from(missing).map_or(piece, |missing| missing.clamp(piece, KEPT));
+            let room = usize::try_from(missing)
+                .map_or(piece, |missing| missing.clamp(piece, MAX_KEPT_BYTES));
             self.buffer.try_reserve_exact(room)
         } else {
             self.buffer.try_reserve(piece)
         };
         if made_room.is_err() {
-            return Step::Failed(io::ErrorKind::OutOfMemory.into());
+            return ReadStep::Failed(io::ErrorKind::OutOfMemory.into());
         }
         let mut buffer = mem::take(&mut self.buffer);
         buffer.resize(held + piece, 0);
         let step = self.receive(&mut buffer[held..]);
-        buffer.truncate(held + if let Step::Got(count) = step { count } else { 0 });
+        buffer.truncate(held + if let ReadStep::Got(count) = step { count } else { 0 });
         self.buffer = buffer;
         self.ended |= self.length.is_some_and(|length| length > 0 && length == self.received());
         step
     }
 
-    fn receive(&mut self, into: &mut [u8]) -> Step {
+    fn receive(&mut self, into: &mut [u8]) -> ReadStep {
         if self.ended {
-            return Step::Got(0);
+            return ReadStep::Got(0);
         }
         let Some(source) = &mut self.source else {
-            return Step::Closed;
+            return ReadStep::Closed;
         };
         match source.read(into) {
             Ok(count) => {
                 self.ended = count == 0;
-                Step::Got(count)
+                ReadStep::Got(count)
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Step::Signal,
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Step::Late,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => ReadStep::Signal,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => ReadStep::Late,
             Err(error) => {
                 self.cut = true;
-                Step::Failed(error)
+                ReadStep::Failed(error)
             }
         }
     }
 
     /// Goes to `target`, which may lie behind the end.
-    pub(super) fn seek(&mut self, target: u64) -> Seek {
+    pub(super) fn seek(&mut self, target: u64) -> SeekOutcome {
         if self.keeps {
             if target > self.received() && !self.ended {
-                return if self.may_keep_more() { Seek::Later } else { Seek::Impossible };
+                return if self.may_keep_more() {
+                    SeekOutcome::Later
+                } else {
+                    SeekOutcome::Impossible
+                };
             }
         } else {
             let length = self.length.unwrap_or(u64::MAX);
             if !self.source.as_mut().is_some_and(|source| source.seek(target.min(length))) {
-                return Seek::Impossible;
+                return SeekOutcome::Impossible;
             }
             self.buffer.clear();
             self.base = target;
             self.ended = false;
         }
         self.position = target;
-        Seek::Done
+        SeekOutcome::Done
     }
 }

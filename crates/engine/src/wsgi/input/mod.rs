@@ -1,9 +1,7 @@
-//! `wsgi.input`: a buffered reader over the body of the request (PEP 3333 *Input and Error
-//! Streams*).
+//! `wsgi.input`: a buffered reader over the request body (PEP 3333 *Input and Error Streams*).
 //!
-//! To Python the stream is an `io.BufferedIOBase`, so that whatever takes such a stream takes this
-//! one. The source ends the stream where the request ends, so that no call can block beyond it; a
-//! body that ends early raises, since an application must not take a part for the whole.
+//! For Python the stream is an `io.BufferedIOBase`. Reading ends where the request ends, so no call
+//! blocks beyond it. A body that ends early raises: an incomplete body must not look complete.
 
 mod body;
 
@@ -25,32 +23,32 @@ use pyo3::{
 };
 
 use crate::wsgi::{
-    Awaited, BodySource, Interruptible,
-    input::body::{Body, Seek, Step},
+    BodySource, ClientWait, Interruptible,
+    input::body::{BufferedBody, ReadStep, SeekOutcome},
     stream::{closed_file, unsupported},
 };
 
-/// Sizes for which the result itself is read into. A smaller one would cost a system call each; a
-/// greater one is a limit rather than an expectation.
-const DIRECT: RangeInclusive<usize> = 4 * 1024..=256 * 1024;
+/// Sizes of reads that fill the result directly. Smaller reads would cost a system call each;
+/// larger sizes are mostly limits, not expectations.
+const DIRECT_READ_SIZES: RangeInclusive<usize> = 4 * 1024..=256 * 1024;
 
-/// Larger results are made by a call that can fail: [`PyBytes::new`] panics where memory is short.
-const SMALL: usize = 256 * 1024;
+/// Larger results need a call that can fail: [`PyBytes::new`] panics if memory is short.
+const MAX_INFALLIBLE_SIZE: usize = 256 * 1024;
 
 /// The stream that applications read.
 #[pyclass(frozen, weakref, module = "wsgate")]
 pub(super) struct Input {
-    body: Mutex<Body>,
+    body: Mutex<BufferedBody>,
     interruptible: Interruptible,
 }
 
 impl Input {
-    /// A stream over `source`, which belongs to the request that `interruptible` stands for.
+    /// A stream over `source`, for the request of `interruptible`.
     pub(super) fn new(source: Box<dyn BodySource>, interruptible: Interruptible) -> Self {
-        Self { body: Mutex::new(Body::new(source)), interruptible }
+        Self { body: Mutex::new(BufferedBody::new(source)), interruptible }
     }
 
-    /// Ends the stream: what is kept of it beyond the request reads nothing more.
+    /// Ends the stream: the application reads nothing more after the request.
     pub(super) fn end(&self, py: Python<'_>) {
         self.body(py).end();
     }
@@ -60,12 +58,12 @@ impl Input {
         self.body(py).was_cut()
     }
 
-    fn body(&self, py: Python<'_>) -> MutexGuard<'_, Body> {
+    fn body(&self, py: Python<'_>) -> MutexGuard<'_, BufferedBody> {
         self.body.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The body, unless the application has closed the stream.
-    fn open(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, Body>> {
+    fn open(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, BufferedBody>> {
         let body = self.body(py);
         if body.is_closed() { Err(closed_file()) } else { Ok(body) }
     }
@@ -85,14 +83,14 @@ impl Input {
                 if body.take(most - taken.len(), until, &mut taken).map_err(|_| no_memory())? {
                     break;
                 }
-            } else if self.step(py, body, Body::fill)? == Some(0) {
+            } else if self.step(py, body, BufferedBody::fill)? == Some(0) {
                 break;
             }
         }
         Ok(taken)
     }
 
-    /// Reads at most `most` bytes of what is there, and waits only if nothing is.
+    /// Reads at most `most` available bytes, and waits only if none is available.
     fn collect_some(&self, py: Python<'_>, most: usize) -> PyResult<Vec<u8>> {
         let mut taken = Vec::new();
         self.await_some(py)?;
@@ -100,17 +98,17 @@ impl Input {
         Ok(taken)
     }
 
-    /// Waits until something is there to be read, or the body is over.
+    /// Waits until bytes are available, or the body has ended.
     fn await_some(&self, py: Python<'_>) -> PyResult<()> {
         loop {
             let body = self.open(py)?;
-            if !body.unread().is_empty() || self.step(py, body, Body::fill)? == Some(0) {
+            if !body.unread().is_empty() || self.step(py, body, BufferedBody::fill)? == Some(0) {
                 return Ok(());
             }
         }
     }
 
-    /// Fills `into` as far as the body reaches, and tells how far that is.
+    /// Fills `into` as far as the body reaches. Returns the number of bytes.
     fn collect_into(&self, py: Python<'_>, into: &mut [u8]) -> PyResult<usize> {
         let mut filled = 0;
         while filled < into.len() {
@@ -131,34 +129,35 @@ impl Input {
         Ok(filled)
     }
 
-    /// Takes a step without the interpreter, and tells how many bytes that brought; nothing if a
-    /// signal came first, which Python has seen then.
+    /// Runs `step` detached from the interpreter. Returns the number of bytes; `None` if a signal
+    /// came first, whose handlers have run.
     fn step(
         &self,
         py: Python<'_>,
-        mut body: MutexGuard<'_, Body>,
-        step: impl FnOnce(&mut Body) -> Step + Send,
+        mut body: MutexGuard<'_, BufferedBody>,
+        step: impl FnOnce(&mut BufferedBody) -> ReadStep + Send,
     ) -> PyResult<Option<usize>> {
-        let reading: &mut Body = &mut body;
+        let reading: &mut BufferedBody = &mut body;
         match py.detach(|| step(reading)) {
-            Step::Got(count) => {
+            ReadStep::Got(count) => {
                 drop(body);
-                // One that came beside the system calls is never told by them. A client that sends
-                // byte by byte would keep the application from it for ever.
-                self.interruptible.heed_signals(py, Awaited::Body)?;
+                // Signals between system calls interrupt none, and a slow client may send for long.
+                self.interruptible.run_signal_handlers(py, ClientWait::RequestBody)?;
                 Ok(Some(count))
             }
-            Step::Signal => {
+            ReadStep::Signal => {
                 drop(body);
-                self.interruptible.heed_signals(py, Awaited::Body)?;
+                self.interruptible.run_signal_handlers(py, ClientWait::RequestBody)?;
                 Ok(None)
             }
-            Step::Late => Err(self.interruptible.expire(py, Awaited::Body)),
-            Step::Closed => {
+            ReadStep::Late => Err(self.interruptible.expire(py, ClientWait::RequestBody)),
+            ReadStep::Closed => {
                 Err(PyRuntimeError::new_err("wsgi.input was read after its request was over"))
             }
-            Step::Failed(error) if error.kind() == io::ErrorKind::OutOfMemory => Err(no_memory()),
-            Step::Failed(error) => Err(PyConnectionResetError::new_err(error.to_string())),
+            ReadStep::Failed(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                Err(no_memory())
+            }
+            ReadStep::Failed(error) => Err(PyConnectionResetError::new_err(error.to_string())),
         }
     }
 
@@ -168,7 +167,9 @@ impl Input {
             let body = self.open(py)?;
             match (body.place(), body.length()) {
                 (Some(_), Some(length)) => return Ok(length),
-                (Some(_), None) if body.may_keep_more() => drop(self.step(py, body, Body::fill)?),
+                (Some(_), None) if body.may_keep_more() => {
+                    let _ = self.step(py, body, BufferedBody::fill)?;
+                }
                 _ => return Err(unsupported(py, "seek")),
             }
         }
@@ -208,7 +209,7 @@ fn no_memory() -> PyErr {
 
 /// `data` as an object of Python.
 fn bytes_of<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-    if data.len() <= SMALL {
+    if data.len() <= MAX_INFALLIBLE_SIZE {
         return Ok(PyBytes::new(py, data));
     }
     PyBytes::new_with(py, data.len(), |into| {
@@ -222,7 +223,8 @@ impl Input {
     #[pyo3(signature = (size = None, /))]
     fn read<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
         let keeps = self.open(py)?.keeps();
-        let Some(size) = limit(size).filter(|size| !keeps && DIRECT.contains(size)) else {
+        let Some(size) = limit(size).filter(|size| !keeps && DIRECT_READ_SIZES.contains(size))
+        else {
             return bytes_of(py, &self.collect(py, limit(size), None)?);
         };
         let mut filled = 0;
@@ -250,7 +252,7 @@ impl Input {
         Self::read_into(py, target, |room| self.collect_some(py, room))
     }
 
-    /// What would be read next, without reading it.
+    /// The next bytes, without reading them.
     #[pyo3(signature = (_size = None, /))]
     fn peek<'py>(&self, py: Python<'py>, _size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
         self.await_some(py)?;
@@ -299,9 +301,11 @@ impl Input {
         loop {
             let mut body = self.open(py)?;
             match body.seek(target) {
-                Seek::Done => return Ok(target),
-                Seek::Later => drop(self.step(py, body, Body::fill)?),
-                Seek::Impossible => return Err(unsupported(py, "seek")),
+                SeekOutcome::Done => return Ok(target),
+                SeekOutcome::Later => {
+                    let _ = self.step(py, body, BufferedBody::fill)?;
+                }
+                SeekOutcome::Impossible => return Err(unsupported(py, "seek")),
             }
         }
     }
@@ -390,7 +394,7 @@ impl Input {
     }
 }
 
-/// Sizes below zero mean "all", as for files.
+/// Negative sizes mean "all", as for files.
 fn limit(size: Option<isize>) -> Option<usize> {
     size.and_then(|size| usize::try_from(size).ok())
 }

@@ -24,10 +24,10 @@ use crate::wsgi::{
 };
 
 /// Bytes of a line that are waited for. Of a longer one, pieces leave.
-const LONGEST_LINE: usize = 8 * 1024;
+const MAX_LINE_BYTES: usize = 8 * 1024;
 
 /// Threads whose lines are waited for at the same time.
-const MOST_LINES: usize = 256;
+const MAX_UNFINISHED_LINES: usize = 256;
 
 /// The binary stream below `wsgi.errors`, `sys.stdout` and `sys.stderr`: to Python an
 /// `io.BufferedIOBase`.
@@ -175,16 +175,16 @@ impl ErrorBuffer {
 
 /// Lines of a text stream, which leave as a whole: other processes write to the same log. Each
 /// thread has a line of its own.
-pub(super) struct Lines {
+pub(super) struct LineBuffer {
     sink: Arc<dyn ErrorSink>,
     /// Lines without an end.
-    begun: Mutex<Vec<Begun>>,
+    begun: Mutex<Vec<UnfinishedLine>>,
     /// How often something was done to the stream.
     uses: AtomicUsize,
 }
 
 /// The line that a thread has begun.
-struct Begun {
+struct UnfinishedLine {
     thread: ThreadId,
     /// What has not left yet.
     bytes: Vec<u8>,
@@ -192,7 +192,7 @@ struct Begun {
     is_open: bool,
 }
 
-impl Lines {
+impl LineBuffer {
     /// Lines for `sink`.
     pub(super) fn new(sink: Arc<dyn ErrorSink>) -> Self {
         Self { sink, begun: Mutex::default(), uses: AtomicUsize::new(0) }
@@ -225,18 +225,18 @@ impl Lines {
         }
     }
 
-    fn end(&self, mut line: Begun) {
+    fn end(&self, mut line: UnfinishedLine) {
         if line.is_open || !line.bytes.is_empty() {
             line.bytes.push(b'\n');
             self.sink.write(&line.bytes);
         }
     }
 
-    fn begun(&self) -> MutexGuard<'_, Vec<Begun>> {
+    fn begun(&self) -> MutexGuard<'_, Vec<UnfinishedLine>> {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, which: impl Fn(&Begun) -> bool) -> Option<Begun> {
+    fn take(&self, which: impl Fn(&UnfinishedLine) -> bool) -> Option<UnfinishedLine> {
         let mut begun = self.begun();
         let position = begun.iter().position(which)?;
         Some(begun.remove(position))
@@ -247,13 +247,13 @@ impl Lines {
         let thread = thread::current().id();
         let mut begun = self.begun();
         let position = begun.iter().position(|line| line.thread == thread).unwrap_or_else(|| {
-            begun.push(Begun { thread, bytes: Vec::new(), is_open: false });
+            begun.push(UnfinishedLine { thread, bytes: Vec::new(), is_open: false });
             begun.len() - 1
         });
         let line = &mut begun[position];
         line.bytes.extend_from_slice(bytes);
         // Through `errors.buffer` lines come without a flush behind them.
-        if !(all || line.bytes.len() > LONGEST_LINE || bytes.contains(&b'\n')) {
+        if !(all || line.bytes.len() > MAX_LINE_BYTES || bytes.contains(&b'\n')) {
             return Vec::new();
         }
         let piece = std::mem::take(&mut line.bytes);
@@ -265,7 +265,7 @@ impl Lines {
     }
 }
 
-impl ErrorSink for Lines {
+impl ErrorSink for LineBuffer {
     fn write(&self, bytes: &[u8]) {
         self.uses.fetch_add(1, Ordering::Relaxed);
         // Not under the lock: the log may be slow, and the application may fork meanwhile.
@@ -274,7 +274,7 @@ impl ErrorSink for Lines {
             self.sink.write(&piece);
         }
         // Threads that have ended leave their lines here.
-        if self.begun().len() > MOST_LINES {
+        if self.begun().len() > MAX_UNFINISHED_LINES {
             self.take(|_| true).into_iter().for_each(|line| self.end(line));
         }
     }
@@ -296,8 +296,8 @@ impl ErrorSink for Lines {
 pub(super) fn errors_stream(
     py: Python<'_>,
     sink: Arc<dyn ErrorSink>,
-) -> PyResult<(Bound<'_, PyAny>, Arc<Lines>)> {
-    let lines = Arc::new(Lines::new(sink));
+) -> PyResult<(Bound<'_, PyAny>, Arc<LineBuffer>)> {
+    let lines = Arc::new(LineBuffer::new(sink));
     Ok((stream_of(py, lines.clone())?, lines))
 }
 
@@ -315,7 +315,7 @@ pub(super) fn settle(stream: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 /// A text stream that writes to `lines`: UTF-8, and what cannot be encoded is shown escaped.
-pub(super) fn stream_of(py: Python<'_>, lines: Arc<Lines>) -> PyResult<Bound<'_, PyAny>> {
+pub(super) fn stream_of(py: Python<'_>, lines: Arc<LineBuffer>) -> PyResult<Bound<'_, PyAny>> {
     static BUFFER: PyOnceLock<()> = PyOnceLock::new();
     register::<ErrorBuffer>(py, &BUFFER)?;
     let buffer = Bound::new(py, ErrorBuffer { sink: lines })?;

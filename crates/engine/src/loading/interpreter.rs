@@ -1,4 +1,4 @@
-//! The interpreter itself: made fit for an application, and left in good order.
+//! Prepares the interpreter for an application: `sys`, standard streams, crash reports, SIGTERM.
 
 use std::{
     ffi::OsStr,
@@ -24,10 +24,10 @@ use crate::{
     wsgi::{ErrorSink, Interrupted, Interruptible, install_streams},
 };
 
-/// Sets up `sys` and crash reports.
-pub(crate) fn settle(py: Python<'_>, launch: &Launch) -> PyResult<()> {
+/// Sets up `sys`, the standard streams and crash reports.
+pub(crate) fn prepare(py: Python<'_>, launch: &Launch) -> PyResult<()> {
     let sys = py.import("sys")?;
-    settle_path(&sys, launch)?;
+    prepare_path(&sys, launch)?;
     let name: &OsStr = match &launch.app.source {
         Source::File(path) => OsStr::from_bytes(path),
         Source::Module(name) => OsStr::new(name),
@@ -36,7 +36,7 @@ pub(crate) fn settle(py: Python<'_>, launch: &Launch) -> PyResult<()> {
     if let Some(prefix) = &launch.pycache_prefix {
         sys.setattr("pycache_prefix", OsStr::from_bytes(prefix))?;
     }
-    // What an application prints belongs in the log line by line, and must not fail it when the log
+    // Printed text goes to the log line by line, and must not fail the application when the log
     // cannot be written.
     let sink: Arc<dyn ErrorSink> = Arc::new(PrintedOutput);
     install_streams(py, &sink)?;
@@ -44,27 +44,27 @@ pub(crate) fn settle(py: Python<'_>, launch: &Launch) -> PyResult<()> {
     forks::report_crashes(py)
 }
 
-/// Whose SIGTERM ends a request.
-pub(crate) enum Heeds {
-    /// Whoever sends it.
+/// The senders whose SIGTERM ends a request.
+pub(crate) enum SigtermSender {
+    /// Any sender.
     Anybody,
-    /// The gateway's, which says so before. Another's is noted. A handler that loading has set
-    /// decides how the request ends, as it does in a process that serves one request.
-    Gateway(Arc<AtomicBool>, TermHandler),
+    /// The gateway, which announces the signal. SIGTERM of other senders sets the flag. If loading
+    /// has installed a handler, that handler decides how the request ends, as in cold CGI.
+    Gateway(Arc<AtomicBool>, SigtermHandler),
 }
 
-/// What loading has made of SIGTERM.
-pub(crate) enum TermHandler {
-    /// Nothing.
+/// The application's action for SIGTERM after loading.
+pub(crate) enum SigtermHandler {
+    /// The default.
     Default,
-    /// It is ignored.
+    /// SIGTERM is ignored.
     Ignored,
-    /// A function is called.
+    /// Python calls this function.
     Function(Py<PyAny>),
 }
 
-impl TermHandler {
-    /// What there is now.
+impl SigtermHandler {
+    /// The present action.
     pub(crate) fn present(py: Python<'_>) -> PyResult<Self> {
         let signal = py.import("_signal")?;
         let handler = signal.call_method1("getsignal", (Signal::TERM.as_raw(),))?;
@@ -77,6 +77,7 @@ impl TermHandler {
         })
     }
 
+    /// A copy that refers to the same function.
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
         match self {
             Self::Default => Self::Default,
@@ -86,14 +87,13 @@ impl TermHandler {
     }
 }
 
-/// Makes SIGTERM raise an exception in the application, as long as what is returned says that it
-/// may.
-pub(crate) fn end_by_exception(
+/// Makes SIGTERM raise an exception in the application, as long as the returned value allows that.
+pub(crate) fn raise_on_sigterm(
     py: Python<'_>,
     reporter: &Reporter,
-    heeds: Heeds,
+    senders: SigtermSender,
 ) -> PyResult<Interruptible> {
-    let interruptible = Interruptible::yes();
+    let interruptible = Interruptible::without_deadline();
     let (reporter, asked) = (reporter.clone(), interruptible.clone());
     let interrupt = PyCFunction::new_closure(
         py,
@@ -101,33 +101,33 @@ pub(crate) fn end_by_exception(
         None,
         move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
             if process::has_interrupted() {
-                // The gateway has exited, and `close()` takes longer than the request may.
+                // The gateway has exited, and `close()` has exceeded the time limit of the request.
                 return if asked.time_out() {
                     Err(Interrupted::new_err("timeout"))
                 } else {
                     Ok(())
                 };
             }
-            let reason = match (reporter.stop(), &heeds) {
-                // A supervisor: this process ends after its request in any case.
-                (None, Heeds::Gateway(told, _)) => {
-                    told.store(true, Ordering::Relaxed);
+            let reason = match (reporter.stop(), &senders) {
+                // The supervisor: this process exits after its request in any case.
+                (None, SigtermSender::Gateway(asked_to_stop, _)) => {
+                    asked_to_stop.store(true, Ordering::Relaxed);
                     return Ok(());
                 }
-                (_, Heeds::Gateway(_, TermHandler::Ignored)) => return Ok(()),
-                (_, Heeds::Gateway(_, TermHandler::Function(theirs))) => {
+                (_, SigtermSender::Gateway(_, SigtermHandler::Ignored)) => return Ok(()),
+                (_, SigtermSender::Gateway(_, SigtermHandler::Function(theirs))) => {
                     return theirs.call1(arguments.py(), arguments.clone()).map(drop);
                 }
                 (Some(StopReason::Timeout), _) if asked.time_out() => StopReason::Timeout.as_str(),
-                // A person has had enough of `close()`, too.
+                // A person at a terminal may also interrupt `close()`.
                 (Some(stop @ (StopReason::Interrupted | StopReason::HungUp)), _)
                     if asked.time_out() =>
                 {
                     stop.as_str()
                 }
-                // The response is whole, and what is left to do is short. The gateway sees to it if
-                // it is not.
-                _ if !asked.get() => return Ok(()),
+                // The response is complete, and the rest should be short. The gateway ends the
+                // process if it is not.
+                _ if !asked.may_be_interrupted() => return Ok(()),
                 (Some(StopReason::Timeout), _) => return Ok(()),
                 (stop, _) => stop.unwrap_or(StopReason::Terminated).as_str(),
             };
@@ -138,10 +138,9 @@ pub(crate) fn end_by_exception(
     Ok(interruptible)
 }
 
-fn settle_path(sys: &Bound<'_, PyModule>, launch: &Launch) -> PyResult<()> {
+fn prepare_path(sys: &Bound<'_, PyModule>, launch: &Launch) -> PyResult<()> {
     let path = sys.getattr("path")?.cast_into::<PyList>()?;
-    // `python -c` puts the working directory first; what an application imports must not depend on
-    // that.
+    // `python -c` puts the working directory first; imports must not depend on it.
     if path.get_item(0).is_ok_and(|first| first.eq("").unwrap_or(false)) {
         path.del_item(0)?;
     }

@@ -1,7 +1,7 @@
-//! Random number generators across a fork: which are seeded again, and which repeat in each
-//! process.
+//! Random number generators after a fork: which are seeded again, and which repeat their numbers in
+//! each process.
 //!
-//! Python itself seeds the functions of `random` again in every child. Generators of the kernel
+//! Python itself seeds the functions of `random` again in each child. The kernel's generators
 //! (`os.urandom`, `secrets`, `random.SystemRandom`, `uuid.uuid4`) and OpenSSL's have no state that
 //! a child could repeat.
 
@@ -17,43 +17,31 @@ use pyo3::{
 };
 use wire::app::{App, Source};
 
-/// Most generators that are listed.
-const MOST: usize = 20;
+use crate::process::python_modules::{
+    ModuleFile, {self},
+};
 
-/// Seeds the functions of `numpy.random` again from the kernel's random numbers, in a process that
-/// was just forked, if numpy's are loaded.
+/// How many generators are listed.
+const MAX_GENERATORS: usize = 20;
+
+/// Seeds the functions of `numpy.random` again from the kernel's random numbers, if they are
+/// loaded. To be called in a process that was just forked.
 pub(crate) fn seed_again(py: Python<'_>) {
-    let loaded = || -> PyResult<Bound<'_, PyAny>> {
-        py.import("sys")?
-            .getattr("modules")?
-            .cast_into::<PyDict>()?
-            .as_any()
-            .get_item("numpy.random.mtrand")
-    };
-    if let Ok(numpy) = loaded() {
-        // The application may have put a generator of another kind there, which cannot be seeded
-        // so: that is its own then.
+    if let Ok(Some(numpy)) = python_modules::loaded(py, "numpy.random.mtrand") {
+        // The application may have installed a generator of another kind, which cannot be seeded
+        // this way.
         let _ = numpy.call_method0("seed");
     }
 }
 
-/// Generators in globals of modules, and in attributes of what is there: each repeats in every
-/// process that is forked from this one. The script of `app` is named by its file, since the engine
-/// makes up its name as a module.
+/// Lists generators in globals of modules, and in attributes of those: each repeats its numbers in
+/// every forked process. The script of `app` is named by its file, since the engine chooses its
+/// module name.
 pub(crate) fn generators(py: Python<'_>, app: &App) -> PyResult<Vec<String>> {
-    let sys = py.import("sys")?;
-    let modules = sys.getattr("modules")?.cast_into::<PyDict>()?;
-    let search = Search::new(py, &modules)?;
+    let search = GeneratorSearch::new(py)?;
     let mut found = Vec::new();
-    for (name, module) in modules.copy()? {
-        // Modules may be any object, and their attributes may raise.
-        let file = module.getattr("__file__").and_then(|file| file.extract::<PathBuf>());
-        let namespace =
-            module.getattr("__dict__").and_then(|namespace| Ok(namespace.cast_into::<PyDict>()?));
-        let (Ok(file), Ok(namespace), Ok(name)) = (file, namespace, name.extract::<String>())
-        else {
-            continue;
-        };
+    for module in python_modules::with_files(py)? {
+        let ModuleFile { name: Some(name), namespace, file } = module else { continue };
         let is_script =
             matches!(&app.source, Source::File(script) if *script == file.as_os_str().as_bytes());
         let name =
@@ -63,11 +51,11 @@ pub(crate) fn generators(py: Python<'_>, app: &App) -> PyResult<Vec<String>> {
         }
     }
     found.sort();
-    found.truncate(MOST);
+    found.truncate(MAX_GENERATORS);
     Ok(found)
 }
 
-/// Attributes that an object, or a class, has itself. A module has been looked at by itself.
+/// The own attributes of an object or class. Modules are searched on their own.
 fn attributes<'py>(value: &Bound<'py, PyAny>) -> Option<Bound<'py, PyDict>> {
     if value.is_instance_of::<PyModule>() {
         return None;
@@ -79,21 +67,22 @@ fn attributes<'py>(value: &Bound<'py, PyAny>) -> Option<Bound<'py, PyDict>> {
     }
 }
 
-/// What is searched for, and where not.
-struct Search<'py> {
+/// What is a generator, and which modules are not searched.
+struct GeneratorSearch<'py> {
     /// Types of generators.
     types: Vec<Bound<'py, PyType>>,
-    /// A subclass of those that has no state.
-    kernels: Option<Bound<'py, PyType>>,
-    /// Python's own and numpy's own, which are seeded again.
+    /// A subclass of these types without a state.
+    system_random: Option<Bound<'py, PyType>>,
+    /// Python's and numpy's own generators, which are seeded again.
     fresh: Vec<Bound<'py, PyAny>>,
-    /// Where modules that come with Python lie.
+    /// The directory of the standard library.
     stdlib: PathBuf,
 }
 
-impl<'py> Search<'py> {
-    fn new(py: Python<'py>, modules: &Bound<'py, PyDict>) -> PyResult<Self> {
-        let object = |module: &str, name: &str| modules.get_item(module).ok()??.getattr(name).ok();
+impl<'py> GeneratorSearch<'py> {
+    fn new(py: Python<'py>) -> PyResult<Self> {
+        let object =
+            |module: &str, name: &str| python_modules::loaded(py, module).ok()??.getattr(name).ok();
         let class = |module: &str, name: &str| object(module, name)?.cast_into::<PyType>().ok();
         let types = [
             ("_random", "Random"),
@@ -104,7 +93,7 @@ impl<'py> Search<'py> {
         let os: PathBuf = py.import("os")?.getattr("__file__")?.extract()?;
         Ok(Self {
             types: types.iter().filter_map(|(module, name)| class(module, name)).collect(),
-            kernels: class("random", "SystemRandom"),
+            system_random: class("random", "SystemRandom"),
             fresh: [("random", "_inst"), ("numpy.random.mtrand", "_rand")]
                 .iter()
                 .filter_map(|(module, name)| object(module, name))
@@ -113,7 +102,7 @@ impl<'py> Search<'py> {
         })
     }
 
-    /// Is this no module that comes with Python, nor one of numpy's own?
+    /// Is this neither a module of the standard library nor one of numpy?
     fn is_foreign(&self, file: &Path) -> bool {
         let mut parts = file.components().map(|part| part.as_os_str());
         let is_package = parts.any(|part| part == "site-packages" || part == "dist-packages");
@@ -121,7 +110,7 @@ impl<'py> Search<'py> {
         !is_numpy && (is_package || !file.starts_with(&self.stdlib))
     }
 
-    /// Looks at the values of `namespace`, and at the attributes of these.
+    /// Searches the values of `namespace`, and their attributes.
     fn look(&self, module: &str, namespace: &Bound<'py, PyDict>, found: &mut Vec<String>) {
         let py = namespace.py();
         for (name, value) in namespace {
@@ -142,12 +131,12 @@ impl<'py> Search<'py> {
         }
     }
 
-    /// The name of the type, if this is a generator whose numbers repeat.
+    /// The name of the type, if `value` is a generator whose numbers repeat.
     fn kind(&self, value: &Bound<'py, PyAny>) -> Option<String> {
         let class = value.get_type();
         let is = |known: &Bound<'py, PyType>| class.is_subclass(known).unwrap_or(false);
         let repeats = self.types.iter().any(is)
-            && !self.kernels.as_ref().is_some_and(is)
+            && !self.system_random.as_ref().is_some_and(is)
             && !self.fresh.iter().any(|fresh| fresh.is(value));
         repeats.then(|| class.fully_qualified_name().map(|name| name.to_string()).ok()).flatten()
     }

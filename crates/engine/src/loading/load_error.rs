@@ -1,0 +1,210 @@
+//! Why an application cannot be loaded, and what to do about it.
+
+use std::{ffi::OsString, os::unix::ffi::OsStrExt as _, time::Duration};
+
+use diagnostics::{
+    error_page::Status,
+    message::{Code, LogMessage},
+};
+use pyo3::{
+    exceptions::{PyModuleNotFoundError, PyOSError, PySystemExit},
+    prelude::*,
+};
+use wire::{
+    app::{App, Source},
+    launch::Launch,
+};
+
+use crate::wsgi::{ExceptionText, ServerSettings, interruption, text_of};
+
+/// Why the application cannot be loaded.
+#[derive(Clone, Debug)]
+pub(crate) struct LoadError {
+    /// For the log.
+    pub(crate) message: LogMessage,
+    /// For the client.
+    pub(crate) status: Status,
+}
+
+impl From<LogMessage> for LoadError {
+    fn from(message: LogMessage) -> Self {
+        Self { message, status: Status::InternalServerError }
+    }
+}
+
+/// Functions that wait for clients, or start a process that does.
+const SERVER_FUNCTIONS: [&str; 8] = [
+    "serve_forever",
+    "run_forever",
+    "run_until_complete",
+    "run_simple",
+    "run_with_reloader",
+    "serve",
+    "listen",
+    "accept",
+];
+
+/// The log message for loading that was interrupted after `seconds`.
+fn not_in_time(py: Python<'_>, app: &App, error: &PyErr, seconds: u64) -> LogMessage {
+    let (place, serves) = position(py, error);
+    let place = place
+        .map_or_else(String::new, |(line, file)| format!(": it stands at line {line} of `{file}`"));
+    let hint = if serves {
+        STARTS_A_SERVER_HINT
+    } else {
+        "the last lines of the traceback are where it was; make that faster or leave it to the \
+         first request, or raise `--timeout`"
+    };
+    LogMessage::error(
+        Code::LoadTimedOut,
+        format!("`{app}` was not loaded within {seconds} s{place}"),
+    )
+    .detail(ExceptionText::of(py, error).trace)
+    .hint(hint)
+}
+
+const STARTS_A_SERVER_HINT: &str = "it looks as if the file started a server when it is loaded: \
+    put `app.run()`, or what starts it, under `if __name__ == \"__main__\":`";
+
+/// The line and file of the last module code in the traceback of `error`, and whether a function of
+/// [`SERVER_FUNCTIONS`] is in the traceback.
+fn position(py: Python<'_>, error: &PyErr) -> (Option<(u32, String)>, bool) {
+    let mut place = None;
+    let mut serves = false;
+    let mut step = error.traceback(py).map(Bound::into_any);
+    while let Some(frame) = step {
+        let look = || -> PyResult<(String, String, u32)> {
+            let code = frame.getattr("tb_frame")?.getattr("f_code")?;
+            let text = |name: &str| text_of(code.getattr(name)?.cast()?);
+            Ok((text("co_filename")?, text("co_name")?, frame.getattr("tb_lineno")?.extract()?))
+        };
+        if let Ok((file, function, line)) = look() {
+            if function == "<module>" && !file.starts_with('<') {
+                place = Some((line, file));
+            }
+            serves |= SERVER_FUNCTIONS.contains(&function.as_str());
+        }
+        step = frame.getattr("tb_next").ok().filter(|next| !next.is_none());
+    }
+    (place, serves)
+}
+
+/// The error for an import that raised `error` after `took`.
+pub(super) fn failed_import(
+    py: Python<'_>,
+    launch: &Launch,
+    setting: &ServerSettings,
+    error: &PyErr,
+    took: Duration,
+) -> LoadError {
+    let app = &launch.app;
+    if let Some((message, status)) = interruption(py, error, setting) {
+        // At a terminal, the limit is not in the launch frame.
+        let limit = if setting.timeout_seconds > 0 {
+            setting.timeout_seconds
+        } else {
+            took.as_secs_f64().round() as u64
+        };
+        // Otherwise the start of Python took most of the time of the request.
+        let is_long = took.as_secs_f64() >= limit as f64 * 0.5;
+        let message = if status == Status::GatewayTimeout && is_long {
+            not_in_time(py, app, error, limit)
+        } else {
+            message
+        };
+        return LoadError { message, status };
+    }
+    let ExceptionText { line, trace } = ExceptionText::of(py, error);
+    if error.is_instance_of::<PySystemExit>(py) {
+        return LogMessage::error(
+            Code::ExitAtImport,
+            format!("`{app}` called `sys.exit` while it was loaded"),
+        )
+        .detail(trace)
+        .hint(if position(py, error).1 {
+            // The reloader of a development server exits so when its own process ends.
+            STARTS_A_SERVER_HINT
+        } else {
+            "code that runs a program of its own belongs under `if __name__ == \"__main__\":`"
+        })
+        .into();
+    }
+    if error.is_instance_of::<PyModuleNotFoundError>(py) {
+        return missing_module(py, launch, error, &trace).into();
+    }
+    let value = error.value(py);
+    let unreadable = value.is_instance_of::<PyOSError>()
+        && matches!(&app.source, Source::File(path) if value.getattr("filename").is_ok_and(|name| {
+            name.extract::<OsString>().is_ok_and(|name| name.as_bytes() == path)
+        }));
+    if unreadable {
+        return LogMessage::error(
+            Code::UnreadableScript,
+            format!("`{app}` cannot be read: {value}"),
+        )
+        .hint("the user that the web server runs programs as must be able to read it: chmod a+r")
+        .into();
+    }
+    LogMessage::error(Code::ImportRaised, format!("`{app}` raised `{line}` while it was loaded"))
+        .detail(trace)
+        .hint(
+            "the last lines of the traceback name the place; `wsgate check` loads it again from a \
+             shell",
+        )
+        .into()
+}
+
+fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -> LogMessage {
+    let name: String =
+        error.value(py).getattr("name").and_then(|name| name.extract()).unwrap_or_default();
+    let version = py.version_info();
+    let running = format!("{}.{}", version.major, version.minor);
+    let path = py
+        .import("sys")
+        .and_then(|sys| search_path(&sys))
+        .map(|path| path.iter().map(|directory| format!("  {directory}\n")).collect::<String>())
+        .unwrap_or_default();
+    if let Source::Module(module) = &launch.app.source
+        && (*module == name || module.starts_with(&format!("{name}.")))
+    {
+        return LogMessage::error(
+            Code::ModuleNotFound,
+            format!("there is no module `{name}`, and no file `{module}`"),
+        )
+        .detail(format!("Python {running} searched:\n{path}"))
+        .hint("name a file by its path, or give the directory of the module with --path DIR");
+    }
+    let hint = match &launch.venv {
+        Some(venv) => {
+            let directory = String::from_utf8_lossy(&venv.directory);
+            match &venv.version {
+                Some(made_by) if *made_by != running => format!(
+                    "the virtualenv `{directory}` was made by Python {made_by}, but its python is \
+                     {running} now and does not see its packages; make it again"
+                ),
+                _ => format!("install it there: {directory}/bin/python -m pip install {name}"),
+            }
+        }
+        None => {
+            "no virtualenv is in use; name one with --venv DIR, or make one named `venv` beside \
+             the script"
+                .to_owned()
+        }
+    };
+    LogMessage::error(
+        Code::ModuleNotFound,
+        format!("`{}` needs the module `{name}`, which was not found", launch.app),
+    )
+    .detail(format!("{trace}Python {running} searched:\n{path}"))
+    .hint(hint)
+}
+
+/// `sys.path` as text.
+pub(crate) fn search_path(sys: &Bound<'_, PyModule>) -> PyResult<Vec<String>> {
+    let mut path = Vec::new();
+    // Not by `collect`, which would import `operator` to learn the count.
+    for directory in sys.getattr("path")?.try_iter()? {
+        path.push(text_of(&directory?.str()?)?);
+    }
+    Ok(path)
+}

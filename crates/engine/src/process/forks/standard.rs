@@ -1,0 +1,104 @@
+//! The descriptors 0 to 2, which the application may close, and the error log.
+
+use std::{
+    os::fd::{AsRawFd, BorrowedFd, RawFd},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI32, Ordering},
+    },
+};
+
+use crate::process::forks::{
+    descriptors::Descriptor,
+    numbers::{STANDARD_COPIES, duplicate, duplicate_beyond},
+};
+
+/// The owners of the copies.
+static STANDARD_COPY_OWNERS: Mutex<Vec<Descriptor>> = Mutex::new(Vec::new());
+
+/// Copies the descriptors 0 to 2 as they are now, except a closed one, and as long as descriptors
+/// are available.
+pub(crate) fn save_standard() {
+    let copies: Vec<_> = [0, 1, 2].map(|number| Descriptor::made(|| duplicate(number)).ok()).into();
+    for (copy, slot) in copies.iter().zip(&STANDARD_COPIES) {
+        slot.store(copy.as_ref().map_or(-1, AsRawFd::as_raw_fd), Ordering::Relaxed);
+    }
+    let old = std::mem::replace(
+        &mut *STANDARD_COPY_OWNERS.lock().unwrap_or_else(PoisonError::into_inner),
+        copies.into_iter().flatten().collect(),
+    );
+    drop(old);
+}
+
+/// The error log, at a number that no file of the application gets: descriptor 2 may be closed and
+/// its number reused. -1 for none, as in a child that the application has forked.
+static LOG: AtomicI32 = AtomicI32::new(-1);
+
+/// The kernel gives numbers from here on only on request, and most limits allow them.
+const LOG_NUMBER_FLOOR: RawFd = 1000;
+
+/// Saves the error log, which is descriptor 2 at the start.
+pub(crate) fn save_log() {
+    if let Ok(log) =
+        Descriptor::made(|| duplicate_beyond(2, LOG_NUMBER_FLOOR).or_else(|_| duplicate(2)))
+    {
+        LOG.store(log.as_raw_fd(), Ordering::Relaxed);
+        // The log stays open until the process exits.
+        std::mem::forget(log);
+    }
+}
+
+/// The error log.
+pub(crate) fn log() -> BorrowedFd<'static> {
+    // SAFETY: the log stays open; the kernel refuses a number that is not open.
+    unsafe { BorrowedFd::borrow_raw(log_number()) }
+}
+
+/// The number of the error log, which does not change.
+pub(crate) fn log_number() -> RawFd {
+    match LOG.load(Ordering::Relaxed) {
+        -1 => libc::STDERR_FILENO,
+        number => number,
+    }
+}
+
+/// Makes `file` the error log.
+pub(crate) fn redirect_log(file: BorrowedFd<'_>) {
+    let number = LOG.load(Ordering::Relaxed);
+    // SAFETY: nobody owns the number of the log, and borrows of the number stay valid.
+    if number >= 0 && unsafe { libc::dup3(file.as_raw_fd(), number, libc::O_CLOEXEC) } < 0 {
+        // The application may have lowered the limit of descriptors.
+        LOG.store(-1, Ordering::Relaxed);
+    }
+}
+
+/// Forgets the error log in a child that the application has forked.
+pub(super) fn forget_log() {
+    LOG.store(-1, Ordering::Relaxed);
+}
+
+/// Writes up to `PIPE_BUF` of `bytes` to the error log, unless the log is full and nobody reads it:
+/// a signal handler must not wait. Returns whether there is room for more. Async-signal-safe.
+pub(crate) fn write_to_log(bytes: &[u8]) -> bool {
+    // A pipe that is writable has room for so many bytes.
+    let bytes = &bytes[..bytes.len().min(libc::PIPE_BUF)];
+    // SAFETY: `errno` is this thread's own; poll(2) and write(2) are async-signal-safe, and the
+    // bytes are live.
+    unsafe {
+        let errno = *libc::__errno_location();
+        let has_room = |number| {
+            let mut log = libc::pollfd { fd: number, events: libc::POLLOUT, revents: 0 };
+            libc::poll(&raw mut log, 1, 0) != 0
+        };
+        if has_room(log_number())
+            && libc::write(log_number(), bytes.as_ptr().cast(), bytes.len()) < 0
+            && *libc::__errno_location() == libc::EBADF
+            && has_room(libc::STDERR_FILENO)
+        {
+            libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len());
+        }
+        let has_room = has_room(log_number());
+        *libc::__errno_location() = errno;
+        has_room
+    }
+}

@@ -1,0 +1,66 @@
+//! The local time of log lines, by the time zone that the C library knows.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A time in the local time zone.
+pub(crate) struct LocalTime {
+    parts: libc::tm,
+    microseconds: u32,
+}
+
+impl LocalTime {
+    /// Converts `time`. To be called while this thread is attached to the interpreter: the C
+    /// library may read the variable `TZ`, which Python code changes only while attached.
+    pub(crate) fn of(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seconds = libc::time_t::try_from(since.as_secs()).unwrap_or(0);
+        // SAFETY: all-zero is a valid value of the C structure: numbers, and a pointer that may be
+        // null.
+        let mut parts: libc::tm = unsafe { std::mem::zeroed() };
+        // SAFETY: both pointers are those of live values of their types; the call keeps neither.
+        // The caller is attached to the interpreter, so nobody changes `TZ` meanwhile.
+        unsafe { libc::localtime_r(&raw const seconds, &raw mut parts) };
+        Self { parts, microseconds: since.subsec_micros() }
+    }
+
+    /// The time as in `21/Nov/2026:03:09:39 +0100` (Common Log Format).
+    pub(crate) fn common(&self) -> String {
+        const MONTHS: [&str; 12] =
+            ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        let parts = &self.parts;
+        let month = usize::try_from(parts.tm_mon)
+            .ok()
+            .and_then(|month| MONTHS.get(month))
+            .unwrap_or(&"Jan");
+        let (sign, hours, minutes) = self.offset();
+        format!(
+            "{:02}/{month}/{:04}:{:02}:{:02}:{:02} {sign}{hours:02}{minutes:02}",
+            parts.tm_mday,
+            parts.tm_year + 1900,
+            parts.tm_hour,
+            parts.tm_min,
+            parts.tm_sec
+        )
+    }
+
+    /// The time as in `2026-11-21T03:09:39.123456+01:00` (RFC 3339).
+    pub(crate) fn rfc3339(&self) -> String {
+        let parts = &self.parts;
+        let (sign, hours, minutes) = self.offset();
+        format!(
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}{sign}{hours:02}:{minutes:02}",
+            parts.tm_year + 1900,
+            parts.tm_mon + 1,
+            parts.tm_mday,
+            parts.tm_hour,
+            parts.tm_min,
+            parts.tm_sec,
+            self.microseconds
+        )
+    }
+
+    fn offset(&self) -> (char, i64, i64) {
+        let minutes = self.parts.tm_gmtoff / 60;
+        (if minutes < 0 { '-' } else { '+' }, minutes.abs() / 60, minutes.abs() % 60)
+    }
+}

@@ -1,0 +1,62 @@
+//! Children that the application forks and that return from the application into the engine.
+
+use diagnostics::message::{Code, LogMessage};
+use pyo3::{exceptions::PySystemExit, prelude::*};
+
+use crate::{
+    log::Log,
+    process::{exit_at_once, forks::is_child},
+};
+
+/// Ends a child that the application has forked: the application has returned `result` to the
+/// engine, and only the parent may go on. Elsewhere returns `result`.
+///
+/// # Errors
+/// As `result`.
+pub(crate) fn end_if_child<T>(py: Python<'_>, log: &Log, result: PyResult<T>) -> PyResult<T> {
+    if is_child() { end_child(py, log, result.err()) } else { result }
+}
+
+/// Ends the child without exit handlers and without flushing files, which are the parent's. The
+/// exception that the application has raised decides the exit status.
+fn end_child(py: Python<'_>, log: &Log, error: Option<PyErr>) -> ! {
+    let status = match error {
+        Some(error) if error.is_instance_of::<PySystemExit>(py) => exit_status(py, &error),
+        error => {
+            log.write(
+                &LogMessage::warning(
+                    Code::ChildReturned,
+                    "a child process that the application forked returned from the application",
+                )
+                .hint(
+                    "wsgate ended the child: end such a process with `os._exit()` where its work \
+                     is done, and do not let an application go into the background by itself",
+                ),
+            );
+            error.map_or(0, |error| {
+                error.print(py);
+                1
+            })
+        }
+    };
+    for name in ["stdout", "stderr"] {
+        let flushed = py.import("sys").and_then(|sys| sys.getattr(name)?.call_method0("flush"));
+        if let Err(error) = flushed {
+            error.write_unraisable(py, None);
+        }
+    }
+    exit_at_once(status)
+}
+
+/// The exit status of a program that ends by this `SystemExit`.
+fn exit_status(py: Python<'_>, error: &PyErr) -> i32 {
+    match error.value(py).getattr("code") {
+        Ok(code) if code.is_none() => 0,
+        Ok(code) => code.extract().unwrap_or_else(|_| {
+            let text = code.str().map_or_else(|_| String::new(), |text| text.to_string());
+            crate::log::write_all(format!("{text}\n").as_bytes());
+            1
+        }),
+        Err(_) => 1,
+    }
+}

@@ -1,0 +1,38 @@
+//! Exceptions that the engine raises in the application.
+
+use pyo3::{
+    create_exception,
+    exceptions::{PySystemExit, PyValueError},
+    prelude::*,
+};
+use wire::report::StopReason;
+
+create_exception!(
+    wsgate,
+    Interrupted,
+    PySystemExit,
+    "Raised in the application when the gateway ends its request: the argument is `timeout`, \
+     `terminated`, `interrupted` or `hung up`."
+);
+
+create_exception!(
+    wsgate,
+    InvalidResponse,
+    PyValueError,
+    "The application's response breaks PEP 3333."
+);
+
+/// Why the gateway interrupted the application, if `error` is that interruption.
+pub(super) fn stop_of(py: Python<'_>, error: &PyErr) -> Option<StopReason> {
+    if !error.is_instance_of::<Interrupted>(py) {
+        return None;
+    }
+    let reason: Option<String> =
+        error.value(py).getattr("code").and_then(|code| code.extract()).ok();
+    Some(reason.as_deref().and_then(StopReason::parse).unwrap_or(StopReason::Timeout))
+}
+
+/// Is `error` the interruption at the deadline of the request?
+pub(super) fn is_timeout(py: Python<'_>, error: &PyErr) -> bool {
+    stop_of(py, error) == Some(StopReason::Timeout)
+}
