@@ -4,9 +4,18 @@
 //! retired for one that may never serve. The first worker is forked before any is asked for, and
 //! shows whether the application can be loaded at all. Then it waits for its slot.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::{
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::process::ExitStatusExt as _,
+    },
+    process::ExitStatus,
+};
 
-use diagnostics::message::{Code, LogMessage};
+use diagnostics::{
+    message::{Code, LogMessage},
+    process_exit::ExitText,
+};
 use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, SocketType, recv, send},
@@ -220,15 +229,8 @@ impl TemplateSocket {
 }
 
 fn describe_exit(status: Option<WaitStatus>) -> String {
-    let Some(status) = status else {
-        return "exited".into();
-    };
-    match status.terminating_signal() {
-        Some(signal) => {
-            let name = signal_hook::low_level::signal_name(signal);
-            let name = name.map_or_else(|| format!("signal {signal}"), str::to_owned);
-            format!("was killed by {name}")
-        }
-        None => format!("exited with status {}", status.exit_status().unwrap_or(-1)),
-    }
+    status.map_or_else(
+        || "exited".to_owned(),
+        |status| ExitText(ExitStatus::from_raw(status.as_raw())).to_string(),
+    )
 }
