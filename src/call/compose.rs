@@ -29,10 +29,9 @@ use rustix::{
     fs::{Mode, OFlags, fcntl_setfl, open as open_file},
 };
 
-use crate::{
-    call::args::CallArgs, config::settings::INTERACTIVE_TIMEOUT_SECS, request::Request,
-    system::host_port::HostPort,
-};
+use wire::synthetic_request::SyntheticRequest;
+
+use crate::{call::args::CallArgs, config::settings::INTERACTIVE_TIMEOUT_SECS, request::Request};
 
 /// A request that can be sent.
 pub(super) struct ComposedRequest {
@@ -82,29 +81,16 @@ impl ComposedRequest {
             bail!("`{method}` is not a method: write GET, POST or another name");
         }
         let mut variables = Variables::default();
-        let usual_port = if target.https { "443" } else { "80" };
-        let HostPort { host, port } = HostPort::split(&target.host);
-        let port = port.unwrap_or(usual_port);
-        for (name, value) in [
-            ("GATEWAY_INTERFACE", "CGI/1.1"),
-            ("SERVER_SOFTWARE", concat!("wsgate/", env!("CARGO_PKG_VERSION"))),
-            ("SERVER_PROTOCOL", "HTTP/1.1"),
-            ("SERVER_NAME", host),
-            ("SERVER_PORT", port),
-            ("REMOTE_ADDR", "127.0.0.1"),
-            ("REQUEST_METHOD", method),
-            ("REQUEST_URI", &target.request_uri),
-            ("SCRIPT_NAME", args.request.script_name.as_deref().unwrap_or_default()),
-            ("QUERY_STRING", &target.query),
-            ("HTTP_HOST", &target.host),
-            ("HTTP_USER_AGENT", concat!("wsgate/", env!("CARGO_PKG_VERSION"))),
-            ("HTTP_ACCEPT", "*/*"),
-        ] {
-            variables.set(name, value);
-        }
-        variables.set("PATH_INFO", OsString::from_vec(target.path_info));
-        if target.https {
-            variables.set("HTTPS", "on");
+        let described = SyntheticRequest {
+            method,
+            is_https: target.https,
+            host: &target.host,
+            script_name: args.request.script_name.as_deref().unwrap_or_default(),
+            path: target.path,
+            query: target.query,
+        };
+        for (name, value) in described.variables() {
+            variables.set(name, OsString::from_vec(value));
         }
         if let Some(script) = script {
             variables.set("SCRIPT_FILENAME", script);
@@ -147,7 +133,8 @@ impl ComposedRequest {
             }
             variables.header(name, value.trim());
         }
-        Ok(Self { request: Request::synthetic(method, &target.request_uri, variables.0), body })
+        let request = Request::synthetic(method, &described.request_uri(), variables.0);
+        Ok(Self { request, body })
     }
 }
 
@@ -172,16 +159,16 @@ fn is_token(name: &str) -> bool {
 }
 
 /// The parts of TARGET.
-struct Target {
+struct Target<'a> {
     https: bool,
     host: String,
-    request_uri: String,
-    path_info: Vec<u8>,
-    query: String,
+    /// The path below that of the application.
+    path: &'a str,
+    query: &'a str,
 }
 
-impl Target {
-    fn parse(args: &CallArgs, target: &str) -> Result<Self> {
+impl<'a> Target<'a> {
+    fn parse(args: &CallArgs, target: &'a str) -> Result<Self> {
         let mut https = args.call.https;
         let mut host = args.call.host.clone();
         let mut target = target;
@@ -204,14 +191,7 @@ impl Target {
         let target = target.split('#').next().unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let path = if path.is_empty() && script_name.is_empty() { "/" } else { path };
-        let question = if query.is_empty() { "" } else { "?" };
-        Ok(Self {
-            https,
-            host,
-            request_uri: format!("{script_name}{path}{question}{query}"),
-            path_info: wire::percent::decode(path.as_bytes()),
-            query: query.to_owned(),
-        })
+        Ok(Self { https, host, path, query })
     }
 }
 

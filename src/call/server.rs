@@ -17,7 +17,9 @@ use rustix::{
     },
 };
 
-use crate::system::{host_port::HostPort, hosts};
+use wire::host_port::HostPort;
+
+use crate::system::hosts;
 
 /// The address of a FastCGI server.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use std::{
 
 use rustix::net::{SocketAddrUnix, getsockname};
 
-use crate::system::host_port::HostPort;
+use wire::host_port::HostPort;
 
 /// Longest path of a Unix socket, in bytes: the kernel's limit, minus room for the suffix of the
 /// temporary name.

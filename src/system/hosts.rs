@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::system::host_port::HostPort;
+use wire::host_port::HostPort;
 
 /// Addresses of HOST:PORT, the preferred one first.
 ///

@@ -1,7 +1,6 @@
 //! What the operating system provides: users, hosts, trusted paths, the runtime directory, signals.
 
 pub(crate) mod account;
-pub(crate) mod host_port;
 pub(crate) mod hosts;
 pub(crate) mod runtime_directory;
 pub(crate) mod signals;

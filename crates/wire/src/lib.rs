@@ -12,6 +12,7 @@ pub mod check;
 pub mod clock;
 pub mod connection_queue;
 pub mod descriptors;
+pub mod host_port;
 pub mod jitter;
 pub mod launch;
 pub mod lingering_close;
@@ -28,6 +29,7 @@ pub mod running_clock;
 #[expect(unsafe_code, reason = "memory that other processes change")]
 pub mod scoreboard;
 pub mod snapshot;
+pub mod synthetic_request;
 pub mod template;
 
 /// Name of this build: the version and a digest of this crate. Gateway and engine work together

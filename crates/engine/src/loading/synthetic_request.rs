@@ -41,34 +41,19 @@ pub(crate) fn ask(
     interruptible: Interruptible,
 ) -> PyResult<SyntheticResponse> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|digit| digit.is_ascii_digit());
-    let usual_port = if scheme == "https" { "443" } else { "80" };
-    let (name, port) =
-        host.rsplit_once(':').filter(|(_, port)| is_port(port)).unwrap_or((host, usual_port));
     let script_name = setting.script_name.clone().unwrap_or_default();
-    let path_info = wire::percent::decode(path.as_bytes());
-    let mount =
-        String::from_utf8_lossy(&wire::percent::encode_path(script_name.as_bytes())).into_owned();
-    let request_uri = format!("{mount}{target}");
-    let mut received: Vec<(&[u8], &[u8])> = [
-        ("REQUEST_METHOD", "GET"),
-        ("SCRIPT_NAME", &*script_name),
-        ("QUERY_STRING", query),
-        ("REQUEST_URI", &request_uri),
-        ("SERVER_NAME", name),
-        ("SERVER_PORT", port),
-        ("SERVER_PROTOCOL", "HTTP/1.1"),
-        ("GATEWAY_INTERFACE", "CGI/1.1"),
-        ("HTTP_HOST", host),
-        ("HTTP_USER_AGENT", concat!("wsgate/", env!("CARGO_PKG_VERSION"))),
-        ("REMOTE_ADDR", "127.0.0.1"),
-    ]
-    .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
-    .to_vec();
-    received.push((b"PATH_INFO", &path_info));
-    if scheme == "https" {
-        received.push((b"HTTPS", b"on"));
-    }
+    let described = wire::synthetic_request::SyntheticRequest {
+        method: "GET",
+        is_https: scheme == "https",
+        host,
+        script_name: &script_name,
+        path,
+        query,
+    };
+    let request_uri = described.request_uri();
+    let described = described.variables();
+    let received: Vec<_> =
+        described.iter().map(|(name, value)| (name.as_bytes(), &**value)).collect();
     let variables = Variables::new(received, DuplicatePolicy::First, &mut Remembered::default())
         .map_err(|bad| PyRuntimeError::new_err(bad.to_string()))?;
     let (log, entries) = Log::collecting(request_id, &format!("GET {request_uri}"));
