@@ -25,10 +25,14 @@ TESTS ?=
 
 INSTALL := install
 PLACE := $(DESTDIR)$(PREFIX)
-MAN := $(PLACE)/share/man/man1/wsgate.1
-BASH_WORDS := $(PLACE)/share/bash-completion/completions/wsgate
-ZSH_WORDS := $(PLACE)/share/zsh/site-functions/_wsgate
-FISH_WORDS := $(PLACE)/share/fish/vendor_completions.d/wsgate.fish
+MAN := $(PLACE)/share/man/man1
+# The commands that have a man page of their own.
+COMMANDS := cgi fastcgi status reload stop call check
+MAN_PAGES := $(MAN)/wsgate.1 $(COMMANDS:%=$(MAN)/wsgate-%.1)
+BASH_COMPLETIONS := $(PLACE)/share/bash-completion/completions/wsgate
+ZSH_COMPLETIONS := $(PLACE)/share/zsh/site-functions/_wsgate
+FISH_COMPLETIONS := $(PLACE)/share/fish/vendor_completions.d/wsgate.fish
+COMPLETIONS := $(BASH_COMPLETIONS) $(ZSH_COMPLETIONS) $(FISH_COMPLETIONS)
 UNITS := $(PLACE)/lib/systemd/system
 SERVICE := $(UNITS)/wsgate@.service
 SOCKET := $(UNITS)/wsgate@.socket
@@ -88,18 +92,21 @@ $(GATEWAY) $(ENGINE):
 install: $(GATEWAY) $(ENGINE) ## install a release build below PREFIX (/usr/local) and DESTDIR
 	$(INSTALL) -D -m 755 $(GATEWAY) $(PLACE)/bin/wsgate
 	$(INSTALL) -D -m 755 $(ENGINE) $(PLACE)/lib/wsgate/libwsgate_engine.so
-	$(INSTALL) -d $(dir $(MAN) $(BASH_WORDS) $(ZSH_WORDS) $(FISH_WORDS)) $(UNITS)
-	$(GATEWAY) man > $(MAN)
-	$(GATEWAY) completions bash > $(BASH_WORDS)
-	$(GATEWAY) completions zsh > $(ZSH_WORDS)
-	$(GATEWAY) completions fish > $(FISH_WORDS)
+	$(INSTALL) -d $(MAN) $(dir $(COMPLETIONS)) $(UNITS)
+	$(GATEWAY) man > $(MAN)/wsgate.1
+	for command in $(COMMANDS); do \
+		$(GATEWAY) man $$command > $(MAN)/wsgate-$$command.1 || exit; \
+	done
+	$(GATEWAY) completions bash > $(BASH_COMPLETIONS)
+	$(GATEWAY) completions zsh > $(ZSH_COMPLETIONS)
+	$(GATEWAY) completions fish > $(FISH_COMPLETIONS)
 	sed 's,/usr/local/bin/,$(PREFIX)/bin/,' docs/systemd/wsgate@.service > $(SERVICE)
 	cat docs/systemd/wsgate@.socket > $(SOCKET)
-	chmod 644 $(MAN) $(BASH_WORDS) $(ZSH_WORDS) $(FISH_WORDS) $(SERVICE) $(SOCKET)
+	chmod 644 $(MAN_PAGES) $(COMPLETIONS) $(SERVICE) $(SOCKET)
 
 uninstall: ## remove the installed files
-	rm -f $(PLACE)/bin/wsgate $(PLACE)/lib/wsgate/libwsgate_engine.so $(MAN) $(BASH_WORDS) \
-		$(ZSH_WORDS) $(FISH_WORDS) $(SERVICE) $(SOCKET)
+	rm -f $(PLACE)/bin/wsgate $(PLACE)/lib/wsgate/libwsgate_engine.so $(MAN_PAGES) \
+		$(COMPLETIONS) $(SERVICE) $(SOCKET)
 	rmdir $(PLACE)/lib/wsgate || true
 
 ci: fmt clippy doc test demo ## run everything that continuous integration runs

@@ -44,7 +44,12 @@ pub(super) fn page(name: Option<&str>) -> Result<Vec<u8>, CommandError> {
 
 fn render(command: &clap::Command, name: &str) -> std::io::Result<Vec<u8>> {
     let sections = Sections::of(name);
-    let man = Man::new(command.clone()).manual("wsgate");
+    // The options stand in a section of their own.
+    let usage = command.clone().render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage: ").to_owned();
+    let man = Man::new(command.clone().override_usage(usage))
+        .source(concat!("wsgate ", env!("CARGO_PKG_VERSION")))
+        .manual("wsgate");
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
@@ -57,11 +62,7 @@ fn render(command: &clap::Command, name: &str) -> std::io::Result<Vec<u8>> {
     }
     roff.control("SH", ["OPTIONS"]);
     roff.to_writer(&mut page)?;
-    // A heading of the help is a part of the section OPTIONS, not a section of its own.
-    let mut options = Vec::new();
-    man.render_options_section(&mut options)?;
-    let options = String::from_utf8_lossy(&options).replace(".SH OPTIONS\n", "");
-    page.extend_from_slice(options.replace(".SH ", ".SS ").as_bytes());
+    page.extend_from_slice(options(command, &man)?.as_bytes());
 
     let mut roff = Roff::new();
     let commands = command.get_subcommands().filter(|known| !known.is_hide_set());
@@ -93,6 +94,20 @@ fn render(command: &clap::Command, name: &str) -> std::io::Result<Vec<u8>> {
     roff.text([roman(sections.see_also)]);
     roff.to_writer(&mut page)?;
     Ok(page)
+}
+
+/// The options, with the headings of the help as parts of the section OPTIONS.
+fn options(command: &clap::Command, man: &Man) -> std::io::Result<String> {
+    let mut rendered = Vec::new();
+    man.render_options_section(&mut rendered)?;
+    let mut options = String::from_utf8_lossy(&rendered).replace(".SH OPTIONS\n", "");
+    for heading in command.get_arguments().filter_map(clap::Arg::get_help_heading) {
+        for quote in ["", "\""] {
+            let section = format!(".SH {quote}{}{quote}\n", heading.to_uppercase());
+            options = options.replace(&section, &format!(".SS {quote}{heading}{quote}\n"));
+        }
+    }
+    Ok(options)
 }
 
 /// A section of terms and their explanations; none without terms.
