@@ -76,7 +76,7 @@ fn a_named_pipe_without_a_writer_is_waited_for_until_the_timeout() {
             "--timeout",
             "1",
         ])));
-    running.await_log("`pipe` is a named pipe into which nobody has written for 1 s");
+    running.await_log("no process has written to the named pipe `pipe` for 1 s");
     assert_eq!(running.end().code(), Some(2));
 }
 

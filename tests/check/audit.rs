@@ -7,7 +7,7 @@ use crate::{check::CheckSite, support::probe::dedent};
 /// Processes that are forked may share it.
 const FORKED: &str = "fit: ";
 /// Forked processes would share the open file.
-const EACH: &str = "processes that are forked share what is open";
+const EACH: &str = "forked processes share what is open";
 /// The resource is exclusive.
 const ONE: &str = "one process at a time may have that";
 

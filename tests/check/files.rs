@@ -29,7 +29,7 @@ fn a_script_that_the_servers_user_could_not_read_is_a_problem() {
     let site = site();
     set_mode(&site, "site/app.wsgi", 0o700);
     let ended = site.check(&["app.wsgi"]);
-    only_problem(&ended, "the user daemon could not read");
+    only_problem(&ended, "user daemon cannot read");
     assert!(ended.text().contains("site/app.wsgi\n"), "{}", ended.text());
 }
 
@@ -38,7 +38,7 @@ fn a_module_that_the_servers_user_could_not_read_is_named() {
     let site = site();
     set_mode(&site, "site/beside.py", 0o600);
     let ended = site.check(&["app.wsgi"]);
-    only_problem(&ended, "the user daemon could not read");
+    only_problem(&ended, "user daemon cannot read");
     let text = ended.text();
     assert!(text.contains("site/beside.py") && !text.contains("below.py"), "{text}");
 }
@@ -48,7 +48,7 @@ fn a_directory_that_the_servers_user_could_not_enter_is_named_instead_of_its_fil
     let site = site();
     set_mode(&site, "site/package", 0o700);
     let ended = site.check(&["app.wsgi"]);
-    only_problem(&ended, "the user daemon could not read");
+    only_problem(&ended, "user daemon cannot read");
     let text = ended.text();
     assert!(text.contains("site/package\n") && !text.contains("below.py"), "{text}");
 }
@@ -58,7 +58,7 @@ fn an_engine_and_a_gateway_that_the_servers_user_could_not_read_are_named() {
     let site = site();
     set_mode(&site, "bin", 0o700);
     let ended = site.check(&["app.wsgi"]);
-    only_problem(&ended, "the user daemon could not read");
+    only_problem(&ended, "user daemon cannot read");
     assert!(
         ended
             .text()

@@ -92,7 +92,7 @@ fn a_good_application_has_no_problem() {
     assert_eq!(line(&text, "sys.path "), site.dir.path("site").to_str().unwrap());
     assert!(line(&text, "import ").ends_with(" ms"), "{text}");
     assert_eq!(line(&text, "callable "), "application, a function");
-    assert!(line(&text, "first request ").starts_with("GET / gave 200 OK in "), "{text}");
+    assert!(line(&text, "first request ").starts_with("GET / returned 200 OK in "), "{text}");
     assert!(line(&text, "readable ").contains("by the user daemon"), "{text}");
     assert!(text.ends_with("no problem was found\n"), "{text}");
 }
@@ -169,7 +169,7 @@ fn threads_that_run_after_the_import_are_reported() {
         threading.Thread(target=threading.Event().wait, daemon=True).start()\n";
     let ended = site.check_code(&format!("{code}{}", crate::support::probe::dedent(HELLO)));
     assert!(
-        line(&ended.text(), "threads ").starts_with("2 beside the main one"),
+        line(&ended.text(), "threads ").starts_with("2 besides the main thread"),
         "{}",
         ended.text()
     );

@@ -36,7 +36,7 @@ fn an_application_that_crashes_python_is_a_problem_with_its_log_message() {
     let site = CheckSite::new();
     for (code, entry) in [("import os; os._exit(3)", "W0601"), ("import os; os.abort()", "W0603")] {
         let ended = site.check_code(code);
-        only_problem(&ended, "python did not get far enough");
+        only_problem(&ended, "python exited before it could report more");
         assert_eq!(crate::support::assertions::codes(&ended.stderr), [entry], "{}", ended.stderr);
     }
 }
@@ -94,7 +94,7 @@ fn a_first_line_with_a_dos_line_end_is_a_problem() {
 fn a_first_line_that_names_nothing_is_a_problem() {
     let site = CheckSite::new();
     site.dir.script("site/app.wsgi", "#!/absent/wsgate --debug", HELLO);
-    only_problem(&site.check(&["app.wsgi"]), "names `/absent/wsgate`, which is not there");
+    only_problem(&site.check(&["app.wsgi"]), "names `/absent/wsgate`, which does not exist");
 }
 
 #[test]
@@ -152,7 +152,8 @@ fn a_virtualenv_is_reported_with_the_python_version_that_created_it() {
     let text = ended.text();
     assert_eq!(ended.code(), Some(0), "{text}");
     assert!(
-        line(&text, "virtualenv ").starts_with(&format!("{}, made by Python 3.", venv.display())),
+        line(&text, "virtualenv ")
+            .starts_with(&format!("{}, created by Python 3.", venv.display())),
         "{text}"
     );
     assert!(
@@ -173,5 +174,5 @@ fn a_virtualenv_is_reported_with_the_python_version_that_created_it() {
         .collect();
     fs::write(venv.join("pyvenv.cfg"), other).unwrap();
     let ended = site.check(&["app.wsgi"]);
-    only_problem(&ended, "the virtualenv was made by Python 3.1, its python is 3.");
+    only_problem(&ended, "the virtualenv was created by Python 3.1; its python is 3.");
 }

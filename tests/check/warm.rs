@@ -10,7 +10,7 @@ use crate::{
 
 /// The last line about an application that works and cannot be forked.
 const NOT_FIT: &str = "the application is not fit for --mode warm and --preload: see `warm` above; \
-    there is no other problem\n";
+    no other problem was found\n";
 
 impl CheckSite {
     /// The finding about a script that imports `app.db`, whose code is `module`.
@@ -187,9 +187,8 @@ fn the_last_line_and_the_exit_code_say_that_the_requested_mode_is_not_available(
             assert!(text.ends_with(NOT_FIT), "{text}");
         } else {
             let last = text.lines().last().unwrap();
-            let said = format!(
-                "the application is not fit for --mode {mode}, which is asked for: see `warm` above"
-            );
+            let said =
+                format!("the application is not fit for its --mode {mode}: see `warm` above");
             assert!(last.starts_with("problem ") && last.ends_with(&said), "{text}");
         }
     }

@@ -29,9 +29,9 @@ fn value(option: &str) -> Option<&'static str> {
         "DIR" | "PATH" | "FILE" => "/nonexistent/x",
         "EXE" => "/nonexistent/python",
         "NAME=VALUE" => "A=b",
-        "S" | "SECONDS" | "N" => "1",
+        "SECONDS" | "COUNT" => "1",
         "SIZE" => "1M",
-        "HOW" => "cold",
+        "ACTION" => "cold",
         "ADDRESS" => "unix:/nonexistent/socket",
         "MODE" if option.starts_with("--socket") => "600",
         "MODE" => "warm",
@@ -127,7 +127,7 @@ fn an_option_of_another_mode_is_refused_with_the_modes_that_it_is_for() {
         (&["call", "--mode", "warm", APP], "--mode has no effect in `wsgate call`"),
         (
             &["call", "--via", "unix:/x", "--warm-up", "/"],
-            "--warm-up has no effect in `wsgate call --via`",
+            "--warm-up has no effect in `wsgate call`",
         ),
         (&[APP, "--queue", "3"], "--queue has no effect in `wsgate call`"),
         (&["check", "--max-requests", "3", APP], "--max-requests has no effect in `wsgate check`"),
@@ -158,7 +158,7 @@ fn a_worker_without_a_supervisor_refuses_what_only_pools_do() {
         (&["--name", "x"][..], "--name has no effect in a worker on standard input"),
         (&["--preload", "yes"], "--preload has no effect in a worker on standard input"),
         (&["--warm-up", "/"], "--warm-up has no effect in a worker on standard input"),
-        (&["--socket-owner", "root"], "--socket-owner has no effect"),
+        (&["--socket-owner", "root"], "--socket-owner has no effect without `--listen unix:PATH`"),
         (&["--socket-mode", "600", "--workers", "2"], "--socket-mode has no effect"),
     ];
     for (args, said) in args {

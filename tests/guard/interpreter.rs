@@ -38,7 +38,7 @@ fn too_old() -> Vec<PathBuf> {
 fn a_missing_interpreter_is_named() {
     let response = Probe::new(HELLO).python("/absent/python").run();
     assert!(
-        page(&response, 500, "W0202").contains("`/absent/python` is not there"),
+        page(&response, 500, "W0202").contains("`/absent/python` does not exist"),
         "{}",
         response.log
     );
@@ -57,7 +57,7 @@ fn an_interpreter_that_is_no_program_is_named() {
     let response = Probe::new(HELLO).python(&text).run();
     assert!(page(&response, 500, "W0202").contains("may not be run"), "{}", response.log);
     let response = Probe::new(HELLO).python(dir.path("bin")).run();
-    assert!(page(&response, 500, "W0202").contains("is no program"), "{}", response.log);
+    assert!(page(&response, 500, "W0202").contains("is not a program"), "{}", response.log);
     let response = Probe::new(HELLO).python(text.join("below")).run();
     assert!(page(&response, 500, "W0202").contains("cannot be reached"), "{}", response.log);
 }

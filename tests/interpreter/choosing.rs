@@ -91,7 +91,7 @@ fn a_virtualenv_that_cannot_be_used_is_named_with_the_reason() {
     for (spoil, reason) in [
         ("rm -r \"$0\"", "there is no such directory"),
         ("rm \"$0/pyvenv.cfg\"", "its pyvenv.cfg cannot be read"),
-        ("ln -sf /nowhere/python3 \"$0/bin/python\"", "which is not there any more"),
+        ("ln -sf /nowhere/python3 \"$0/bin/python\"", "which does not exist"),
         ("rm \"$0/bin/python\" && touch \"$0/bin/python\"", "may not be run"),
     ] {
         let dir = InstallDir::new();

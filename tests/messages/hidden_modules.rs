@@ -77,7 +77,8 @@ fn a_check_does_not_import_them_either() {
     let text = ended.text();
     assert_eq!(ended.code(), Some(0), "{text}{}", ended.stderr);
     assert!(
-        text.contains("GET / gave 200 OK in") && text.contains("not validated: ImportError: `/"),
+        text.contains("GET / returned 200 OK in")
+            && text.contains("not validated: ImportError: `/"),
         "{text}"
     );
     assert_eq!(std::fs::read_to_string(dir.path("imported")).unwrap_or_default(), "", "{text}");

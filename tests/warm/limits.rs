@@ -129,7 +129,7 @@ fn with_all_processes_busy_requests_fall_back_to_cold_cgi_after_the_queue_timeou
     assert!(Who::of(&gated.response(occupied)).is_warm());
     let log = gated.site.log();
     assert_eq!(log.matches("W0801").count(), 1, "{log}");
-    assert!(log.contains("none of its processes was free within 1 s"), "{log}");
+    assert!(log.contains("no worker was idle within --queue (1 s)"), "{log}");
 }
 
 #[test]

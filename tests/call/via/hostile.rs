@@ -72,8 +72,8 @@ fn wrong_arguments_are_an_error_with_exit_code_2() {
         (&["--via", "localhost"], "neither"),
         (&["--via", ":9000"], "neither"),
         (&["--via", "localhost:70000"], "neither"),
-        (&["--via", "unix:a", "app.wsgi"], "`app.wsgi` is no target"),
-        (&["--via", "unix:a", "/", "/"], "one word too many"),
+        (&["--via", "unix:a", "app.wsgi"], "`app.wsgi` is not a target"),
+        (&["--via", "unix:a", "/", "/"], "one argument too many"),
         (&["--via", "unix:a", "--venv", "v"], "--venv"),
         (&["--via", "unix:a", "--env", "A=b"], "--env"),
         (&["--via", "unix:a", "--debug"], "--debug"),
@@ -171,11 +171,11 @@ fn bytes_that_are_not_fastcgi_are_reported() {
     ] {
         let (text, log) = served(&shell, &["-i"], move |script| script.bytes(bytes));
         assert_eq!(text, "");
-        assert!(log.starts_with("wsgate: error[W0904]: what came is not FastCGI: "), "{log}");
+        assert!(log.starts_with("wsgate: error[W0904]: the response is not FastCGI: "), "{log}");
         let (text, log) =
             served(&shell, &[], move |script| script.stdout("X: y\n\nreply").bytes(bytes));
         assert_eq!(text, "response");
-        assert!(log.starts_with("wsgate: error[W0904]: what came is not FastCGI: "), "{log}");
+        assert!(log.starts_with("wsgate: error[W0904]: the response is not FastCGI: "), "{log}");
     }
 }
 
@@ -214,7 +214,7 @@ fn invalid_response_headers_are_shown_in_the_log_message() {
         let (text, log) = served(&shell, &["-i"], move |script| script.stdout(&text).end(0, 0));
         assert_eq!(text, "", "{response:.20?}");
         assert!(
-            log.starts_with("wsgate: error[W0904]: the response has no head")
+            log.starts_with("wsgate: error[W0904]: the response has no headers")
                 && log.contains(shown),
             "{log}"
         );
