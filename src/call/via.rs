@@ -19,7 +19,7 @@ use diagnostics::{
 };
 use fastcgi_server::{
     bodies::{EndRequest, ProtocolStatus, Role},
-    client::{Connection, Error, Event, Request},
+    client::{ClientConnection, ClientError, ClientEvent, Request},
     record::UnknownVersion,
 };
 use rustix::{
@@ -68,7 +68,7 @@ struct Exchange {
     /// Records that are being sent, and how many of their bytes were sent.
     out: Vec<u8>,
     sent: usize,
-    connection: Connection,
+    connection: ClientConnection,
     received: Box<[u8]>,
     /// Bytes of the response that were not read yet.
     response: VecDeque<u8>,
@@ -118,7 +118,7 @@ pub(super) fn run(args: &CallArgs, server: &Server) -> Result<Exit, CommandError
         body: Some(body.take(length)),
         out,
         sent: 0,
-        connection: Connection::new(),
+        connection: ClientConnection::new(),
         received: vec![0; 1 << 16].into(),
         response: VecDeque::new(),
         has_begun: false,
@@ -282,7 +282,7 @@ impl Exchange {
         while self.result.is_none() {
             let step = self.connection.receive(rest).map_err(|error| match error {
                 // A pool of wsgate ends an incomplete response in this way.
-                Error::UnknownVersion(UnknownVersion(0)) if self.has_begun => {
+                ClientError::UnknownVersion(UnknownVersion(0)) if self.has_begun => {
                     cut("the next bytes are not a record")
                 }
                 error => no_fastcgi(&error),
@@ -290,22 +290,22 @@ impl Exchange {
             rest = &rest[step.consumed..];
             match step.event {
                 None => break,
-                Some(Event::Stdout { id: ID, bytes }) => {
+                Some(ClientEvent::Stdout { id: ID, bytes }) => {
                     self.response.extend(bytes);
                     self.has_begun = true;
                 }
-                Some(Event::Stderr { id: ID, bytes }) => {
+                Some(ClientEvent::Stderr { id: ID, bytes }) => {
                     // A closed standard error has no reader.
                     let _ = io::stderr().lock().write_all(escape::lines(bytes).as_bytes());
                     self.within_line = !bytes.ends_with(b"\n");
                 }
-                Some(Event::End { id: ID, result }) => self.result = Some(Ok(result)),
+                Some(ClientEvent::End { id: ID, result }) => self.result = Some(Ok(result)),
                 Some(
-                    Event::Stdout { id, .. }
-                    | Event::StdoutEnd { id }
-                    | Event::Stderr { id, .. }
-                    | Event::StderrEnd { id }
-                    | Event::End { id, .. },
+                    ClientEvent::Stdout { id, .. }
+                    | ClientEvent::StdoutEnd { id }
+                    | ClientEvent::Stderr { id, .. }
+                    | ClientEvent::StderrEnd { id }
+                    | ClientEvent::End { id, .. },
                 ) if id != ID => {
                     return Err(no_fastcgi(&format_args!(
                         "a response to request `{id}`, which was not sent"

@@ -14,7 +14,7 @@ use crate::{
 /// Type of the records with a filter's file (FastCGI 1.0, 8).
 const DATA: u8 = 8;
 
-/// Replies with 3 MB, then with the length of its request body.
+/// Responds with 3 MB, then with the length of its request body.
 const LARGE: &str = "
     def application(environ, start_response):
         start_response('200 OK', [('Content-Type', 'text/plain')])

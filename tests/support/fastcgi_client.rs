@@ -16,7 +16,7 @@ use std::{
 use fastcgi_server::{
     RequestId,
     bodies::{EndRequest, ProtocolStatus},
-    client::{Connection, Error, Event, Request},
+    client::{ClientConnection, ClientError, ClientEvent, Request},
     pairs,
     record::UnknownVersion,
     values::Values,
@@ -42,7 +42,7 @@ pub(crate) const GET_VALUES: u8 = 9;
 /// A connection to a pool.
 pub(crate) struct FastcgiConnection {
     stream: File,
-    protocol: Connection,
+    protocol: ClientConnection,
     unread: Vec<u8>,
 }
 
@@ -108,7 +108,11 @@ impl FastcgiConnection {
 
     /// A connection that is open already.
     pub(crate) fn over(stream: impl Into<OwnedFd>) -> Self {
-        Self { stream: File::from(stream.into()), protocol: Connection::new(), unread: Vec::new() }
+        Self {
+            stream: File::from(stream.into()),
+            protocol: ClientConnection::new(),
+            unread: Vec::new(),
+        }
     }
 
     /// Sends bytes as they are.
@@ -154,19 +158,19 @@ impl FastcgiConnection {
         loop {
             let step = match self.protocol.receive(&self.unread) {
                 // An incomplete response ends like this.
-                Err(Error::UnknownVersion(UnknownVersion(0))) => {
+                Err(ClientError::UnknownVersion(UnknownVersion(0))) => {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "what is no record"));
                 }
                 step => step.expect("records of FastCGI"),
             };
             let said = step.event.map(|event| match event {
-                Event::Stdout { id, bytes } => Received::Stdout(id.get(), bytes.to_vec()),
-                Event::StdoutEnd { id } => Received::StdoutEnd(id.get()),
-                Event::Stderr { id, bytes } => Received::Stderr(id.get(), bytes.to_vec()),
-                Event::StderrEnd { id } => Received::StderrEnd(id.get()),
-                Event::End { id, result } => Received::End(id.get(), result),
-                Event::Values(values) => Received::Values(values),
-                Event::UnknownType(number) => Received::UnknownType(number),
+                ClientEvent::Stdout { id, bytes } => Received::Stdout(id.get(), bytes.to_vec()),
+                ClientEvent::StdoutEnd { id } => Received::StdoutEnd(id.get()),
+                ClientEvent::Stderr { id, bytes } => Received::Stderr(id.get(), bytes.to_vec()),
+                ClientEvent::StderrEnd { id } => Received::StderrEnd(id.get()),
+                ClientEvent::End { id, result } => Received::End(id.get(), result),
+                ClientEvent::Values(values) => Received::Values(values),
+                ClientEvent::UnknownType(number) => Received::UnknownType(number),
             });
             let consumed = step.consumed;
             self.unread.drain(..consumed);

@@ -10,7 +10,7 @@ use std::{
 
 use fastcgi_server::{
     bodies::ProtocolStatus,
-    client::{Connection, Event},
+    client::{ClientConnection, ClientEvent},
 };
 
 use crate::request::Prepared;
@@ -63,7 +63,7 @@ pub(crate) struct Asker<'e> {
 /// A response that is read record by record.
 struct Response<'e> {
     expected: &'e Expected,
-    connection: Connection,
+    connection: ClientConnection,
     headers: Vec<u8>,
     /// The part of the expected body that has not arrived yet. `None` before the body.
     missing: Option<&'e [u8]>,
@@ -140,7 +140,7 @@ impl<'e> Response<'e> {
     fn new(expected: &'e Expected) -> Self {
         Self {
             expected,
-            connection: Connection::new(),
+            connection: ClientConnection::new(),
             headers: Vec::new(),
             missing: None,
             is_other_body: false,
@@ -154,11 +154,11 @@ impl<'e> Response<'e> {
             bytes = &bytes[step.consumed..];
             match step.event {
                 None => return Ok(false),
-                Some(Event::Stdout { bytes, .. }) => {
+                Some(ClientEvent::Stdout { bytes, .. }) => {
                     take(self.expected, &mut self.headers, &mut self.missing, bytes)
                         .unwrap_or_else(|| self.is_other_body = true)
                 }
-                Some(Event::End { result, .. }) => {
+                Some(ClientEvent::End { result, .. }) => {
                     let is_complete = result.app_status == 0
                         && result.protocol_status == ProtocolStatus::RequestComplete;
                     return if is_complete && bytes.is_empty() {

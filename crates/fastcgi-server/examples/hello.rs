@@ -17,8 +17,8 @@ use fastcgi_server::{
     Connection, Event, Limits, Output, Params, ParamsError, Stream, bodies::ProtocolStatus,
 };
 
-/// How long a web server may leave a connection without a word.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a web server may send nothing.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9000".to_owned());
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Serves the requests of one connection until either side closes it.
 fn serve(mut socket: TcpStream) -> Result<(), Box<dyn Error>> {
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(READ_TIMEOUT))?;
     // One connection and one request at a time is what this program can do, so that is what it
     // says.
     let limits = Limits { max_conns: Some(1), max_reqs: Some(1), ..Limits::default() };
@@ -42,7 +42,7 @@ fn serve(mut socket: TcpStream) -> Result<(), Box<dyn Error>> {
     while !connection.must_close() {
         let length = socket.read(&mut buffer)?;
         if length == 0 {
-            // The web server has left, and whatever it had asked for is aborted.
+            // The web server has closed the connection, which aborts its requests.
             return Ok(());
         }
         let mut rest = &buffer[..length];

@@ -1,4 +1,4 @@
-//! The web server's side of a connection: requests out, replies in (FastCGI 1.0, 3.3, 4, 5).
+//! The web server's side of a connection: requests out, responses in (FastCGI 1.0, 3.3, 4, 5).
 //!
 //! For tools and tests that talk to an application as a web server does. Knows nothing of sockets
 //! either.
@@ -21,30 +21,30 @@ pub struct Request {
     id: RequestId,
 }
 
-/// The state of one connection to an application: bytes of replies in, events out.
+/// The state of one connection to an application: bytes of responses in, events out.
 ///
 /// It keeps no account of requests: an event says which one it belongs to, and whether that one was
 /// ever sent is for the caller to know.
 #[derive(Debug)]
-pub struct Connection {
+pub struct ClientConnection {
     reader: Reader,
-    current: Current,
-    failed: Option<Error>,
+    current: ResponseContent,
+    failed: Option<ClientError>,
 }
 
-/// What came of one call of [`Connection::receive`].
+/// What came of one call of [`ClientConnection::receive`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step<'i> {
+pub struct ClientStep<'i> {
     /// How many bytes of the input are dealt with. What follows them has to be given again.
     pub consumed: usize,
     /// What the bytes meant. `None`: all of the input is consumed, and more is needed before
     /// anything can be said.
-    pub event: Option<Event<'i>>,
+    pub event: Option<ClientEvent<'i>>,
 }
 
 /// Something that the application said. Contents of streams point into the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event<'i> {
+pub enum ClientEvent<'i> {
     /// A piece of the response, never empty.
     Stdout {
         /// The request.
@@ -84,7 +84,7 @@ pub enum Event<'i> {
 
 /// The peer does not speak the protocol; nothing that it says can be trusted any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
+pub enum ClientError {
     /// A record of another version of the protocol (FastCGI 1.0, 3.3).
     UnknownVersion(UnknownVersion),
     /// The content of a record of fixed layout is not as long as the specification has it (FastCGI
@@ -99,7 +99,7 @@ pub enum Error {
 
 /// What the content of the current record is for.
 #[derive(Clone, Copy, Debug)]
-enum Current {
+enum ResponseContent {
     Ignored,
     Stdout(RequestId),
     Stderr(RequestId),
@@ -186,28 +186,29 @@ impl Request {
     }
 }
 
-impl Connection {
+impl ClientConnection {
     /// A connection over which nothing has come yet.
     pub const fn new() -> Self {
-        Self { reader: Reader::new(), current: Current::Ignored, failed: None }
+        Self { reader: Reader::new(), current: ResponseContent::Ignored, failed: None }
     }
 
     /// Takes bytes from the application, up to the first of them that mean something. Records of
     /// types that are not known, and those that only web servers send, are ignored.
     ///
-    /// Call it again with the rest of the input until [`Step::event`] is `None`; all is consumed
-    /// then.
+    /// Call it again with the rest of the input until [`ClientStep::event`] is `None`; all is
+    /// consumed then.
     ///
     /// # Errors
     ///
-    /// [`Error`] if the application breaks the protocol. Every later call fails in the same way.
-    pub fn receive<'i>(&mut self, input: &'i [u8]) -> Result<Step<'i>, Error> {
+    /// [`ClientError`] if the application breaks the protocol. Every later call fails in the same
+    /// way.
+    pub fn receive<'i>(&mut self, input: &'i [u8]) -> Result<ClientStep<'i>, ClientError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
         let mut rest = input;
         match self.advance(&mut rest) {
-            Ok(event) => Ok(Step { consumed: input.len() - rest.len(), event }),
+            Ok(event) => Ok(ClientStep { consumed: input.len() - rest.len(), event }),
             Err(error) => {
                 self.failed = Some(error);
                 Err(error)
@@ -215,7 +216,10 @@ impl Connection {
         }
     }
 
-    fn advance<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Event<'i>>, Error> {
+    fn advance<'i>(
+        &mut self,
+        input: &mut &'i [u8],
+    ) -> Result<Option<ClientEvent<'i>>, ClientError> {
         loop {
             let event = if self.reader.remaining() == 0 {
                 match self.reader.header(input)? {
@@ -234,57 +238,59 @@ impl Connection {
         }
     }
 
-    fn open<'i>(&mut self, header: Header) -> Result<Option<Event<'i>>, Error> {
+    fn open<'i>(&mut self, header: Header) -> Result<Option<ClientEvent<'i>>, ClientError> {
         let Header { record_type, request_id, content_length: length, .. } = header;
         self.current = match (record_type, request_id) {
             (RecordType::Stdout, Some(id)) if length == 0 => {
-                return Ok(Some(Event::StdoutEnd { id }));
+                return Ok(Some(ClientEvent::StdoutEnd { id }));
             }
             (RecordType::Stderr, Some(id)) if length == 0 => {
-                return Ok(Some(Event::StderrEnd { id }));
+                return Ok(Some(ClientEvent::StderrEnd { id }));
             }
             (RecordType::GetValuesResult, None) if length == 0 => {
-                return Ok(Some(Event::Values(Values::default())));
+                return Ok(Some(ClientEvent::Values(Values::default())));
             }
             (RecordType::EndRequest, Some(_)) | (RecordType::UnknownType, None) if length != 8 => {
-                return Err(Error::Length { record_type, length });
+                return Err(ClientError::Length { record_type, length });
             }
-            (RecordType::Stdout, Some(id)) => Current::Stdout(id),
-            (RecordType::Stderr, Some(id)) => Current::Stderr(id),
-            (RecordType::EndRequest, Some(id)) => Current::End(id),
-            (RecordType::GetValuesResult, None) => Current::Values,
-            (RecordType::UnknownType, None) => Current::UnknownType,
-            _ => Current::Ignored,
+            (RecordType::Stdout, Some(id)) => ResponseContent::Stdout(id),
+            (RecordType::Stderr, Some(id)) => ResponseContent::Stderr(id),
+            (RecordType::EndRequest, Some(id)) => ResponseContent::End(id),
+            (RecordType::GetValuesResult, None) => ResponseContent::Values,
+            (RecordType::UnknownType, None) => ResponseContent::UnknownType,
+            _ => ResponseContent::Ignored,
         };
         Ok(None)
     }
 
-    fn content<'i>(&mut self, content: &'i [u8]) -> Option<Event<'i>> {
+    fn content<'i>(&mut self, content: &'i [u8]) -> Option<ClientEvent<'i>> {
         match self.current {
-            Current::Ignored => None,
-            Current::Stdout(id) => Some(Event::Stdout { id, bytes: content }),
-            Current::Stderr(id) => Some(Event::Stderr { id, bytes: content }),
-            Current::End(id) => {
+            ResponseContent::Ignored => None,
+            ResponseContent::Stdout(id) => Some(ClientEvent::Stdout { id, bytes: content }),
+            ResponseContent::Stderr(id) => Some(ClientEvent::Stderr { id, bytes: content }),
+            ResponseContent::End(id) => {
                 // As long as `open` has seen to, and so below.
                 let body = *self.reader.gather(content)?.first_chunk()?;
-                Some(Event::End { id, result: EndRequest::from_bytes(&body) })
+                Some(ClientEvent::End { id, result: EndRequest::from_bytes(&body) })
             }
-            Current::Values => Some(Event::Values(Values::answered(&self.reader.gather(content)?))),
-            Current::UnknownType => {
+            ResponseContent::Values => {
+                Some(ClientEvent::Values(Values::answered(&self.reader.gather(content)?)))
+            }
+            ResponseContent::UnknownType => {
                 let body = *self.reader.gather(content)?.first_chunk()?;
-                Some(Event::UnknownType(UnknownType::from_bytes(&body).record_type))
+                Some(ClientEvent::UnknownType(UnknownType::from_bytes(&body).record_type))
             }
         }
     }
 }
 
-impl Default for Connection {
+impl Default for ClientConnection {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownVersion(error) => error.fmt(f),
@@ -295,7 +301,7 @@ impl fmt::Display for Error {
     }
 }
 
-impl error::Error for Error {
+impl error::Error for ClientError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
             Self::UnknownVersion(error) => Some(error),
@@ -304,7 +310,7 @@ impl error::Error for Error {
     }
 }
 
-impl From<UnknownVersion> for Error {
+impl From<UnknownVersion> for ClientError {
     fn from(error: UnknownVersion) -> Self {
         Self::UnknownVersion(error)
     }

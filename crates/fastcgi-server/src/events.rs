@@ -127,8 +127,8 @@ impl Response {
 }
 
 /// The peer does not speak the protocol. Nothing that it says can be trusted any more: close the
-/// connection and log the reason (FastCGI 1.0, 7). What it was told before stays valid, so requests
-/// that were whole may still be answered.
+/// connection and log the reason (FastCGI 1.0, 7). What it has sent before stays valid, so complete
+/// requests may still be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// A record of another version of the protocol (FastCGI 1.0, 3.3), often because the peer

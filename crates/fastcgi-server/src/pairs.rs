@@ -1,7 +1,7 @@
 //! Name-value pairs: the form of parameters and of management queries (FastCGI 1.0, 3.4).
 //!
-//! Works on whole buffers. Pairs may straddle the records of a stream (3.3), so whoever reads a
-//! stream puts its records together first.
+//! Works on whole buffers. Pairs may straddle the records of a stream (3.3), so a reader of a
+//! stream joins its records first.
 
 use std::{error, fmt};
 

@@ -4,14 +4,14 @@ use std::{error, fmt};
 
 use crate::pairs::{Pairs, skip_pair};
 
-/// The parameters of one request, in one buffer and in the order in which they came.
+/// The parameters of one request, in one buffer and in the order in which they arrived.
 ///
 /// The buffer is known to hold whole pairs, so reading it cannot fail. Hand it back with
-/// [`Connection::reuse`](crate::Connection::reuse) when it is no longer needed: then a connection
-/// allocates for its first request only.
+/// [`Connection::reuse`](crate::Connection::reuse) when it is not needed any more: then a
+/// connection allocates for its first request only.
 ///
 /// The order means nothing (FastCGI 1.0, 5.2). Of two parameters with one name the *last* wins:
-/// [`Params::get`] does so, and so does whoever puts what [`Params::iter`] yields into a map.
+/// [`Params::get`] does so, and so does a map that is filled from [`Params::iter`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Params {
     /// Whole pairs; `Params::new` is the only way in.
@@ -46,7 +46,7 @@ pub enum ParamsError {
     },
 }
 
-/// The parameters in the order in which they came; see [`Params::iter`].
+/// The parameters in the order in which they arrived; see [`Params::iter`].
 #[derive(Clone, Debug)]
 pub struct Iter<'a> {
     pairs: Pairs<'a>,

@@ -64,8 +64,8 @@ impl Reader {
     }
 
     /// Takes the next header from `input`, once the content of the record before it is over; `None`
-    /// if there are not enough bytes, all of which are then taken. A wrong version is told by its
-    /// very byte.
+    /// if there are not enough bytes, all of which are then taken. A wrong version is
+    /// noticed at its very byte.
     #[inline]
     pub(crate) fn header(&mut self, input: &mut &[u8]) -> Result<Option<Header>, UnknownVersion> {
         if self.padding > 0 {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn f09_a_wrong_version_is_told_by_its_first_byte() {
+    fn f09_a_wrong_version_is_noticed_at_its_first_byte() {
         assert_eq!(Reader::new().header(&mut &b"G"[..]), Err(UnknownVersion(b'G')));
         assert_eq!(Reader::new().header(&mut &b"GET / HTTP/1.0"[..]), Err(UnknownVersion(b'G')));
     }

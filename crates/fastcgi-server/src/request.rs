@@ -12,7 +12,7 @@ use crate::{
 
 /// A request whose id is active.
 #[derive(Debug)]
-pub(crate) struct Request {
+pub(crate) struct ActiveRequest {
     pub(crate) id: RequestId,
     pub(crate) role: Role,
     pub(crate) keep_connection: bool,
@@ -33,7 +33,7 @@ pub(crate) enum Phase {
     Over,
 }
 
-impl Request {
+impl ActiveRequest {
     /// A request that has just begun, with an empty buffer for its parameters.
     pub(crate) fn new(id: RequestId, role: Role, keep_connection: bool, params: Vec<u8>) -> Self {
         Self { id, role, keep_connection, aborted: false, phase: Phase::Params, params, length: 0 }

@@ -1,7 +1,7 @@
 //! A connection as the application sees it: bytes in, events out (FastCGI 1.0, 3.3, 4, 5 and 6).
 //!
-//! Knows nothing of sockets, and writes nothing: what has to be sent is an event, and replies are
-//! the business of `output`. What the specification leaves open is decided here as follows.
+//! Knows no sockets, and writes nothing: what has to be sent is an event, and responses are the
+//! business of `output`. What the specification leaves open is decided here as follows.
 //!
 //! - A stream that comes too early is an error, since its bytes would be lost or misread. One that
 //!   comes too late (after its own end, or for a role that has no such stream) is ignored.
@@ -19,7 +19,7 @@ use crate::{
     params::Params,
     reader::Reader,
     record::{Header, RecordType, RequestId},
-    request::{Phase, Request},
+    request::{ActiveRequest, Phase},
 };
 
 /// Largest buffer of parameters that is kept for the next request, in bytes.
@@ -35,7 +35,7 @@ pub struct Connection {
     limits: Limits,
     reader: Reader,
     current: Current,
-    requests: Vec<Request>,
+    requests: Vec<ActiveRequest>,
     /// An empty buffer for the parameters of the next request.
     spare: Vec<u8>,
     /// A request that does not keep the connection is over.
@@ -141,7 +141,8 @@ impl Connection {
         let request = self.requests.swap_remove(position);
         self.closing |= !request.keep_connection;
         self.keep_buffer(request.params);
-        if matches!(self.current, Current::Params(current) | Current::Body(current) if current == id)
+        if let Current::Params(current) | Current::Body(current) = self.current
+            && current == id
         {
             self.current = Current::Ignored;
         }
@@ -330,7 +331,7 @@ impl Connection {
         let status = match body.role() {
             Some(role) if self.requests.len() < self.limits.active_requests.max(1) => {
                 let params = mem::take(&mut self.spare);
-                self.requests.push(Request::new(id, role, keep_connection, params));
+                self.requests.push(ActiveRequest::new(id, role, keep_connection, params));
                 return Event::Begin { id, role, keep_connection };
             }
             Some(_) if self.limits.multiplex() => ProtocolStatus::Overloaded,

@@ -1,7 +1,7 @@
-//! The access log: one line for each request that was read, when its worker is done with it.
+//! The access log: one line for each request, written when its worker has served it.
 //!
-//! What became of the response is observed where it leaves, so that nothing of this costs anything
-//! without an access log.
+//! The bytes of a response are counted where they leave, so that a pool without an access log pays
+//! nothing.
 
 use std::{
     fmt::Write as _,
@@ -26,10 +26,11 @@ use crate::{
     wsgi::ResponseSink,
 };
 
-/// What is written where nothing was sent: nginx's number for a client that did not wait.
+/// The status in the log if no byte of the response was sent: nginx's code for a client that closed
+/// the connection.
 const CLIENT_CLOSED_STATUS: u16 = 499;
 
-/// A request that is going to have its line.
+/// A request that gets a line when it is served.
 pub(crate) struct AccessRecord {
     form: LineFormat,
     request_id: String,
@@ -38,25 +39,25 @@ pub(crate) struct AccessRecord {
     counts: Arc<ResponseCounts>,
 }
 
-/// What has left of a response.
+/// The part of a response that was sent.
 #[derive(Default)]
 struct ResponseCounts {
-    /// 0 before the head.
+    /// 0 before the headers.
     status: AtomicU16,
-    head: AtomicU64,
+    header_bytes: AtomicU64,
     sent: AtomicU64,
     whole: AtomicBool,
 }
 
-/// A response on its way, observed.
+/// A response whose bytes are counted.
 struct CountedResponse<R> {
     response: R,
     counts: Arc<ResponseCounts>,
 }
 
 impl AccessRecord {
-    /// An account of a request that begins now, if there is an access log.
-    pub(crate) fn open(request_id: &str) -> Option<Self> {
+    /// Begins the record of a request, if there is an access log.
+    pub(crate) fn begin(request_id: &str) -> Option<Self> {
         let form = files::access_form()?;
         let request_id = request_id.to_owned();
         Some(Self {
@@ -68,18 +69,17 @@ impl AccessRecord {
         })
     }
 
-    /// `response`, with an eye on it.
-    fn observe(&self, response: impl ResponseSink + 'static) -> Box<dyn ResponseSink> {
+    fn count(&self, response: impl ResponseSink + 'static) -> Box<dyn ResponseSink> {
         Box::new(CountedResponse { response, counts: self.counts.clone() })
     }
 
-    /// Writes the line of the request, which is over.
-    pub(crate) fn close(self, py: Python<'_>, request: &impl Request) {
+    /// Writes the line of `request`, which was served.
+    pub(crate) fn write(self, py: Python<'_>, request: &impl Request) {
         let sent = self
             .counts
             .sent
             .load(Ordering::Relaxed)
-            .saturating_sub(self.counts.head.load(Ordering::Relaxed));
+            .saturating_sub(self.counts.header_bytes.load(Ordering::Relaxed));
         let status = match self.counts.status.load(Ordering::Relaxed) {
             0 => CLIENT_CLOSED_STATUS,
             status => status,
@@ -101,13 +101,13 @@ impl AccessRecord {
     }
 }
 
-/// `response`, observed if there is an account to be given of it.
-pub(crate) fn observed(
-    account: Option<&AccessRecord>,
+/// Has the bytes of `response` counted for `record`, if there is one.
+pub(crate) fn counted(
+    record: Option<&AccessRecord>,
     response: impl ResponseSink + 'static,
 ) -> Box<dyn ResponseSink> {
-    match account {
-        Some(account) => account.observe(response),
+    match record {
+        Some(record) => record.count(response),
         None => Box::new(response),
     }
 }
@@ -120,26 +120,26 @@ impl<R: ResponseSink> ResponseSink for CountedResponse<R> {
     fn write(
         &mut self,
         py: Python<'_>,
-        head: &[u8],
+        headers: &[u8],
         block: &[u8],
         last: bool,
     ) -> io::Result<usize> {
-        let written = self.response.write(py, head, block, last);
+        let written = self.response.write(py, headers, block, last);
         if self.counts.status.load(Ordering::Relaxed) == 0 && matches!(written, Ok(1..)) {
-            // The head is ours, and a `Status: 200 OK` stands among its first lines; an error page
-            // comes in one piece with its head.
-            let mut lines = head.split(|&byte| byte == b'\n');
+            // wsgate has written the headers, and `Status: 200 OK` stands among the first lines; an
+            // error page comes in one piece with its headers.
+            let mut lines = headers.split(|&byte| byte == b'\n');
             let rest = lines.find_map(|line| line.strip_prefix(b"Status: "));
             let digits = rest.and_then(|rest| std::str::from_utf8(rest.get(..3)?).ok());
             let status = digits.and_then(|digits| digits.parse().ok()).unwrap_or(200);
-            let end = head
+            let end = headers
                 .windows(4)
                 .position(|window| window == b"\r\n\r\n")
-                .map_or(head.len(), |end| end + 4);
+                .map_or(headers.len(), |end| end + 4);
             self.counts.status.store(status, Ordering::Relaxed);
-            self.counts.head.store(end as u64, Ordering::Relaxed);
+            self.counts.header_bytes.store(end as u64, Ordering::Relaxed);
         }
-        self.count(&written);
+        self.add(&written);
         written
     }
 
@@ -151,7 +151,7 @@ impl<R: ResponseSink> ResponseSink for CountedResponse<R> {
         count: usize,
     ) -> io::Result<usize> {
         let sent = self.response.send_file(py, file, offset, count);
-        self.count(&sent);
+        self.add(&sent);
         sent
     }
 
@@ -179,14 +179,14 @@ impl<R: ResponseSink> ResponseSink for CountedResponse<R> {
 }
 
 impl<R> CountedResponse<R> {
-    fn count(&self, sent: &io::Result<usize>) {
+    fn add(&self, sent: &io::Result<usize>) {
         if let Ok(count) = sent {
             self.counts.sent.fetch_add(*count as u64, Ordering::Relaxed);
         }
     }
 }
 
-/// What a line says.
+/// The values of a line.
 struct AccessLine<'a, R> {
     request: &'a R,
     time: LocalTime,
@@ -197,7 +197,7 @@ struct AccessLine<'a, R> {
     whole: bool,
 }
 
-/// A line as an object.
+/// A line as a JSON object.
 #[derive(Serialize)]
 struct JsonLine<'a> {
     time: String,
@@ -216,8 +216,8 @@ struct JsonLine<'a> {
 }
 
 impl<R: Request> AccessLine<'_, R> {
-    /// Apache's combined form; then microseconds, the id of the request, and `X` for a response
-    /// that was cut or `-` for a whole one.
+    /// Apache's combined format; then microseconds, the request id, and `X` for a response that was
+    /// cut or `-` for a complete one.
     fn combined(&self) -> Vec<u8> {
         let mut line = String::with_capacity(256);
         escape(&mut line, self.param(b"REMOTE_ADDR").unwrap_or(b"-"), true);
@@ -264,7 +264,7 @@ impl<R: Request> AccessLine<'_, R> {
             request_id: self.request_id,
             whole: self.whole,
         };
-        // None of the types can fail to be an object.
+        // These types can always be serialized.
         let mut line =
             escape::json(serde_json::to_string(&object).unwrap_or_default()).into_bytes();
         line.push(b'\n');
@@ -275,7 +275,7 @@ impl<R: Request> AccessLine<'_, R> {
         self.request.get(name).filter(|value| !value.is_empty())
     }
 
-    /// What the client asked for, or what can be told of it.
+    /// The target of the request, composed of other variables if REQUEST_URI is missing.
     fn target(&self) -> Vec<u8> {
         if let Some(target) = self.param(b"REQUEST_URI") {
             return target.to_vec();
@@ -293,8 +293,8 @@ impl<R: Request> AccessLine<'_, R> {
     }
 }
 
-/// Writes `bytes` so that they end neither the line nor the quotes around them, nor, with `spaces`,
-/// the word: as Apache does.
+/// Escapes `bytes` as Apache does, so that they end neither the line nor the quotes around them
+/// nor, with `spaces`, the field.
 fn escape(line: &mut String, bytes: &[u8], spaces: bool) {
     for &byte in bytes {
         match byte {

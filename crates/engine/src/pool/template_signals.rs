@@ -1,4 +1,4 @@
-//! Signals in the template of a pool: some wake it, and what loading has made of them is kept for
+//! Signals of a template process: some wake it, and their handlers of the application are kept for
 //! the workers.
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,9 +10,9 @@ use crate::process::forks::{
     Descriptor, {self},
 };
 
-/// Signals that wake the template. It ends when its last worker has, and not by a signal that a
-/// terminal or a service manager gives to all, nor by one that is left of a timer: all its workers
-/// would end with it.
+/// Signals that wake the template. The template exits after its last worker, and not by a signal
+/// that a terminal or a service manager sends to all processes, nor by one of a timer: all workers
+/// would exit with it.
 const SIGNALS: [i32; 12] = [
     libc::SIGCHLD,
     libc::SIGTERM,
@@ -30,10 +30,10 @@ const SIGNALS: [i32; 12] = [
 
 /// Readable when a signal has come that wakes the template.
 pub(crate) struct TemplateSignals {
-    ours: Descriptor,
-    /// What loading has made of those that the template needs for itself: a handler of the
-    /// application's would wait for our children.
-    theirs: Vec<(i32, Py<PyAny>)>,
+    wakeup: Descriptor,
+    /// Handlers that loading has set for signals that the template needs: a handler of the
+    /// application would wait for the template's children.
+    handlers: Vec<(i32, Py<PyAny>)>,
 }
 
 impl TemplateSignals {
@@ -42,38 +42,38 @@ impl TemplateSignals {
     /// # Errors
     /// If no file descriptor is left.
     pub(crate) fn register(py: Python<'_>) -> PyResult<Self> {
-        let (ours, bell) = forks::pair(SocketType::STREAM)?;
+        let (wakeup, waker) = forks::pair(SocketType::STREAM)?;
         let signal = py.import("_signal")?;
-        let mut theirs = Vec::new();
+        let mut handlers = Vec::new();
         for number in [libc::SIGCHLD, libc::SIGUSR1] {
             let handler = signal.call_method1("getsignal", (number,))?;
-            // `None`, or the default though there is another, is one that was not set by Python
-            // (`faulthandler.register`): it is called all the same.
+            // `None`, or the default though there is another, is a handler that Python has not set
+            // (`faulthandler.register`): the kernel still calls it.
             if !handler.is_none() && !handler.eq(libc::SIG_DFL)? {
                 signal.call_method1("signal", (number, 0))?;
-                theirs.push((number, handler.unbind()));
+                handlers.push((number, handler.unbind()));
             }
         }
-        forks::wake(&SIGNALS, bell, true)?;
-        Ok(Self { ours, theirs })
+        forks::wake(&SIGNALS, waker, true)?;
+        Ok(Self { wakeup, handlers })
     }
 
-    /// Takes note of those that have come.
+    /// Clears the signals that have arrived.
     pub(crate) fn take(&self) {
-        while matches!(recv(&self.ours, &mut [0; 64], RecvFlags::DONTWAIT), Ok((1.., _))) {}
+        while matches!(recv(&self.wakeup, &mut [0; 64], RecvFlags::DONTWAIT), Ok((1.., _))) {}
     }
 
-    /// In a worker, before it lets signals through: makes of these signals what loading has made of
-    /// them.
+    /// In a worker, before it unblocks signals: sets the handlers again that loading has set.
     ///
     /// # Errors
     /// If Python raises.
     pub(crate) fn give_back(self, py: Python<'_>) -> PyResult<()> {
         forks::stop_waking(&SIGNALS);
-        // What has come since the fork, while hooks of the application ran, is for this worker.
+        // Signals that have arrived since the fork, while hooks of the application ran, are for
+        // this worker.
         forks::repeat_signals();
         let signal = py.import("_signal")?;
-        for (number, handler) in self.theirs {
+        for (number, handler) in self.handlers {
             signal.call_method1("signal", (number, handler))?;
         }
         Ok(())
@@ -82,6 +82,6 @@ impl TemplateSignals {
 
 impl AsFd for TemplateSignals {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.ours.as_fd()
+        self.wakeup.as_fd()
     }
 }

@@ -34,7 +34,10 @@ fn every_header_is_survived() {
 
 proptest! {
     // A thousand by default, and more with the environment variable `PROPTEST_CASES`.
-    #![proptest_config(ProptestConfig { cases: 4 * ProptestConfig::default().cases, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 4 * ProptestConfig::default().cases,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn arbitrary_bytes_hold_for_every_target(bytes in vec(any::<u8>(), 0..400)) {
@@ -47,7 +50,8 @@ proptest! {
         records in vec((0..13_u8, 0..4_u16, prop_oneof![
             1 => Just(Vec::new()),
             2 => vec(any::<u8>(), 0..30),
-            2 => (0..5_u8, any::<u8>()).prop_map(|(role, flags)| vec![0, role, flags, 0, 0, 0, 0, 0]),
+            2 => (0..5_u8, any::<u8>())
+                .prop_map(|(role, flags)| vec![0, role, flags, 0, 0, 0, 0, 0]),
         ], 0..3_u8), 0..30),
     ) {
         let records = records.into_iter().map(|(record_type, id, content, padding)| {
@@ -85,7 +89,14 @@ proptest! {
     fn headers_with_changed_fields_hold_for_every_target(
         settings in any::<[u8; 4]>(),
         records in records(1),
-        changes in vec((any::<Index>(), 1..8_usize, prop_oneof![any::<u8>(), Just(0), Just(1), Just(0xff)]), 1..3),
+        changes in vec(
+            (
+                any::<Index>(),
+                1..8_usize,
+                prop_oneof![any::<u8>(), Just(0), Just(1), Just(0xff)],
+            ),
+            1..3,
+        ),
     ) {
         let mut records: Vec<Vec<u8>> = records.iter().map(Record::to_bytes).collect();
         if !records.is_empty() {

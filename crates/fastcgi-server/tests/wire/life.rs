@@ -33,7 +33,7 @@ fn f09_another_version_is_an_error_that_stays() {
 }
 
 #[test]
-fn f09_what_came_before_another_version_is_told_first() {
+fn f09_records_before_another_version_are_reported_first() {
     let seen = never(&[FIRST_EXAMPLE, b"\x02"].concat());
     assert_eq!(seen.last(), Some(&Seen::Failed(Error::UnknownVersion(UnknownVersion(2)))));
     assert_eq!(seen[..3], never(FIRST_EXAMPLE));
@@ -132,7 +132,7 @@ fn f17_a_connection_that_is_kept_never_has_to_be_closed() {
 }
 
 #[test]
-fn f26_an_abort_is_told_once_and_nothing_follows_it() {
+fn f26_an_abort_is_reported_once_and_nothing_follows_it() {
     let aborted = [
         record(ABORT, 1, b""),
         record(STDIN, 1, b"late"),

@@ -15,7 +15,7 @@ const LIMITS: Limits = Limits {
     max_reqs: Some(8),
 };
 
-/// The replies to `records`, one after the other.
+/// The responses to `records`, one after the other.
 fn responses(records: &[Vec<u8>], limits: Limits) -> Vec<Vec<u8>> {
     let response = |seen| if let Seen::Response { bytes } = seen { Some(bytes) } else { None };
     whole(&records.concat(), limits, Policy::NEVER).into_iter().filter_map(response).collect()

@@ -103,7 +103,8 @@ proptest! {
         direct in any::<bool>(),
     ) {
         let policy = Policy::from_bits(bits);
-        prop_assert_eq!(in_pieces(&bytes, &sizes, LIMITS, policy, direct), model(&bytes, LIMITS, policy));
+        let expected = model(&bytes, LIMITS, policy);
+        prop_assert_eq!(in_pieces(&bytes, &sizes, LIMITS, policy, direct), expected);
     }
 
     #[test]
@@ -114,7 +115,11 @@ proptest! {
     ) {
         let with = |padding: &[u8]| {
             let padded = records.iter().zip(padding.iter().cycle());
-            padded.flat_map(|(record, padding)| Record { padding: *padding, ..record.clone() }.to_bytes()).collect()
+            padded
+                .flat_map(|(record, padding)| {
+                    Record { padding: *padding, ..record.clone() }.to_bytes()
+                })
+                .collect()
         };
         let (bare, padded): (Vec<u8>, Vec<u8>) = (with(&[0]), with(&padding));
         let policy = Policy::from_bits(bits);

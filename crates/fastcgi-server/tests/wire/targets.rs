@@ -48,7 +48,7 @@ fn client(bytes: &[u8]) {
 /// What a client's connection says to pieces of `size` bytes, as text; contents that follow each
 /// other are one.
 fn responses(bytes: &[u8], size: usize) -> Vec<String> {
-    let mut connection = client::Connection::new();
+    let mut connection = client::ClientConnection::new();
     let mut said: Vec<String> = Vec::new();
     let mut stretch = None;
     for piece in bytes.chunks(size) {
@@ -64,8 +64,8 @@ fn responses(bytes: &[u8], size: usize) -> Vec<String> {
             rest = &rest[step.consumed..];
             let Some(event) = step.event else { break };
             let (kind, content) = match event {
-                client::Event::Stdout { id, bytes } => (Some((id, 'o')), bytes),
-                client::Event::Stderr { id, bytes } => (Some((id, 'e')), bytes),
+                client::ClientEvent::Stdout { id, bytes } => (Some((id, 'o')), bytes),
+                client::ClientEvent::Stderr { id, bytes } => (Some((id, 'e')), bytes),
                 _ => (None, &[][..]),
             };
             match said.last_mut().filter(|_| kind.is_some() && kind == stretch) {

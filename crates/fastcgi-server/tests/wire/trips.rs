@@ -3,7 +3,7 @@
 use fastcgi_server::{
     Limits, Output, Stream,
     bodies::{EndRequest, ProtocolStatus, Role},
-    client::{self, Event},
+    client::{self, ClientEvent},
     values::Values,
 };
 use proptest::{collection::vec, prelude::*, sample::select};
@@ -15,7 +15,7 @@ use crate::{
 
 /// What a client's connection says to `bytes` in pieces of `size`, with all that each stream said.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Told {
+struct Heard {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
     ends: Vec<Stream>,
@@ -24,9 +24,9 @@ struct Told {
     unknown: Option<u8>,
 }
 
-fn told(bytes: &[u8], size: usize) -> Told {
-    let mut connection = client::Connection::default();
-    let mut told = Told::default();
+fn heard(bytes: &[u8], size: usize) -> Heard {
+    let mut connection = client::ClientConnection::default();
+    let mut heard = Heard::default();
     for piece in bytes.chunks(size) {
         let mut rest = piece;
         loop {
@@ -34,18 +34,18 @@ fn told(bytes: &[u8], size: usize) -> Told {
             rest = &rest[step.consumed..];
             match step.event {
                 None => break,
-                Some(Event::Stdout { bytes, .. }) => told.stdout.extend(bytes),
-                Some(Event::Stderr { bytes, .. }) => told.stderr.extend(bytes),
-                Some(Event::StdoutEnd { .. }) => told.ends.push(Stream::Stdout),
-                Some(Event::StderrEnd { .. }) => told.ends.push(Stream::Stderr),
-                Some(Event::End { result, .. }) => told.results.push(result),
-                Some(Event::Values(values)) => told.values = Some(values),
-                Some(Event::UnknownType(record_type)) => told.unknown = Some(record_type),
+                Some(ClientEvent::Stdout { bytes, .. }) => heard.stdout.extend(bytes),
+                Some(ClientEvent::Stderr { bytes, .. }) => heard.stderr.extend(bytes),
+                Some(ClientEvent::StdoutEnd { .. }) => heard.ends.push(Stream::Stdout),
+                Some(ClientEvent::StderrEnd { .. }) => heard.ends.push(Stream::Stderr),
+                Some(ClientEvent::End { result, .. }) => heard.results.push(result),
+                Some(ClientEvent::Values(values)) => heard.values = Some(values),
+                Some(ClientEvent::UnknownType(record_type)) => heard.unknown = Some(record_type),
             }
         }
         assert!(rest.is_empty());
     }
-    told
+    heard
 }
 
 #[test]
@@ -57,9 +57,9 @@ fn f19_a_client_asks_and_is_answered() {
         panic!("no response")
     };
     for size in [1, bytes.len()] {
-        assert_eq!(told(bytes, size), Told { values: Some(limits.values()), ..Told::default() });
+        assert_eq!(heard(bytes, size), Heard { values: Some(limits.values()), ..Heard::default() });
     }
-    assert_eq!(told(b"\x01\x0a\0\0\0\0\0\0", 8).values, Some(Values::default()));
+    assert_eq!(heard(b"\x01\x0a\0\0\0\0\0\0", 8).values, Some(Values::default()));
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn f21_a_client_learns_which_type_was_unknown() {
     else {
         panic!("no response")
     };
-    assert_eq!(told(bytes, 3).unknown, Some(0x63));
+    assert_eq!(heard(bytes, 3).unknown, Some(0x63));
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn f26_a_client_aborts_and_is_answered() {
     );
     let answer = Output::new(id(5)).end_request(9, ProtocolStatus::RequestComplete);
     let result = EndRequest { app_status: 9, protocol_status: ProtocolStatus::RequestComplete };
-    assert_eq!(told(&answer, 5), Told { results: vec![result], ..Told::default() });
+    assert_eq!(heard(&answer, 5), Heard { results: vec![result], ..Heard::default() });
 }
 
 #[test]
@@ -134,15 +134,15 @@ fn f16_parameters_that_cannot_be_written_leave_nothing_behind() {
 
 #[test]
 fn f09_a_client_refuses_another_version() {
-    let mut connection = client::Connection::new();
+    let mut connection = client::ClientConnection::new();
     let error = connection.receive(b"HTTP/1.1 400 Bad Request\r\n").unwrap_err();
-    assert!(matches!(error, client::Error::UnknownVersion(_)));
+    assert!(matches!(error, client::ClientError::UnknownVersion(_)));
     assert_eq!(connection.receive(b""), Err(error));
 }
 
 #[test]
 fn f29_a_client_refuses_an_end_of_another_length() {
-    let error = client::Connection::new().receive(b"\x01\x03\0\x01\0\x07\0\0").unwrap_err();
+    let error = client::ClientConnection::new().receive(b"\x01\x03\0\x01\0\x07\0\0").unwrap_err();
     assert_eq!(error.to_string(), "`FCGI_END_REQUEST` of `7` bytes where 8 belong");
 }
 
@@ -150,7 +150,7 @@ fn f29_a_client_refuses_an_end_of_another_length() {
 fn a_client_ignores_what_only_web_servers_send_and_what_nobody_knows() {
     for record_type in [1, 2, 4, 5, 8, 9, 12, 200] {
         for id in [0, 1] {
-            assert_eq!(told(&[1, record_type, 0, id, 0, 1, 1, 0, b'x', 0], 4), Told::default());
+            assert_eq!(heard(&[1, record_type, 0, id, 0, 1, 1, 0, b'x', 0], 4), Heard::default());
         }
     }
 }
@@ -169,7 +169,8 @@ proptest! {
         let request = client::Request::new(id(number));
         let mut expected = vec![Seen::Begin { id: number, role, keep_connection }];
         request.append_begin(role, keep_connection, &mut bytes);
-        request.append_params(params.iter().map(|(name, value)| (name, value)), &mut bytes).unwrap();
+        let pairs = params.iter().map(|(name, value)| (name, value));
+        request.append_params(pairs, &mut bytes).unwrap();
         expected.push(Seen::Params { id: number, pairs: params });
         if role.has_stdin() {
             request.append_stdin(&body, &mut bytes);
@@ -178,7 +179,8 @@ proptest! {
             expected.extend((length > 0).then_some(Seen::Stdin { id: number, bytes: body }));
             expected.push(Seen::StdinEnd { id: number, length });
         }
-        prop_assert_eq!(in_pieces(&bytes, &sizes, Limits::default(), Policy::NEVER, true), expected);
+        let seen = in_pieces(&bytes, &sizes, Limits::default(), Policy::NEVER, true);
+        prop_assert_eq!(seen, expected);
     }
 
     #[test]
@@ -192,21 +194,25 @@ proptest! {
     ) {
         let output = Output::new(id(number));
         let output = if padded { output.padded() } else { output };
-        let (mut response, mut expected) = (Vec::new(), Told::default());
+        let (mut response, mut expected) = (Vec::new(), Heard::default());
         output.append(Stream::Stdout, &vec![b'l'; long], &mut response);
         expected.stdout.extend(vec![b'l'; long]);
         for (is_error, content) in pieces {
-            let (stream, told) =
-                if is_error { (Stream::Stderr, &mut expected.stderr) } else { (Stream::Stdout, &mut expected.stdout) };
+            let (stream, heard) =
+                match is_error {
+                    true => (Stream::Stderr, &mut expected.stderr),
+                    false => (Stream::Stdout, &mut expected.stdout),
+                };
             output.append(stream, &content, &mut response);
-            told.extend(content);
+            heard.extend(content);
         }
         let stderr_used = !expected.stderr.is_empty();
         response.extend_from_slice(&output.ending(app_status, stderr_used));
         expected.ends.push(Stream::Stdout);
         expected.ends.extend(stderr_used.then_some(Stream::Stderr));
-        expected.results.push(EndRequest { app_status, protocol_status: ProtocolStatus::RequestComplete });
-        prop_assert_eq!(told(&response, size), expected);
+        let protocol_status = ProtocolStatus::RequestComplete;
+        expected.results.push(EndRequest { app_status, protocol_status });
+        prop_assert_eq!(heard(&response, size), expected);
     }
 
     #[test]
@@ -227,6 +233,7 @@ proptest! {
         prop_assert!(rest.is_empty());
         prop_assert!(copied == framed);
         let request = client::Request::new(id(1));
-        prop_assert_eq!(request.frames(length).len(), output.frames(Stream::Stdout, length).len());
+        let count = output.frames(Stream::Stdout, length).len();
+        prop_assert_eq!(request.frames(length).len(), count);
     }
 }

@@ -1,8 +1,8 @@
 //! Limits of the connections that a worker holds: their number, the time that the start of a
 //! request may take, and the memory of unfinished starts.
 //!
-//! An idle connection is legitimate, and so is one that has sent nothing yet. Both have no deadline,
-//! and are closed only where there are too many connections.
+//! An idle connection is legitimate, and so is one that has sent nothing yet. Both have no
+//! deadline, and are closed only where there are too many connections.
 
 use std::{
     collections::BTreeMap,

@@ -179,8 +179,10 @@ fn allowed_addresses(launch: &Launch) -> Option<Addresses> {
             let sentence =
                 format!("FCGI_WEB_SERVER_ADDRS contains `{}`, which is not an address", error.item);
             Log::new(&launch.request.id, &launch.request.line).write(
-                &LogMessage::error(Code::BadSetting, sentence)
-                    .hint("set it to a list of IP addresses separated by commas; until then no client can connect"),
+                &LogMessage::error(Code::BadSetting, sentence).hint(
+                    "set it to a list of IP addresses separated by commas; until then no client \
+                     can connect",
+                ),
             );
             Addresses::parse("0.0.0.0").ok()
         }

@@ -191,7 +191,7 @@ impl Requests {
         let log = self.log(&variables, request);
         let own_log = log.clone();
         let interruptible = self.status.interruptible(caller.python_thread);
-        let record = AccessRecord::open(log.request_id());
+        let record = AccessRecord::begin(log.request_id());
         self.status.begin_request(caller.thread, log.line(), &interruptible);
         let transcript = self.copies_errors.then(Arc::<Transcript>::default);
         let log = log.copied_to(transcript.clone());
@@ -199,7 +199,7 @@ impl Requests {
             variables.as_ref().map_or(BodyLength::UntilEnd, Variables::body_length_in_stream);
         let (body, response) =
             connection.begin(request, length, interruptible.clone(), transcript.clone());
-        let response = access_log::observed(record.as_ref(), response);
+        let response = access_log::counted(record.as_ref(), response);
         match self.checked(request, variables) {
             Ok(variables) => {
                 let exchange = Exchange {
@@ -226,7 +226,7 @@ impl Requests {
             }
         }
         if let Some(record) = record {
-            record.close(py, request);
+            record.write(py, request);
         }
         self.status.end_request(py, caller.thread);
         // A timer may belong to any request that is being served.

@@ -4,25 +4,20 @@
 //! application and writes. Nothing is handed from thread to thread, and an idle connection occupies
 //! no thread.
 
+mod serve;
+
 use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use diagnostics::message::{Code, LogMessage};
 use pyo3::prelude::*;
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-};
-use wire::{
-    connection_queue::ConnectionHistory,
-    launch::{Launch, Service},
-    running_clock,
-};
+use rustix::io::Errno;
+use wire::launch::{Launch, Service};
 
 use crate::{
     loading::{
@@ -33,43 +28,26 @@ use crate::{
     pool::{
         serving::{
             Sockets,
-            connection_queue::{QueueThread, STOP_TIMEOUT},
+            connection_queue::QueueThread,
             connections::Connections,
             event_loop::{Event, EventLoop},
-            listeners::{Accepted, Listeners},
+            listeners::Listeners,
             requests::{Caller, Requests},
             worker_threads::WorkerThreads,
         },
         worker_limits::{LimitAction, WorkerLimits},
         worker_status::WorkerStatus,
     },
-    process::forks::{self, Descriptor, Inventory},
-    transport::{Connection, Progress, Stage},
+    process::forks::{self, Inventory},
+    transport::Connection,
 };
 
 /// How long a worker is idle after a request before it checks whether it can still be woken.
 pub(crate) const IDLE_CHECK_TIME: Duration = Duration::from_secs(1);
 
-/// Requests of a worker that is never idle between two such checks.
-const REQUESTS_BETWEEN_CHECKS: u64 = 256;
-
-/// How long a worker that stops waits for the requests of its connections at most, and for no more
-/// than half of `--drain`.
-const MAX_DRAIN_TIME: Duration = Duration::from_secs(5);
-
-/// How long such a worker waits before it checks again which connections can be given away or
-/// closed.
-const DRAIN_CHECK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-
 /// How long a web server has to close a connection after the last response before the worker waits
 /// for that by epoll.
 const CLOSE_TIME: Duration = Duration::from_millis(20);
-
-/// Most connections of a thread that web servers are about to close.
-const MAX_CLOSING: usize = 8;
-
-/// Buffers of closed connections that a thread keeps.
-const MAX_SPARE_BUFFERS: usize = 8;
 
 /// One thread of a worker.
 struct ServingThread<'a, 'py, C: Connection> {
@@ -314,209 +292,4 @@ impl<C: Connection> Worker<C> {
         }
         self.events.stop();
     }
-
-    fn make_room(&self, py: Python<'_>) {
-        if py.detach(|| self.connections.make_room()).is_err() {
-            self.give_up("no file descriptor has been free for a second");
-        }
-    }
-
-    /// Accepts a connection at the listener `position`, and serves what has arrived on it.
-    fn accept(&self, thread: &mut ServingThread<'_, '_, C>, position: usize) {
-        match self.listeners.accept(position) {
-            Accepted::Connection(socket) => {
-                self.connections.note_room();
-                self.open(thread, socket, None);
-            }
-            Accepted::Nothing => self.connections.note_room(),
-            Accepted::NoDescriptor => {
-                self.check_closing(thread, true);
-                self.make_room(thread.caller.py());
-            }
-            Accepted::Unusable(error) => self.give_up(&format!(
-                "the application has closed, replaced or shut down the listening socket ({error})"
-            )),
-        }
-    }
-
-    /// Takes over a connection that another worker has put into the queue.
-    fn adopt(&self, thread: &mut ServingThread<'_, '_, C>) {
-        let Some(queue) = &self.queue else {
-            return;
-        };
-        if !queue.has_descriptor() {
-            return self.make_room(thread.caller.py());
-        }
-        match queue.take() {
-            Ok(Some((socket, history))) => self.open(thread, socket, Some(history)),
-            // The pool stops, and this worker is about to be asked to.
-            Ok(None) => queue.forget(),
-            // Most often another worker was faster.
-            Err(Errno::AGAIN | Errno::INTR | Errno::MFILE | Errno::NFILE) => {}
-            // The application has closed the queue. The kernel would report it for ever.
-            Err(_) => self.events.stop(),
-        }
-    }
-
-    fn open(
-        &self,
-        thread: &mut ServingThread<'_, '_, C>,
-        socket: Descriptor,
-        history: Option<ConnectionHistory>,
-    ) {
-        let connection = C::open(socket, &self.settings, history, thread.buffers.pop());
-        self.go_on(thread, self.events.new_token(), connection, false);
-    }
-
-    /// Goes on with a connection until it waits for more, or is closed. One that `is_known` has
-    /// waited before.
-    fn go_on(
-        &self,
-        thread: &mut ServingThread<'_, '_, C>,
-        token: u64,
-        connection: C,
-        is_known: bool,
-    ) {
-        let is_open = self.advance(thread, &connection);
-        let stage = connection.stage();
-        if is_open && !is_known && connection.awaits_close() {
-            // Nearly always the web server has read the whole response and closes at once. To check
-            // that with the next event takes less time than to wait for it by epoll.
-            thread.closing.push((token, connection));
-            if self.events.is_draining() {
-                self.check_closing(thread, true);
-            }
-        } else if is_open && !self.connections.is_overdue(stage) {
-            self.wait_for(token, connection, stage, is_known);
-        } else {
-            if is_known {
-                self.events.forget(connection.socket());
-            }
-            close(thread, connection);
-        }
-    }
-
-    fn wait_for(&self, token: u64, connection: C, stage: Stage, is_known: bool) {
-        let is_new_keep_alive = !is_known && connection.is_keep_alive();
-        self.connections.wait_for(token, connection, stage, is_known);
-        if is_new_keep_alive && self.service.workers > 1 {
-            self.listeners.stand_back();
-        }
-    }
-
-    /// Serves the requests of a connection that have arrived. Tells whether more may arrive.
-    fn advance(&self, thread: &mut ServingThread<'_, '_, C>, connection: &C) -> bool {
-        loop {
-            let request = match connection.advance() {
-                Progress::Request(request) => request,
-                Progress::Wait => return true,
-                Progress::Close => return false,
-            };
-            let caller = &mut thread.caller;
-            let served = self.requests.serve(caller, connection, &request, &self.settings);
-            if self.events.is_draining() {
-                self.status.mark_stopping(caller.thread());
-            }
-            // A worker that is never idle checks now and then.
-            if forks::has_lost() || served.is_multiple_of(REQUESTS_BETWEEN_CHECKS) {
-                self.check_descriptors();
-            }
-            self.apply(caller.thread(), self.limits.after(served));
-            match connection.after_request(request) {
-                Progress::Close => return false,
-                // Between two requests, where the web server expects it (FastCGI 1.0, 3.5), if no
-                // other worker can take over the connection.
-                _ if self.events.is_draining()
-                    && connection.can_close()
-                    && !self.queue.as_ref().is_some_and(|queue| queue.is_open()) =>
-                {
-                    return false;
-                }
-                // The next request waits its turn, so that one busy connection does not keep others
-                // from being served.
-                _ if !connection.has_unread() => return true,
-                _ => {}
-            }
-        }
-    }
-
-    /// Closes connections that the web server has closed, and waits for the others, if there are
-    /// many or the thread `is_idle`.
-    fn check_closing(&self, thread: &mut ServingThread<'_, '_, C>, is_idle: bool) {
-        // Other threads could drain connections that this one holds while it serves a request.
-        let max = if self.service.threads > 1 { 1 } else { MAX_CLOSING };
-        if thread.closing.is_empty() || (thread.closing.len() < max && !is_idle) {
-            return;
-        }
-        for (token, connection) in std::mem::take(&mut thread.closing) {
-            if connection.is_drained() {
-                close(thread, connection);
-            } else {
-                self.wait_for(token, connection, Stage::Lingering, false);
-            }
-        }
-    }
-
-    /// Finishes the requests of all connections, and gives away or closes those between two.
-    fn drain(&self, thread: &mut ServingThread<'_, '_, C>) {
-        self.events.stop();
-        self.status.mark_stopping(thread.caller.thread());
-        let py = thread.caller.py();
-        // The kernel wakes one thread of one worker for a connection. If that was this one, it
-        // wakes no other. A process that cannot wait for connections leaves them to the next one.
-        if !self.has_failed() {
-            for position in 0..self.listeners.len() {
-                self.accept(thread, position);
-            }
-            self.adopt_all(thread);
-        }
-        self.check_closing(thread, true);
-        let (begun, deadline) = (running_clock::instant(), Instant::now() + STOP_TIMEOUT);
-        let limit = MAX_DRAIN_TIME.min(Duration::from_secs(self.service.drain_seconds.max(1)) / 2);
-        let mut left = self.connections.take_all();
-        while !left.is_empty() && running_clock::elapsed(begun) < limit {
-            py.detach(|| self.queue.iter().for_each(|queue| queue.give_all(&mut left, deadline)));
-            left.retain(|(_, connection)| !connection.can_close());
-            let are_ready = py.detach(|| wait_for_any(&left));
-            for ((token, connection), is_ready) in
-                std::mem::take(&mut left).into_iter().zip(are_ready)
-            {
-                if is_ready {
-                    self.go_on(thread, token, connection, true);
-                } else {
-                    left.push((token, connection));
-                }
-            }
-            left.append(&mut self.connections.take_all());
-        }
-    }
-
-    /// Takes over all connections of the queue when the pool stops: there may be no other worker.
-    fn adopt_all(&self, thread: &mut ServingThread<'_, '_, C>) {
-        let Some(queue) = self.queue.as_ref().filter(|queue| !queue.is_open()) else {
-            return;
-        };
-        while let Ok(Some((socket, history))) = queue.take() {
-            self.open(thread, socket, Some(history));
-        }
-    }
-}
-
-/// Closes a connection that is not waited for, and keeps its buffers.
-fn close<C: Connection>(thread: &mut ServingThread<'_, '_, C>, connection: C) {
-    if let Some(buffers) = connection.close()
-        && thread.buffers.len() < MAX_SPARE_BUFFERS
-    {
-        thread.buffers.push(buffers);
-    }
-}
-
-/// Waits a moment for the connections. Tells on which of them something has arrived.
-fn wait_for_any<C: Connection>(connections: &[(u64, C)]) -> Vec<bool> {
-    let sockets = connections.iter().map(|(_, connection)| connection.socket());
-    let mut watched: Vec<_> =
-        sockets.map(|it| PollFd::from_borrowed_fd(it, PollFlags::IN)).collect();
-    let look = |_| poll(&mut watched, Some(&DRAIN_CHECK_INTERVAL)).unwrap_or(0);
-    let found = running_clock::wait(Duration::try_from(DRAIN_CHECK_INTERVAL).ok(), look);
-    watched.iter().map(|socket| found > 0 && !socket.revents().is_empty()).collect()
 }
