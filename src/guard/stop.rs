@@ -39,7 +39,8 @@ pub(crate) fn stop_reason(signals: &SignalPipe) -> StopReason {
     match signals.last() {
         Some(StopSignal::SIGINT) => StopReason::Interrupted,
         Some(StopSignal::SIGHUP) => StopReason::HungUp,
-        _ => StopReason::Terminated,
+        Some(_) => StopReason::Terminated,
+        None => StopReason::OtherSignal,
     }
 }
 

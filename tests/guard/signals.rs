@@ -63,6 +63,9 @@ fn a_sigterm_of_the_web_server_is_passed_on_and_leaves_no_process_behind() {
         let entry = only_log_message(&ended.stderr, "W0606");
         if [Signal::TERM, Signal::INT, Signal::HUP].contains(&signal) {
             assert!(entry.contains(&format!("SIG{}", name_of(signal))), "{entry}");
+        } else {
+            assert!(entry.contains("by a signal that its gateway received"), "{entry}");
+            assert!(!entry.contains("SIGTERM"), "{entry}");
         }
         assert!(!ended.stderr.contains("web server ended"), "{}", ended.stderr);
         nothing_is_left_of(&mark_of(&probe));

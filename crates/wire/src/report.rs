@@ -73,6 +73,8 @@ pub enum StopReason {
     Interrupted,
     /// The gateway received SIGHUP: its terminal was closed.
     HungUp,
+    /// The gateway received another signal: of a timer, a limit or somebody.
+    OtherSignal,
 }
 
 impl Message for Report {
@@ -115,7 +117,8 @@ fn shortened(text: &str) -> &str {
 
 impl StopReason {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::Timeout, Self::Terminated, Self::Interrupted, Self::HungUp];
+    pub const ALL: [Self; 5] =
+        [Self::Timeout, Self::Terminated, Self::Interrupted, Self::HungUp, Self::OtherSignal];
 
     /// Encodes the reason as a packet.
     ///
@@ -137,6 +140,7 @@ impl StopReason {
             Self::Terminated => "terminated",
             Self::Interrupted => "interrupted",
             Self::HungUp => "hung up",
+            Self::OtherSignal => "signal",
         }
     }
 
@@ -152,6 +156,7 @@ impl StopReason {
             Self::Terminated => "the request was stopped by SIGTERM",
             Self::Interrupted => "the request was interrupted (SIGINT, as Ctrl-C sends it)",
             Self::HungUp => "the request was stopped because its terminal was closed (SIGHUP)",
+            Self::OtherSignal => "the request was stopped by a signal that its gateway received",
         }
     }
 
@@ -161,6 +166,10 @@ impl StopReason {
             Self::Terminated => {
                 "the web server was stopped or has reached a time limit of its own, or somebody \
                  sent the signal"
+            }
+            Self::OtherSignal => {
+                "a timer or a limit of the web server, such as RLIMIT_CPU, or somebody sent the \
+                 signal"
             }
             Self::Timeout | Self::Interrupted | Self::HungUp => {
                 "the request can be repeated by `wsgate call`"

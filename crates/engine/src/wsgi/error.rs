@@ -255,9 +255,10 @@ pub(crate) fn client_wait_timed_out(awaited: ClientWait, setting: &ServerSetting
 fn status_of(stop: StopReason) -> Status {
     match stop {
         StopReason::Timeout => Status::GatewayTimeout,
-        StopReason::Terminated | StopReason::Interrupted | StopReason::HungUp => {
-            Status::ServiceUnavailable
-        }
+        StopReason::Terminated
+        | StopReason::Interrupted
+        | StopReason::HungUp
+        | StopReason::OtherSignal => Status::ServiceUnavailable,
     }
 }
 
