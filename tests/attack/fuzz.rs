@@ -1,6 +1,6 @@
 //! Bytes that are almost FastCGI, while others are served.
 
-use std::{collections::VecDeque, fs, sync::Arc};
+use std::{fs, sync::Arc};
 
 use crate::{
     attack::{
@@ -11,22 +11,20 @@ use crate::{
         times, turn_in_short_form,
     },
     each_mode::Mode,
-    pool::load::{
-        Random,
-        noise::{changed, cut, noise},
-    },
     support::{
         assertions::codes,
         fastcgi_client::{FastcgiConnection, FastcgiRequest, record},
         install_dir::InstallDir,
+        noise::Disturbance,
+        random::Random,
         web_servers::eventually,
     },
 };
 
-/// Connections that are left open behind those that were opened after them.
+/// Connections with noise that are open at a time.
 const LEFT_OPEN: usize = 30;
 
-/// Well-formed records in an order, of types, with ids and lengths that mean nothing.
+/// Well-formed records whose order, types, ids and lengths have no meaning.
 fn records(random: &mut Random) -> Vec<u8> {
     let length = random.below(3000);
     let request = FastcgiRequest::post("/fuzz", random.bytes(length))
@@ -71,17 +69,9 @@ fn send_in_pieces(connection: &FastcgiConnection, bytes: &[u8], random: &mut Ran
     }
 }
 
-/// Sends one of each kind.
-fn disturb(target: &Target, random: &mut Random, open: &mut VecDeque<FastcgiConnection>) {
-    let connection = target.connect();
-    let _ = connection.try_send(&noise(random));
-    open.push_back(connection);
-    if open.len() > LEFT_OPEN {
-        open.remove(random.below(open.len()));
-    }
-    // A request without the rest of its body occupies a thread while its connection is open.
-    let _ = target.connect().try_send(&cut(random));
-    let _ = target.connect().try_send(&changed(random));
+/// Sends noise of each kind, and records in an order without meaning.
+fn disturb(target: &Target, random: &mut Random, disturbance: &mut Disturbance) {
+    disturbance.send(random, || target.connect());
     let bytes = records(random);
     send_in_pieces(&target.connect(), &bytes, random);
 }
@@ -110,24 +100,24 @@ fn fuzz(threads: u32, row: &str) {
     let target = Arc::new(target);
     let supervisor = target.leader().unwrap();
     let workers = target.workers();
-    let mut open = VecDeque::new();
+    let mut disturbance = Disturbance::new(LEFT_OPEN);
     // Python loads modules at the first failure of a process, which grow it once.
     let load = Load::start(&target, 4);
     for _ in 0..200 {
-        disturb(&target, &mut random, &mut open);
+        disturb(&target, &mut random, &mut disturbance);
     }
     load.await_answers(&target, 20).unwrap();
     load.end().unwrap();
-    open.clear();
+    disturbance.close();
     let before = [held(workers[0]), held(supervisor)];
     let load = Load::start(&target, 4);
     let rounds = times(200, 10_000);
     for _ in 0..rounds {
-        disturb(&target, &mut random, &mut open);
+        disturb(&target, &mut random, &mut disturbance);
     }
     load.await_answers(&target, 20).unwrap();
     let tally = load.end().unwrap_or_else(|wrong| panic!("{wrong}\n{}", target.log()));
-    open.clear();
+    disturbance.close();
     target.await_good("/good-after");
     let after = [held(workers[0]), held(supervisor)];
     for (before, after) in before.iter().zip(&after) {

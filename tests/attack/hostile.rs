@@ -11,9 +11,8 @@ use std::{
 
 use crate::{
     attack::{
-        BOUND,
-        asked::{CgiProcess, Outcome},
-        is_long,
+        BOUND, is_long,
+        outcome::{CgiProcess, Outcome},
         report::Counts,
         target::{Options, Target},
     },

@@ -13,17 +13,16 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getuid, kill_process, prlim
 use crate::{
     attack::{
         BOUND, ECHO,
-        asked::Outcome,
         load::Load,
+        outcome::Outcome,
         report::Counts,
         target::{Options, Target, lock},
         times, turn_in_short_form,
     },
     each_mode::Mode,
-    pool::load::Random,
     support::{
         assertions::codes, fastcgi_client::FastcgiConnection, install_dir::InstallDir,
-        web_servers::eventually,
+        random::Random, web_servers::eventually,
     },
 };
 

@@ -15,7 +15,7 @@ use std::{
 use crate::{
     attack::{
         BOUND,
-        asked::{Outcome, connect, over},
+        outcome::{Outcome, connect, over},
         target::{Target, lock, pause},
     },
     support::fastcgi_client::{FastcgiConnection, FastcgiRequest},

@@ -5,11 +5,11 @@
 //! `WSGATE_TEST_ATTACK` is `long`), which writes what it has counted as a row of `docs/reliability.md`.
 //! Seeds are printed; `WSGATE_TEST_SEED` brings one back.
 
-mod asked;
 mod fuzz;
 mod hostile;
 mod limits;
 mod load;
+mod outcome;
 mod reloads;
 mod report;
 mod signals;

@@ -11,9 +11,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     attack::{
         BOUND, ECHO,
-        asked::CgiProcess,
         fuzz::held,
         load::Load,
+        outcome::CgiProcess,
         report::Counts,
         target::{Options, Target, pause},
         times, turn_in_short_form,
@@ -95,7 +95,7 @@ fn two_hundred_reloads_by_command_in_two_seconds_fail_no_request() {
             // The command prints no response, so that this is none; it has succeeded.
             let outcome = program.outcome();
             assert!(
-                matches!(outcome, crate::attack::asked::Outcome::Invalid(_)),
+                matches!(outcome, crate::attack::outcome::Outcome::Invalid(_)),
                 "{outcome:?}\n{}",
                 target.log()
             );

@@ -12,12 +12,13 @@ use crate::{
         BOUND, ECHO,
         load::Load,
         report::Counts,
-        target::{Options, Target, children, lock, pause},
+        target::{Options, Target, lock, pause},
         times, turn_in_short_form,
     },
     each_mode::Mode,
-    pool::load::Random,
-    support::{assertions::codes, install_dir::InstallDir},
+    support::{
+        assertions::codes, install_dir::InstallDir, processes::all_children, random::Random,
+    },
 };
 
 /// All that have a name.
@@ -144,7 +145,7 @@ fn signals_to_the_gateway_cost_its_request_only() {
 #[test]
 fn signals_to_a_cold_python_cost_its_request_only() {
     attack("Signals to a cold python", Mode::Cold, &[], |target| {
-        target.gateways().into_iter().flat_map(children).collect()
+        target.gateways().into_iter().flat_map(all_children).collect()
     });
 }
 
@@ -157,7 +158,11 @@ fn signals_to_a_warm_supervisor_cost_no_other_request() {
 fn signals_to_a_warm_template_cost_no_other_request() {
     // One that dies while it loads keeps requests cold for 30 s: six hundred of these take too long.
     attack("Signals to a warm template", Mode::Warm, &[], |target| {
-        target.templates().into_iter().filter(|&template| !children(template).is_empty()).collect()
+        target
+            .templates()
+            .into_iter()
+            .filter(|&template| !all_children(template).is_empty())
+            .collect()
     });
 }
 

@@ -10,9 +10,9 @@ use std::{
 
 use crate::{
     attack::{
-        asked::ready,
         fuzz::held,
         load::Load,
+        outcome::ready,
         report::Counts,
         target::{Options, Target, pause},
         times,

@@ -1,6 +1,8 @@
 //! An application that is attacked, in some mode, and the process that starts it again: the web server or a
 //! service manager.
 
+mod requests;
+
 use std::{
     fs::{
         File, {self},
@@ -8,11 +10,7 @@ use std::{
     os::unix::{net::UnixListener, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -21,13 +19,13 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use crate::{
     attack::{
         BOUND,
-        asked::{CgiProcess, Outcome, connect, over},
+        outcome::{CgiProcess, Outcome},
     },
     each_mode::Mode,
     support::{
-        fastcgi_client::{FastcgiConnection, FastcgiRequest},
         install_dir::InstallDir,
         probe::python,
+        processes::{all_children, description, pids},
         web_servers::eventually,
     },
 };
@@ -264,7 +262,7 @@ impl Target {
             let leader = lock(&self.leader);
             Pid::from_child(leader.child.as_ref()?).as_raw_nonzero().get()
         };
-        if self.mode == Mode::Lone { children(pid).first().copied() } else { Some(pid) }
+        if self.mode == Mode::Lone { all_children(pid).first().copied() } else { Some(pid) }
     }
 
     /// Supervisors that run, of whatever kind.
@@ -281,7 +279,7 @@ impl Target {
 
     /// Templates that run.
     pub(super) fn templates(&self) -> Vec<i32> {
-        self.supervisors().into_iter().flat_map(children).collect()
+        self.supervisors().into_iter().flat_map(all_children).collect()
     }
 
     /// Processes that serve or wait.
@@ -289,7 +287,7 @@ impl Target {
         if self.mode == Mode::Lone {
             return self.leader().into_iter().collect();
         }
-        self.templates().into_iter().flat_map(children).collect()
+        self.templates().into_iter().flat_map(all_children).collect()
     }
 
     /// Gateways that serve a request of [`Target::ask`].
@@ -305,91 +303,6 @@ impl Target {
             environ.windows(mark.len()).any(|part| part == mark.as_bytes())
         };
         pids().filter(is_ours).collect()
-    }
-
-    /// The command of a CGI request for `path`, with a body of this length.
-    pub(super) fn request(&self, path: &str, length: usize) -> Command {
-        let mut command = self.command(&self.path("app.wsgi"));
-        self.describe(&mut command);
-        command.env("PATH_INFO", path).env("REQUEST_URI", format!("/cgi-bin/app.wsgi{path}"));
-        command.env("REQUEST_METHOD", "POST").env("CONTENT_LENGTH", length.to_string());
-        command
-    }
-
-    /// The outcome of a request for `path` with `body`, within `limit`.
-    pub(super) fn ask(&self, path: &str, body: &str, limit: Duration) -> Outcome {
-        if !self.is_cgi() {
-            return match connect(&self.socket(), limit) {
-                Err(error) => Outcome::Refused(error.to_string()),
-                Ok(mut connection) => {
-                    match over(&mut connection, &FastcgiRequest::post(path, body), limit) {
-                        Outcome::Closed => Outcome::Cut("closed without a word".to_owned()),
-                        other => other,
-                    }
-                }
-            };
-        }
-        let mut program = match CgiProcess::start(&mut self.request(path, body.len()), limit) {
-            Ok(program) => program,
-            Err(error) => return Outcome::Refused(error.to_string()),
-        };
-        let pid = program.pid();
-        lock(&self.gateways).push(pid);
-        program.give(body.as_bytes());
-        let outcome = program.outcome();
-        lock(&self.gateways).retain(|known| *known != pid);
-        outcome
-    }
-
-    /// A connection to a pool.
-    #[track_caller]
-    pub(super) fn connect(&self) -> FastcgiConnection {
-        connect(&self.socket(), BOUND)
-            .unwrap_or_else(|error| panic!("{}: {error}", self.socket().display()))
-    }
-
-    /// Asks until the right response comes, while the pool is started again where it has ended.
-    /// Gives the number of requests that were lost.
-    pub(super) fn good(&self, path: &str) -> Result<u64, String> {
-        let (began, mut lost, mut last) = (Instant::now(), 0, String::new());
-        let expected = format!("{path}|body of {path}");
-        while began.elapsed() < BOUND {
-            let outcome = self.ask_while_watched(path, &format!("body of {path}"));
-            if outcome.is(&expected) {
-                return Ok(lost);
-            }
-            if let Some(wrong) = outcome.wrong(&expected) {
-                return Err(wrong);
-            }
-            if !matches!(outcome, Outcome::Refused(_)) {
-                lost += 1;
-            }
-            last = format!("{outcome:?}");
-            pause(Duration::from_millis(10));
-        }
-        Err(format!("no good response within {BOUND:?}, {lost} lost, at last {last}"))
-    }
-
-    /// Asks, while somebody starts the pool again where it has ended.
-    fn ask_while_watched(&self, path: &str, body: &str) -> Outcome {
-        let is_over = AtomicBool::new(false);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                while !is_over.load(Ordering::Relaxed) {
-                    self.revive();
-                    pause(Duration::from_millis(5));
-                }
-            });
-            let outcome = self.ask(path, body, BOUND);
-            is_over.store(true, Ordering::Relaxed);
-            outcome
-        })
-    }
-
-    /// As above, and asserts that nothing is wrong.
-    #[track_caller]
-    pub(super) fn await_good(&self, path: &str) -> u64 {
-        self.good(path).unwrap_or_else(|wrong| panic!("{wrong}\n{}", self.log()))
     }
 
     /// Asks the supervisor to stop.
@@ -434,7 +347,7 @@ impl Target {
             }
         }
         if !left.is_empty() {
-            let names: Vec<String> = left.iter().map(|pid| tell(*pid)).collect();
+            let names: Vec<String> = left.iter().map(|pid| description(*pid)).collect();
             wrong.push(format!("{} processes are left: {}", left.len(), names.join(", ")));
         }
         self.kill();
@@ -460,39 +373,7 @@ impl Drop for Target {
     }
 }
 
-fn pids() -> impl Iterator<Item = i32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten();
-    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-}
-
-/// A process, for people.
-fn tell(pid: i32) -> String {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let state = status
-        .lines()
-        .find_map(|line| line.strip_prefix("State:"))
-        .unwrap_or_default()
-        .trim()
-        .to_owned();
-    let parent = status
-        .lines()
-        .find_map(|line| line.strip_prefix("PPid:"))
-        .unwrap_or_default()
-        .trim()
-        .to_owned();
-    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let command = String::from_utf8_lossy(&command).replace('\0', " ");
-    format!("{pid} ({state}, child of {parent}: {})", command.chars().take(80).collect::<String>())
-}
-
-/// Children of a process, those included that have ended.
-pub(super) fn children(parent: i32) -> Vec<i32> {
-    let listed =
-        fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
-    listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-}
-
-/// Between two looks at something that nothing announces.
+/// Pauses between two looks at a condition that no event announces.
 pub(super) fn pause(time: Duration) {
     let (_sender, receiver) = std::sync::mpsc::channel::<()>();
     let _ = receiver.recv_timeout(time);

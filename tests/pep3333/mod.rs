@@ -3,4 +3,5 @@
 mod authorizer;
 mod lints;
 mod model;
+mod random_app;
 mod streams;

@@ -18,34 +18,34 @@ use crate::{
 };
 
 /// A pool that rests between requests.
-fn resting(code: &str) -> PoolSetup {
+pub(super) fn dormant_setup(code: &str) -> PoolSetup {
     PoolSetup::new(code).dynamic(&["--max", "3", "--idle", "1"])
 }
 
 /// Waits until the pool rests for the time with this number.
 #[track_caller]
-fn await_rest(pool: &mut Pool, times: usize) {
+pub(super) fn await_dormant(pool: &mut Pool, times: usize) {
     pool.await_times("W0716", times);
     eventually("no process of Python is left", || children(pool.pid()).is_empty());
 }
 
 /// Runs `wsgate WORDS app`.
 #[track_caller]
-fn run_wsgate(pool: &Pool, args: &[&str]) -> ExitedProcess {
+pub(super) fn run_wsgate(pool: &Pool, args: &[&str]) -> ExitedProcess {
     let mut command = Command::new(artefacts::gateway());
     command.args(args).arg("app").env_clear().env("WSGATE_RUNTIME_DIR", pool.setup().path("run"));
     run(&mut command, "")
 }
 
 #[track_caller]
-fn status(pool: &Pool) -> serde_json::Value {
+pub(super) fn status(pool: &Pool) -> serde_json::Value {
     let ended = run_wsgate(pool, &["status", "--json"]);
     assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
     serde_json::from_slice(&ended.stdout).unwrap()
 }
 
 #[track_caller]
-fn slow(pool: &Pool, number: usize) -> FastcgiConnection {
+pub(super) fn slow(pool: &Pool, number: usize) -> FastcgiConnection {
     let connection = pool.connect();
     connection.send(&FastcgiRequest::get(&format!("/slow/{number}")).bytes());
     connection
@@ -117,142 +117,22 @@ fn a_keep_alive_connection_is_closed_when_the_last_worker_exits_and_keeps_no_poo
     let mut kept = pool.connect();
     assert_eq!(kept.ask(&FastcgiRequest::get("/kept").keep()).text(), "/kept|");
     kept.assert_closed();
-    await_rest(&mut pool, 1);
+    await_dormant(&mut pool, 1);
     assert_eq!(pool.ask(&FastcgiRequest::get("/after")).text(), "/after|");
     pool.stop();
 }
 
 #[test]
 fn a_worker_that_serves_is_not_idle_however_long_it_takes() {
-    let mut pool = resting(GATED).gated().start();
+    let mut pool = dormant_setup(GATED).gated().start();
     let mut connection = slow(&pool, 1);
     pool.await_log("at the gate");
     let begin = std::time::Instant::now();
     eventually("more than twice the idle time is over", || begin.elapsed().as_millis() > 2500);
     pool.open_gate();
     assert_eq!(connection.response().text(), "/slow/1|");
-    await_rest(&mut pool, 1);
+    await_dormant(&mut pool, 1);
     pool.stop();
-}
-
-#[test]
-fn an_idle_pool_has_no_process_of_python_and_serves_the_next_request() {
-    let mut pool = resting(ECHO).start();
-    for times in 1..=2 {
-        await_rest(&mut pool, times);
-        assert_eq!(pool.ask(&FastcgiRequest::post("/wakes", "body")).text(), "/wakes|body");
-    }
-    let log = pool.stop();
-    assert_eq!(codes(&log), [""; 0], "{log}");
-}
-
-#[test]
-fn all_of_many_connections_to_a_pool_that_rests_are_served() {
-    let mut pool = resting(ECHO).start();
-    await_rest(&mut pool, 1);
-    let mut connections: Vec<_> = (0..50)
-        .map(|number| {
-            let connection = pool.connect();
-            connection.send(&FastcgiRequest::get(&format!("/{number}")).bytes());
-            connection
-        })
-        .collect();
-    for (number, connection) in connections.iter_mut().enumerate() {
-        assert_eq!(connection.response().text(), format!("/{number}|"));
-    }
-    let log = pool.stop();
-    assert_eq!(codes(&log), [""; 0], "{log}");
-}
-
-#[test]
-fn requests_at_the_moment_when_workers_exit_are_served() {
-    let pool = PoolSetup::new(ECHO).dynamic(&["--max", "2", "--idle", "1"]).start();
-    let begin = std::time::Instant::now();
-    // Each request arrives about when the worker of the previous one is dismissed, a little earlier
-    // or later.
-    for early in [60, 30, 10, 0, 0] {
-        let next = std::time::Instant::now() + std::time::Duration::from_millis(1000 - early);
-        eventually("the next is due", || std::time::Instant::now() >= next);
-        for number in 0..5 {
-            assert_eq!(
-                pool.ask(&FastcgiRequest::get(&format!("/{number}"))).text(),
-                format!("/{number}|"),
-                "{:?}",
-                begin.elapsed()
-            );
-        }
-    }
-    let log = pool.stop();
-    assert_eq!(codes(&log), [""; 0], "{log}");
-}
-
-#[test]
-fn a_dormant_pool_stops_on_every_signal_and_command() {
-    for word in ["TERM", "INT", "stop"] {
-        let mut pool = resting(ECHO).start();
-        await_rest(&mut pool, 1);
-        match word {
-            "TERM" => pool.signal(Signal::TERM),
-            "INT" => pool.signal(Signal::INT),
-            _ => assert_eq!(run_wsgate(&pool, &["stop"]).code(), Some(0)),
-        }
-        let (ended, setup) = pool.end_and_leave();
-        assert_eq!(
-            (ended.code(), setup.path("app.sock").exists()),
-            (Some(0), false),
-            "{word}: {}",
-            ended.stderr
-        );
-    }
-}
-
-/// Loads at once the first time, and waits at the gate later.
-const LOADS_SLOWLY: &str = "
-    import os
-    mark = os.path.join(os.environ['MARK'], 'loaded')
-    if os.path.exists(mark):
-        print('loading')
-        os.read(os.open(os.environ['GATE'], os.O_RDONLY), 1)
-    open(mark, 'w').close()
-    def application(environ, start_response):
-        start_response('200 OK', [('Content-Type', 'text/plain')])
-        return [b'loaded']
-    ";
-
-#[test]
-fn a_pool_that_is_asked_to_stop_while_it_wakes_stops() {
-    for word in ["TERM", "stop"] {
-        let mut pool = resting(LOADS_SLOWLY).gated().start();
-        await_rest(&mut pool, 1);
-        let mut connection = pool.connect();
-        connection.send(&FastcgiRequest::get("/").bytes());
-        pool.await_log("loading");
-        assert_eq!(
-            (status(&pool)["loading"].as_bool(), status(&pool)["resting"].as_bool()),
-            (Some(true), Some(false))
-        );
-        match word {
-            "TERM" => pool.signal(Signal::TERM),
-            _ => assert_eq!(run_wsgate(&pool, &["stop"]).code(), Some(0)),
-        }
-        let ended = pool.end();
-        assert_eq!(ended.code(), Some(0), "{word}: {}", ended.stderr);
-        assert!(!matches!(connection.try_response(), Ok(Some(_))));
-    }
-}
-
-#[test]
-fn a_reload_while_a_pool_wakes_loads_the_new_code_alone() {
-    let mut pool = resting(LOADS_SLOWLY).gated().start();
-    await_rest(&mut pool, 1);
-    let mut connection = pool.connect();
-    connection.send(&FastcgiRequest::get("/new").bytes());
-    pool.await_log("loading");
-    pool.setup().release(ECHO);
-    assert_eq!(run_wsgate(&pool, &["reload"]).code(), Some(0));
-    assert_eq!(connection.response().text(), "/new|");
-    let log = pool.stop();
-    assert_eq!(codes(&log), [""; 0], "{log}");
 }
 
 #[test]
@@ -263,7 +143,7 @@ fn a_reload_while_a_pool_starts_loads_again_and_reports_its_outcome() {
         os.read(os.open(os.environ['GATE'], os.O_RDONLY), 1)
         ";
     for (code, exit) in [(ECHO, 0), ("import there_is_no_such_module", 1)] {
-        let mut pool = resting(waits).gated().launch();
+        let mut pool = dormant_setup(waits).gated().launch();
         pool.await_log("loading");
         assert_eq!(status(&pool)["loading"].as_bool(), Some(true));
         pool.setup().release(code);
@@ -289,38 +169,21 @@ fn a_socket_on_standard_input_is_served_by_a_dynamic_pool_if_that_is_wished() {
     let setup = PoolSetup::new(ECHO).dynamic(&["--max", "1", "--idle", "1"]);
     let socket = setup.path("app.sock");
     let mut pool = setup.start_on(UnixListener::bind(&socket).unwrap());
-    await_rest(&mut pool, 1);
+    await_dormant(&mut pool, 1);
     assert_eq!(pool.ask(&FastcgiRequest::get("/wakes")).text(), "/wakes|");
     pool.stop();
 }
 
 #[test]
-fn a_reload_of_a_dormant_pool_loads_the_new_code_and_reports_its_outcome() {
-    let mut pool = resting(ECHO).start();
-    await_rest(&mut pool, 1);
-    pool.setup().release("import there_is_no_such_module");
-    let ended = run_wsgate(&pool, &["reload"]);
-    assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
-    pool.setup().release(&ECHO.replace("b'|'", "b'|new|'"));
-    assert_eq!(run_wsgate(&pool, &["reload"]).code(), Some(0));
-    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "/|new|");
-    await_rest(&mut pool, 2);
-    pool.signal(Signal::HUP);
-    pool.await_times("W0711", 2);
-    let log = pool.stop();
-    assert_eq!(codes(&log), ["W0302", "W0715"], "{log}");
-}
-
-#[test]
 fn an_application_that_cannot_be_loaded_at_the_start_ends_a_pool_without_a_minimum_of_workers() {
-    let ended = resting("raise RuntimeError('no')").launch().end();
+    let ended = dormant_setup("raise RuntimeError('no')").launch().end();
     assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
     only_log_message(&ended.stderr, "W0301");
 }
 
 #[test]
 fn status_shows_the_size_and_limits_of_a_pool_and_whether_it_is_dormant() {
-    let mut pool = resting(GATED).gated().start();
+    let mut pool = dormant_setup(GATED).gated().start();
     let mut connection = slow(&pool, 1);
     pool.await_log("at the gate");
     let busy = status(&pool);
@@ -335,7 +198,7 @@ fn status_shows_the_size_and_limits_of_a_pool_and_whether_it_is_dormant() {
     );
     pool.open_gate();
     connection.response();
-    await_rest(&mut pool, 1);
+    await_dormant(&mut pool, 1);
     let rests = status(&pool);
     assert_eq!(
         (rests["resting"].as_bool(), rests["workers"].as_array().unwrap().len()),
@@ -386,26 +249,6 @@ fn workers_of_a_dynamic_pool_that_are_killed_are_replaced_when_they_are_needed()
         pool.await_times("W0701", times);
         assert_eq!(pool.ask(&FastcgiRequest::get("/after")).text(), "/after|");
     }
-    pool.stop();
-}
-
-#[test]
-fn crashes_in_a_pool_that_may_rest_do_not_keep_it_awake() {
-    let mut pool = resting(
-        "
-        import os
-        def application(environ, start_response):
-            os._exit(3)
-        ",
-    )
-    .start();
-    for times in 1..=3 {
-        let mut connection = pool.connect();
-        connection.send(&FastcgiRequest::get("/").bytes());
-        assert!(!matches!(connection.try_response(), Ok(Some(_))));
-        pool.await_times("W0701", times);
-    }
-    await_rest(&mut pool, 1);
     pool.stop();
 }
 

@@ -1,55 +1,24 @@
-//! Whatever user an application has become, its processes end with those that watch over them.
+//! Processes that have become another user exit with their supervisor or template.
 
 use rustix::process::{Signal, geteuid};
 
-use crate::{
-    pool::privileges::users,
-    support::{
-        fastcgi_client::FastcgiRequest,
-        pool::{PoolSetup, children, signal},
-        web_servers::eventually,
-    },
+use crate::support::{
+    fastcgi_client::{FastcgiConnection, FastcgiRequest},
+    pool::{Pool, PoolSetup, children, signal},
+    processes::user_and_group_ids,
+    user_change::{CHANGES_USER, has_changed_user},
+    web_servers::eventually,
 };
 
-/// The user that applications become.
-const USER: &str = "54321";
-
-/// Becomes another user while it is loaded, or for a request, which may not end.
-const LEAVES: &str = "
-    import os, time
-    def leave():
-        os.setgroups([])
-        os.setresgid(54321, 54321, 54321)
-        os.setresuid(54321, 54321, 54321)
-    if os.environ['WHEN'] == 'import':
-        leave()
-    if os.environ['WHEN'] == 'fork':
-        os.register_at_fork(after_in_child=leave)
-    def application(environ, start_response):
-        if environ['PATH_INFO'].startswith('/leave'):
-            leave()
-        while environ['PATH_INFO'].endswith('hang'):
-            time.sleep(1)
-        start_response('200 OK', [('Content-Type', 'text/plain')])
-        return [b'served']
-    ";
-
-/// Returns whether the process runs as that user.
-pub(crate) fn has_left(pid: i32) -> bool {
-    users(pid).first().is_some_and(|user| user == USER)
-}
-
-/// Starts a pool whose worker becomes another user at `when`, and gives the worker, once it has.
-fn left(
-    when: &str,
-    args: &[&str],
-    path: &str,
-) -> (super::Pool, crate::support::fastcgi_client::FastcgiConnection) {
-    let pool = PoolSetup::new(LEAVES).variable("WHEN", when).args(args).start();
+/// Starts a pool, and waits until its worker has become another user at `when`.
+fn start_and_change(when: &str, args: &[&str], path: &str) -> (Pool, FastcgiConnection) {
+    let pool = PoolSetup::new(CHANGES_USER).variable("WHEN", when).args(args).start();
     let worker = pool.workers(1)[0];
     let connection = pool.connect();
     connection.send(&FastcgiRequest::get(path).bytes());
-    eventually(&format!("a worker is another user: {when} {args:?} {path}"), || has_left(worker));
+    eventually(&format!("a worker is another user: {when} {args:?} {path}"), || {
+        has_changed_user(worker)
+    });
     (pool, connection)
 }
 
@@ -65,9 +34,10 @@ fn no_process_outlives_a_supervisor_that_is_killed() {
             if when == "fork" && preload == "no" {
                 continue;
             }
-            let (pool, _wire) = left(when, &["--preload", preload, "--threads", threads], path);
+            let (pool, _connection) =
+                start_and_change(when, &["--preload", preload, "--threads", threads], path);
             pool.signal(Signal::KILL);
-            // Waits for all of them.
+            // Waits for all processes.
             pool.end();
         }
     }
@@ -81,11 +51,11 @@ fn no_worker_outlives_a_template_that_is_killed() {
     for (when, path) in
         [("import", "/hang"), ("fork", "/hang"), ("request", "/leave"), ("request", "/leave/hang")]
     {
-        let (pool, _wire) = left(when, &["--preload", "yes"], path);
+        let (pool, _connection) = start_and_change(when, &["--preload", "yes"], path);
         let worker = pool.workers(1)[0];
         let template = pool.template();
         signal(template, Signal::KILL);
-        eventually("the worker has ended, too", || users(worker).is_empty());
+        eventually("the worker has exited, too", || user_and_group_ids(worker).is_empty());
         eventually("another template serves", || {
             !children(pool.pid()).contains(&template) && pool.template() > 0
         });

@@ -7,7 +7,7 @@ use std::{
         net::UnixListener,
     },
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use rustix::process::{Signal, geteuid};
@@ -20,16 +20,16 @@ use crate::{
         fastcgi_client::FastcgiRequest,
         pool::{PoolSetup, children},
         probe::python,
-        web_servers::eventually,
+        processes::user_and_group_ids,
     },
 };
 
 /// The user that pools of these tests serve as, and a user that is neither that nor root.
-const USER: (&str, u32) = ("nobody", 65534);
-const ANOTHER: u32 = 54321;
+pub(super) const USER: (&str, u32) = ("nobody", 65534);
+pub(super) const ANOTHER: u32 = 54321;
 
 /// Says as whom it was loaded, and as whom it serves.
-const WHO: &str = "
+pub(super) const WHO: &str = "
     import os
     def who():
         try:
@@ -48,7 +48,7 @@ const WHO: &str = "
 
 /// A pool in a directory that everybody may enter, with a directory `theirs` of the user's own;
 /// none if this is not root.
-fn setup(code: &str) -> Option<PoolSetup> {
+pub(super) fn setup(code: &str) -> Option<PoolSetup> {
     if !geteuid().is_root() {
         return None;
     }
@@ -59,32 +59,19 @@ fn setup(code: &str) -> Option<PoolSetup> {
 }
 
 /// Makes a directory of another user's.
-fn theirs(path: &Path, user: u32) {
+pub(super) fn theirs(path: &Path, user: u32) {
     fs::create_dir(path).unwrap();
     chown(path, Some(user), Some(user)).unwrap();
 }
 
 /// A command of root's that is run as another user.
-fn as_user(user: u32, program: impl AsRef<std::ffi::OsStr>) -> Command {
+pub(super) fn as_user(user: u32, program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command
         .args([format!("--reuid={user}"), format!("--regid={user}")])
         .args(["--clear-groups", "--"])
         .arg(program);
     command
-}
-
-/// Users and groups that a process has: real, effective, saved, and for files; none if it has
-/// ended.
-pub(crate) fn users(pid: i32) -> Vec<String> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    if status.contains("State:\tZ") {
-        return Vec::new();
-    }
-    let lines = status.lines().filter(|line| line.starts_with("Uid:") || line.starts_with("Gid:"));
-    lines
-        .flat_map(|line| line.split_whitespace().skip(1).map(str::to_owned).collect::<Vec<_>>())
-        .collect()
 }
 
 #[test]
@@ -109,7 +96,7 @@ fn a_pool_serves_as_the_named_user_and_cannot_become_root_again() {
         let templates = children(pool.pid());
         let workers = templates.iter().copied().flat_map(children);
         for pid in workers.chain(templates.clone()).chain([pool.pid()]) {
-            assert_eq!(users(pid), vec![user.to_string(); 8], "{pid}");
+            assert_eq!(user_and_group_ids(pid), vec![user.to_string(); 8], "{pid}");
         }
         let socket = fs::metadata(pool.socket()).unwrap();
         assert_eq!((socket.uid(), socket.gid(), socket.mode() & 0o777), (user, user, 0o660));
@@ -262,82 +249,12 @@ fn the_root_of_a_user_namespace_of_one_user_is_that_user() {
 }
 
 #[test]
-fn a_socket_in_a_directory_of_roots_is_replaced_at_the_next_start() {
-    for _ in 0..2 {
-        let Some(setup) = setup(WHO) else { return };
-        let socket = setup.path("app.sock");
-        let mut pool = setup.args(&["--user", USER.0, "--socket-owner", "54321"]).start();
-        for _ in 0..2 {
-            assert_eq!(fs::metadata(&socket).unwrap().uid(), ANOTHER);
-            pool.signal(Signal::TERM);
-            let (ended, setup) = pool.end_and_leave();
-            assert_eq!(ended.code(), Some(0));
-            // The user of the pool may not write in that directory.
-            assert!(socket.exists());
-            pool = setup.start();
-        }
-        pool.stop();
-    }
-}
-
-#[test]
-fn logs_are_opened_before_and_again_after_a_rotation() {
-    for own in [true, false] {
-        let Some(setup) = setup(WHO) else { return };
-        let logs = setup.path(if own { "theirs" } else { "logs" });
-        if !own {
-            fs::create_dir(&logs).unwrap();
-        }
-        let [error, access] = ["error.log", "access.log"].map(|name| logs.join(name));
-        let paths = [&error, &access].map(|path| path.to_str().unwrap().to_owned());
-        let args = ["--user", USER.0, "--error-log", &paths[0], "--access-log", &paths[1]];
-        let pool = setup.args(&args).launch();
-        let holds =
-            |path: &Path, word: &str| fs::read_to_string(path).unwrap_or_default().contains(word);
-        eventually("it serves", || holds(&error, "W0710"));
-        for path in [&error, &access] {
-            let found = fs::metadata(path).unwrap();
-            assert_eq!((found.uid(), found.mode() & 0o777), (USER.1, 0o640), "{}", path.display());
-            fs::rename(path, path.with_extension("old")).unwrap();
-            if !own {
-                // logrotate's `create 640 nobody nogroup` does the same.
-                fs::write(path, "").unwrap();
-                chown(path, Some(USER.1), Some(USER.1)).unwrap();
-            }
-        }
-        pool.signal(Signal::USR1);
-        eventually("both are opened again", || holds(&error, "W0742"));
-        assert!(!holds(&error, "W0741"));
-        pool.ask(&FastcgiRequest::get("/after"));
-        eventually("the request is in the new file", || holds(&access, "/after"));
-        pool.stop();
-    }
-}
-
-#[test]
-fn a_log_whose_directory_belongs_to_another_user_now_is_not_reopened_by_root() {
-    let Some(setup) = setup(WHO) else { return };
-    fs::create_dir(setup.path("logs")).unwrap();
-    let log = setup.path("logs/access.log");
-    let precious = setup.path("precious");
-    let mut pool = setup.args(&["--access-log", log.to_str().unwrap()]).start();
-    fs::remove_file(&log).unwrap();
-    symlink(&precious, &log).unwrap();
-    chown(log.parent().unwrap(), Some(ANOTHER), None).unwrap();
-    pool.signal(Signal::USR1);
-    pool.await_log("W0741");
-    pool.ask(&FastcgiRequest::get("/"));
-    assert!(!precious.exists());
-    pool.stop();
-}
-
-#[test]
 fn a_machine_without_programs_that_list_users_has_them_in_files() {
     let Some(setup) = setup(WHO) else { return };
     let args = ["--user", USER.0, "--socket-owner", "daemon:daemon", "--error-log", "/dev/stderr"];
     let pool = setup.args(&args).variable("PATH", "/nowhere").start();
     assert!(pool.connect().ask(&FastcgiRequest::get("/")).text().starts_with("(True, "));
-    assert_eq!(users(pool.pid())[0], USER.1.to_string());
+    assert_eq!(user_and_group_ids(pool.pid())[0], USER.1.to_string());
     let socket = fs::metadata(pool.socket()).unwrap();
     assert_eq!((socket.uid(), socket.gid()), (1, 1));
     pool.stop();
@@ -437,135 +354,4 @@ fn a_pool_of_roots_warns_unless_root_is_meant() {
     running.await_log("W0723");
     running.signal(Signal::TERM);
     running.end();
-}
-
-/// A process of another user that leads each new socket in `directory` to `target` as fast as it
-/// can.
-struct Racer(Child);
-
-impl Racer {
-    fn start(user: u32, directory: &Path, target: &Path) -> Self {
-        let code = "
-import os, sys
-directory, target = sys.argv[1:]
-while True:
-    for name in os.listdir(directory):
-        path = os.path.join(directory, name)
-        try:
-            if name.endswith('.new') and not os.path.islink(path):
-                os.unlink(path)
-                os.symlink(target, path)
-        except OSError:
-            pass
-";
-        let mut command = as_user(user, "/usr/bin/python3");
-        command.args(["-c", code]).args([directory, target]).stdout(Stdio::null());
-        Self(command.spawn().unwrap())
-    }
-}
-
-impl Drop for Racer {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-#[test]
-fn a_link_in_the_path_of_a_new_socket_changes_no_file_of_root() {
-    let Some(setup) = setup(WHO) else { return };
-    let precious = setup.path("precious");
-    fs::write(&precious, "").unwrap();
-    fs::set_permissions(&precious, fs::Permissions::from_mode(0o600)).unwrap();
-    let directory = setup.path("theirs");
-    let racer = Racer::start(USER.1, &directory, &precious);
-    let address = format!("unix:{}", directory.join("app.sock").display());
-    let setup = setup.listen(&[&address]).args(&["--user", USER.0, "--socket-owner", "54321"]);
-    // The pool finds the missing application after creating the socket.
-    fs::remove_file(setup.path("app.wsgi")).unwrap();
-    for _ in 0..20 {
-        let ended = run(piped(&mut setup.command()), "");
-        assert_eq!(ended.code(), Some(78), "{}", ended.stderr);
-        let found = fs::metadata(&precious).unwrap();
-        assert_eq!((found.uid(), found.mode() & 0o777), (0, 0o600));
-        let _ = fs::remove_file(directory.join("app.sock"));
-    }
-    // While there is a directory for it.
-    drop(racer);
-}
-
-#[test]
-fn root_makes_no_file_where_others_could_lead_it_elsewhere() {
-    let Some(setup) = setup(WHO) else { return };
-    theirs(&setup.path("another"), ANOTHER);
-    fs::create_dir_all(setup.path("another/way/run")).unwrap();
-    fs::create_dir(setup.path("group")).unwrap();
-    chown(setup.path("group"), None, Some(ANOTHER)).unwrap();
-    fs::set_permissions(setup.path("group"), fs::Permissions::from_mode(0o775)).unwrap();
-    fs::create_dir(setup.path("shared")).unwrap();
-    fs::set_permissions(setup.path("shared"), fs::Permissions::from_mode(0o1777)).unwrap();
-    symlink(setup.path("another/way/run"), setup.path("link")).unwrap();
-    symlink(setup.path("run-of-root"), setup.path("shared/link")).unwrap();
-    std::os::unix::fs::lchown(setup.path("shared/link"), Some(ANOTHER), None).unwrap();
-    fs::create_dir(setup.path("run-of-root")).unwrap();
-    symlink(setup.path("run-of-root"), setup.path("good-link")).unwrap();
-    let precious = setup.path("precious");
-    fs::write(&precious, "").unwrap();
-    symlink(&precious, setup.path("another/precious")).unwrap();
-    symlink(&precious, setup.path("theirs/precious")).unwrap();
-    symlink(setup.path("run-of-root/real.log"), setup.path("linked.log")).unwrap();
-    fs::write(setup.path("shared/planted.log"), "").unwrap();
-    chown(setup.path("shared/planted.log"), Some(ANOTHER), None).unwrap();
-    let cases = [
-        ("another/app", false, "root"),
-        ("another/way/run/app", false, "root"),
-        ("link/app", false, "root"),
-        ("group/app", false, "root"),
-        ("shared/link/app", false, "root"),
-        ("another/precious", false, "root"),
-        ("theirs/app", false, "root"),
-        ("another/app", false, USER.0),
-        ("theirs/precious", false, USER.0),
-        ("shared/planted.log", false, "root"),
-        ("shared/app", true, "root"),
-        ("shared/app", true, USER.0),
-        ("run-of-root/app", true, "root"),
-        ("good-link/app", true, "root"),
-        ("linked.log", true, "root"),
-        ("theirs/app", true, USER.0),
-    ];
-    for (relative, is_fine, user) in cases {
-        let path = setup.path(relative);
-        let fine = format!("unix:{}", setup.path("app.sock").display());
-        let [there, log] = [format!("unix:{}", path.display()), path.display().to_string()];
-        let is_socket = relative.ends_with("app");
-        let mut ways = vec![
-            vec!["--listen", &fine, "--error-log", &log],
-            vec!["--listen", &fine, "--access-log", &log],
-        ];
-        if is_socket {
-            ways.push(vec!["--listen", &there, "--socket-owner", "54321"]);
-        }
-        for args in ways {
-            let mut command = Command::new(artefacts::gateway());
-            command.args(["fastcgi", "--python"]).arg(python()).args(["--user", user]).args(&args);
-            command.arg(setup.path("no-such.wsgi")).env_clear().env("PATH", "/usr/bin:/bin");
-            command.env("WSGATE_RUNTIME_DIR", setup.path("run"));
-            let ended = run(piped(&mut command), "");
-            let logged = fs::read_to_string(&path).unwrap_or_default() + &ended.stderr;
-            // The pool finds the missing script after opening all files.
-            let (wanted, unwanted) = if is_fine { ("W0102", "W0724") } else { ("W0724", "W0102") };
-            assert!(
-                logged.contains(wanted) && !logged.contains(unwanted),
-                "{relative} {args:?} as {user}: {logged}"
-            );
-            // On Ubuntu, a group may write there.
-            assert!(!ended.stderr.contains("/var/log"), "{}", ended.stderr);
-            assert_eq!(fs::read_to_string(&precious).unwrap(), "");
-            assert_eq!(fs::metadata(&precious).unwrap().uid(), 0);
-            if is_socket {
-                let _ = fs::remove_file(&path);
-            }
-        }
-    }
 }

@@ -187,7 +187,7 @@ fn errors_after_a_complete_response_go_to_the_log_of_the_pool_alone() {
                 self.errors.write('when all is said\\n')
 
         def application(environ, start_response):
-            start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', '5')])
+            start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', '8')])
             response = Response([b'response'])
             response.errors = environ['wsgi.errors']
             return response

@@ -1,21 +1,23 @@
-//! A pool that a test has started, and what the kernel says of its processes.
+//! A pool that a test has started.
 
 use std::{
     ffi::OsString,
     fs,
     os::fd::OwnedFd,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::process::{Signal, geteuid};
 use tempfile::TempDir;
 
+pub(crate) use crate::support::processes::{children, count, resident, signal};
 use crate::support::{
     artefacts,
     child_process::{ExitedProcess, Gate, RunningProcess, run},
     fastcgi_client::{FastcgiConnection, FastcgiRequest, FastcgiResponse},
     probe::{dedent, python},
+    processes::pids,
     web_servers::eventually,
 };
 
@@ -356,12 +358,6 @@ impl Pool {
     }
 }
 
-/// Sends a signal to a process.
-#[track_caller]
-pub(crate) fn signal(pid: i32, signal: Signal) {
-    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
-}
-
 /// Running processes of the pool, children of any parent.
 pub(crate) fn marked(setup: &PoolSetup) -> Vec<i32> {
     let mark = format!("MARK={}", setup.directory.path().display());
@@ -370,34 +366,4 @@ pub(crate) fn marked(setup: &PoolSetup) -> Vec<i32> {
         environ.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes())
     };
     pids().filter(has_mark).collect()
-}
-
-/// Children of a process that run.
-pub(crate) fn children(parent: i32) -> Vec<i32> {
-    let is_child = |pid: &i32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-        fields.next() != Some("Z") && fields.next() == Some(&parent.to_string())
-    };
-    pids().filter(is_child).collect()
-}
-
-fn pids() -> impl Iterator<Item = i32> {
-    fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
-}
-
-/// How many entries a directory of `/proc` has for a process.
-#[track_caller]
-pub(crate) fn count(pid: i32, what: &str) -> usize {
-    fs::read_dir(Path::new("/proc").join(pid.to_string()).join(what)).unwrap().count()
-}
-
-/// Memory of a process that is in use, in KiB.
-#[track_caller]
-pub(crate) fn resident(pid: i32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }

@@ -1,34 +1,24 @@
-//! Whatever user an application has become, its processes end with those that watch over them.
+//! CGI processes that have become another user exit with their gateway, supervisor or template.
 
 use std::{process::Stdio, time::Duration};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use crate::{
-    pool::{children, orphans::has_left, privileges::users},
-    support::{child_process::RunningProcess, waiting::exits_within, web_servers::eventually},
+    pool::children,
+    support::{
+        child_process::RunningProcess,
+        processes::user_and_group_ids,
+        user_change::{CHANGES_USER, has_changed_user},
+        waiting::exits_within,
+        web_servers::eventually,
+    },
     warm::WarmSite,
 };
 
-/// Becomes another user while it is loaded, or for a request, which may not end.
-const LEAVES: &str = "
-    import os, time
-    def leave():
-        os.setgroups([])
-        os.setresgid(54321, 54321, 54321)
-        os.setresuid(54321, 54321, 54321)
-    def application(environ, start_response):
-        if environ['PATH_INFO'].startswith('/leave'):
-            leave()
-        while environ['PATH_INFO'].endswith('hang'):
-            time.sleep(1)
-        start_response('200 OK', [('Content-Type', 'text/plain')])
-        return [b'served']
-    ";
-
 #[track_caller]
 fn await_end(pid: i32) {
-    eventually(&format!("{pid} has ended"), || users(pid).is_empty());
+    eventually(&format!("process {pid} has exited"), || user_and_group_ids(pid).is_empty());
 }
 
 fn kill(pid: i32) {
@@ -42,12 +32,8 @@ fn no_process_outlives_a_gateway_that_is_killed() {
     }
     for (mode, at_import) in [("cold", false), ("cold", true), ("warm", false), ("resident", false)]
     {
-        let code = if at_import {
-            LEAVES.replace("    def application", "    leave()\n    def application")
-        } else {
-            LEAVES.to_owned()
-        };
-        let site = WarmSite::of(mode, "", &code);
+        let options = if at_import { "--env WHEN=import" } else { "" };
+        let site = WarmSite::of(mode, options, CHANGES_USER);
         if mode != "cold" {
             site.ask();
             site.await_pools(1);
@@ -64,7 +50,8 @@ fn no_process_outlives_a_gateway_that_is_killed() {
         eventually(&format!("a process is another user: {mode}"), || {
             let templates = site.supervisors().into_iter().flat_map(children).flat_map(children);
             let gateway = running.pid().as_raw_nonzero().get();
-            found = children(gateway).into_iter().chain(templates).find(|&pid| has_left(pid));
+            found =
+                children(gateway).into_iter().chain(templates).find(|&pid| has_changed_user(pid));
             found.is_some()
         });
         running.signal(Signal::KILL);
@@ -81,17 +68,7 @@ fn no_process_outlives_a_supervisor_or_template_that_is_killed() {
     for (mode, kills_template) in
         [("warm", false), ("warm", true), ("resident", false), ("resident", true)]
     {
-        let code = "
-            import os
-            def leave():
-                os.setresuid(54321, 54321, 54321)
-            if os.environ.get('LEAVES'):
-                os.register_at_fork(after_in_child=leave)
-            def application(environ, start_response):
-                start_response('200 OK', [('Content-Type', 'text/plain')])
-                return [b'served']
-            ";
-        let site = WarmSite::of(mode, "--env LEAVES=1", code);
+        let site = WarmSite::of(mode, "--env WHEN=fork", CHANGES_USER);
         site.ask();
         site.await_pools(1);
         let supervisor = site.supervisors()[0];
@@ -99,7 +76,7 @@ fn no_process_outlives_a_supervisor_or_template_that_is_killed() {
         let mut spares = Vec::new();
         eventually("processes wait", || {
             spares = children(template);
-            !spares.is_empty() && spares.iter().all(|&pid| has_left(pid))
+            !spares.is_empty() && spares.iter().all(|&pid| has_changed_user(pid))
         });
         kill(if kills_template { template } else { supervisor });
         spares.into_iter().chain([template]).for_each(await_end);

@@ -11,15 +11,13 @@ use std::{
     path::Path,
 };
 
-use crate::support::web_servers::{
-    Apache, ApacheFcgid, ApacheSetup, CgiModule, Lighttpd, WebServer, WebSite, source,
-};
+use crate::support::web_servers::{Apache, ApacheSetup, CgiModule, WebServer, WebSite, source};
 
 /// Stands in each file that nobody may see.
-const SECRET: &str = "do-not-show";
+pub(super) const SECRET: &str = "do-not-show";
 
 /// Files beside an application, its own or left by tools.
-const HIDDEN: [&str; 49] = [
+pub(super) const HIDDEN: [&str; 49] = [
     ".env",
     ".env.local",
     ".htaccess",
@@ -109,14 +107,14 @@ fn ways_to(file: &str) -> Vec<String> {
 }
 
 /// Puts a file everybody on the machine may read below `directory`.
-fn put(directory: &Path, file: &str, text: &str) {
+pub(super) fn put(directory: &Path, file: &str, text: &str) {
     let path = directory.join(file);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, text).unwrap();
 }
 
 /// All that is hidden.
-fn put_hidden(directory: &Path) {
+pub(super) fn put_hidden(directory: &Path) {
     for file in HIDDEN {
         if !directory.join(file).exists() {
             // A server reads some of them, as comments.
@@ -132,7 +130,7 @@ fn put_hidden(directory: &Path) {
 }
 
 /// An application that costs little, since it is asked more than a thousand times.
-fn put_application(directory: &Path) {
+pub(super) fn put_application(directory: &Path) {
     put(
         directory,
         "app.wsgi",
@@ -143,7 +141,7 @@ fn put_application(directory: &Path) {
 }
 
 /// Asks as it stands here, which clients would put right; the whole response.
-fn ask(web_server: &dyn WebServer, method: &str, path: &str) -> String {
+pub(super) fn ask(web_server: &dyn WebServer, method: &str, path: &str) -> String {
     let url = web_server.url("");
     let mut connection = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
     write!(connection, "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
@@ -155,7 +153,7 @@ fn ask(web_server: &dyn WebServer, method: &str, path: &str) -> String {
 }
 
 /// Fails if one of the files below `address` is shown, however it is asked for.
-fn shows_nothing(web_server: &dyn WebServer, address: &str, files: &[&str]) {
+pub(super) fn shows_nothing(web_server: &dyn WebServer, address: &str, files: &[&str]) {
     for file in files {
         let requests = ways_to(file).into_iter().map(|way| ("GET", way));
         for (method, way) in requests.chain([("POST", file.replace('#', "%23"))]) {
@@ -175,7 +173,7 @@ fn shows_nothing(web_server: &dyn WebServer, address: &str, files: &[&str]) {
     }
 }
 
-fn gets(web_server: &dyn WebServer, path: &str, status: u16, text: &str) {
+pub(super) fn gets(web_server: &dyn WebServer, path: &str, status: u16, text: &str) {
     let response = ask(web_server, "GET", path);
     let is_so = response.split(' ').nth(1) == Some(&status.to_string());
     assert!(is_so && response.contains(text), "{path}: {response}");
@@ -354,33 +352,6 @@ fn a_cgi_bin_within_pages_shows_nothing_at_its_second_address() {
         shows_nothing(&web_server, address, &HIDDEN);
         shows_nothing(&web_server, address, &["text.wsgi"]);
     }
-}
-
-fn a_directory_of_scripts_shows_nothing(web_server: &dyn WebServer) {
-    let scripts = web_server.site().path("cgi-bin");
-    put_hidden(&scripts);
-    put_application(&scripts);
-    gets(web_server, "/cgi-bin/app.wsgi/x", 200, "the application");
-    shows_nothing(web_server, "/cgi-bin", &HIDDEN);
-}
-
-#[test]
-fn under_a_script_alias_only_wsgi_files_can_be_requested() {
-    a_directory_of_scripts_shows_nothing(&Apache::with(CgiModule::Cgid));
-}
-
-#[test]
-fn under_lighttpd_only_wsgi_files_can_be_requested() {
-    a_directory_of_scripts_shows_nothing(&Lighttpd::start());
-}
-
-/// mod_fcgid has to find a FastCGI server in a script, so that none is run here.
-#[test]
-fn under_mod_fcgid_only_wsgi_files_can_be_requested() {
-    let web_server = ApacheFcgid::start();
-    gets(&web_server, "/cgi-bin/hello.wsgi", 200, "Hello from WSGI");
-    put_hidden(&web_server.site().path("cgi-bin"));
-    shows_nothing(&web_server, "/cgi-bin", &HIDDEN);
 }
 
 /// The sample for Django in cgi-bin of a host whose cgi-bin is among its pages.

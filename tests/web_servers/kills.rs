@@ -14,13 +14,16 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    pool::load::{Random, turn},
-    support::web_servers::{HttpClient, Nginx, WebServer as _, eventually, wait_for_exit},
+    pool::load::turn,
+    support::{
+        random::Random,
+        web_servers::{HttpClient, Nginx, WebServer as _, eventually, wait_for_exit},
+    },
 };
 
 const KILLS: u64 = 50;
 
-/// Between two of them.
+/// The time between two kills.
 const PACE: Duration = Duration::from_millis(200);
 
 const CLIENTS: usize = 4;

@@ -9,6 +9,7 @@ pub(crate) mod bodies;
 pub(crate) mod cuts;
 pub(crate) mod deaths;
 pub(crate) mod directories;
+mod exposed_directories;
 pub(crate) mod exposure;
 pub(crate) mod failures;
 pub(crate) mod frameworks;

@@ -7,6 +7,7 @@ mod body;
 mod close;
 mod environ;
 mod errors;
+mod failures;
 mod file_wrapper;
 mod input;
 mod input_property;

@@ -173,7 +173,7 @@ fn bytes_that_are_not_fastcgi_are_reported() {
         assert_eq!(text, "");
         assert!(log.starts_with("wsgate: error[W0904]: the response is not FastCGI: "), "{log}");
         let (text, log) =
-            served(&shell, &[], move |script| script.stdout("X: y\n\nreply").bytes(bytes));
+            served(&shell, &[], move |script| script.stdout("X: y\n\nresponse").bytes(bytes));
         assert_eq!(text, "response");
         assert!(log.starts_with("wsgate: error[W0904]: the response is not FastCGI: "), "{log}");
     }

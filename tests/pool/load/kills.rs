@@ -15,11 +15,12 @@ use rustix::process::Signal;
 use crate::{
     pool::{
         ECHO,
-        load::{Clients, NoResponse, Random, compare, turn},
+        load::{Clients, NoResponse, compare, turn},
     },
     support::{
         assertions::codes,
         pool::{PoolSetup, children, signal},
+        random::Random,
         web_servers::{eventually, wait_for_exit},
     },
 };

@@ -1,5 +1,5 @@
-//! A pool under load: what clients get while releases change, workers die, connections hang and
-//! bytes mean nothing.
+//! A pool under load: responses while code is reloaded, workers are killed, connections hang and
+//! bytes are noise.
 //!
 //! These tests keep the whole machine busy, so they run one at a time: each takes its [`turn`]
 //! first.
@@ -7,12 +7,10 @@
 mod hanging;
 mod kills;
 mod million;
-pub(crate) mod noise;
+mod noise;
 mod reloads;
 
 use std::{
-    env,
-    hash::{BuildHasher as _, RandomState},
     io,
     path::Path,
     sync::{
@@ -31,45 +29,10 @@ use crate::support::{
     web_servers::eventually,
 };
 
-/// Holds the others back until it is dropped.
+/// Keeps other tests of this room waiting until the guard is dropped.
 pub(crate) fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Numbers that a printed seed brings back (splitmix64).
-pub(crate) struct Random(u64);
-
-impl Random {
-    /// The seed is that of the variable `WSGATE_TEST_SEED`, or another at each run. It is shown if
-    /// the test fails.
-    #[expect(clippy::print_stdout, reason = "the harness shows it beside the failure")]
-    pub(crate) fn new() -> Self {
-        let given = env::var("WSGATE_TEST_SEED")
-            .ok()
-            .map(|seed| seed.parse().expect("WSGATE_TEST_SEED: a number"));
-        let seed = given.unwrap_or_else(|| RandomState::new().hash_one("seed"));
-        println!("WSGATE_TEST_SEED={seed}");
-        Self(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `end`, which is not 0.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).unwrap()
-    }
-
-    /// Returns `length` random bytes.
-    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| self.next().to_le_bytes()[0]).collect()
-    }
 }
 
 /// A request and its outcome.

@@ -1,73 +1,33 @@
 //! Bytes that mean nothing, in great numbers, while others are served.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use crate::{
     pool::{
         ECHO,
-        load::{Clients, Random, compare, turn},
+        load::{Clients, compare, turn},
     },
     support::{
         assertions::codes,
-        fastcgi_client::{FastcgiConnection, FastcgiRequest},
+        fastcgi_client::FastcgiRequest,
+        noise::Disturbance,
         pool::{Pool, PoolSetup, count, resident},
+        random::Random,
         web_servers::eventually,
     },
 };
 
-/// Connections that are left open behind those that were opened after them.
+/// Connections with noise that are open at a time.
 const LEFT_OPEN: usize = 50;
 
-/// Connections without a word, of one run.
+/// The number of silent connections.
 const SILENT: usize = 100_000;
 
-/// Bytes that mean nothing; every other time they look like a record at first.
-pub(crate) fn noise(random: &mut Random) -> Vec<u8> {
-    let length = random.below(2000);
-    let mut noise = random.bytes(length);
-    if noise.len() > 8 && random.below(2) == 0 {
-        let header = [1, 1 + noise[1] % 12, 0, noise[3] % 2];
-        noise[..4].copy_from_slice(&header);
-    }
-    noise
-}
-
-/// A request that ends anywhere.
-pub(crate) fn cut(random: &mut Random) -> Vec<u8> {
-    let mut bytes = request(random);
-    let length = random.below(bytes.len());
-    bytes.truncate(length);
-    bytes
-}
-
-/// A request with a byte that is not its own.
-pub(crate) fn changed(random: &mut Random) -> Vec<u8> {
-    let mut bytes = request(random);
-    let position = random.below(bytes.len());
-    bytes[position] = random.bytes(1)[0];
-    bytes
-}
-
-fn request(random: &mut Random) -> Vec<u8> {
-    let length = random.below(300);
-    FastcgiRequest::post("/noise", random.bytes(length)).bytes()
-}
-
-/// Sends all of that, so many of each kind, between so many connections without a word.
+/// Sends `each` pieces of noise of each kind, between `silent` connections without a byte.
 fn disturb(pool: &Pool, random: &mut Random, each: usize, silent: usize) {
-    let mut open: VecDeque<FastcgiConnection> = VecDeque::new();
+    let mut disturbance = Disturbance::new(LEFT_OPEN);
     for number in 0..each {
-        // The worker may have closed the connection before all is sent.
-        let connection = pool.connect();
-        let _ = connection.try_send(&noise(random));
-        open.push_back(connection);
-        if open.len() > LEFT_OPEN {
-            open.remove(random.below(open.len()));
-        }
-        // A request without the rest of its body would hold a worker as long as its connection is
-        // open, as it should.
-        let _ = pool.connect().try_send(&cut(random));
-        let _ = pool.connect().try_send(&changed(random));
+        disturbance.send(random, || pool.connect());
         for _ in 0..silent * (number + 1) / each - silent * number / each {
             drop(pool.connect());
         }
