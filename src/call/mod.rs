@@ -1,9 +1,11 @@
-//! `wsgate call`: makes one request as a web server does, serves it as a CGI request, and prints the
-//! response.
+//! `wsgate call`: makes one request as a web server does, serves it as a CGI request, and prints
+//! the response.
 
 pub(crate) mod args;
 mod compose;
+mod exchange;
 mod print;
+mod response_failure;
 mod server;
 mod via;
 

@@ -39,7 +39,8 @@ impl Server {
         self.try_to_connect(deadline).map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::PermissionDenied => {
-                    "run the command as a user who may write to the socket, such as that of the web server"
+                    "run the command as a user who may write to the socket, such as that of the \
+                        web server"
                 }
                 io::ErrorKind::TimedOut => {
                     "the server is running and accepts no connections: look at what it is doing"
