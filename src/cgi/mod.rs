@@ -98,8 +98,8 @@ pub(crate) fn refuse(status: Status, message: &LogMessage) -> Exit {
     }
 }
 
-/// The application in `script`, the options on its `#!` line, and the directory that their paths are
-/// relative to.
+/// The application in `script`, the options on its `#!` line, and the directory that their paths
+/// are relative to.
 ///
 /// # Errors
 /// The log message, if the script cannot be read or its line has a wrong option.

@@ -44,8 +44,8 @@ impl RequestedScript {
         match nonempty_variable("SCRIPT_FILENAME").map(PathBuf::from) {
             Some(script) if is_this_program(&script) => Self::by_handler(),
             Some(script) => match FirstLine::of(&script) {
-                // `env` started wsgate, or a web server that has it as the interpreter of such files:
-                // both pass the script as an argument.
+                // `env` started wsgate, or a web server that has it as the interpreter of such
+                // files: both pass the script as an argument.
                 Ok(FirstLine::Wsgate(_) | FirstLine::NoProgram) if contains(arguments, &script) => {
                     Self::Script(script)
                 }

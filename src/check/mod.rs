@@ -1,5 +1,5 @@
-//! `wsgate check`: loads an application in the interpreter that would serve it, and reports what was
-//! found, and which files the user of the web server cannot read.
+//! `wsgate check`: loads an application in the interpreter that would serve it, and reports what
+//! was found, and which files the user of the web server cannot read.
 
 pub(crate) mod args;
 mod reader;

@@ -14,8 +14,8 @@ use crate::{
 /// Most random generators that are listed.
 const MAX_GENERATORS: usize = 10;
 
-/// Reports what the import of the application left open or running (`loaded.side_effects`). That is a
-/// problem if `mode` forks the application.
+/// Reports what the import of the application left open or running (`loaded.side_effects`). That is
+/// a problem if `mode` forks the application.
 pub(super) fn report_fitness(
     report: &mut Report,
     settings: &Settings,
@@ -70,7 +70,8 @@ pub(super) fn report_fitness(
             "the application is not fit for its --mode resident: see `warm` above".to_owned(),
         ),
         _ => {
-            report.conclusion = "the application is not fit for --mode warm and --preload: see `warm` \
+            report.conclusion = "the application is not fit for --mode warm and --preload: see \
+                `warm` \
                 above; no other problem was found"
         }
     }

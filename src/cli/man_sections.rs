@@ -149,7 +149,8 @@ const CGI: Sections = Sections {
         "wsgate cgi answers one CGI request (RFC 3875): the variables of the request are the \
          environment, its body is standard input, and the response goes to standard output.",
         "The #! line of a script takes the same options, and --header-timeout, --socket-timeout, \
-         --worker-connections, --reload-on, --reload and --slow of wsgate-fastcgi(1). Where options or the script come from \
+         --worker-connections, --reload-on, --reload and --slow of wsgate-fastcgi(1). Where \
+         options or the script come from \
          the query string (RFC 3875, 4.4), wsgate ignores them.",
         "With --mode warm or --mode resident the first request starts a warm pool, which answers \
          the requests that follow. A request that the pool cannot answer starts a new interpreter.",

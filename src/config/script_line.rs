@@ -1,8 +1,8 @@
 //! The `#!` line of a script, and the options on it.
 //!
 //! The options are read from the file, never from the arguments of the process. The kernel passes
-//! everything after the interpreter as one argument, `env -S` splits it, and a web server may append
-//! parts of the query string (RFC 3875 4.4): only the file says what its author wrote.
+//! everything after the interpreter as one argument, `env -S` splits it, and a web server may
+//! append parts of the query string (RFC 3875 4.4): only the file says what its author wrote.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -159,14 +159,16 @@ pub(crate) fn problems(script: &Path) -> Vec<String> {
         && !words[1].starts_with(b"-")
     {
         problems.push(format!(
-            "the `#!` line of `{shown}` passes arguments to `env`, and the kernel makes one name of \
+            "the `#!` line of `{shown}` passes arguments to `env`, and the kernel makes one name \
+                of \
                 all of them\n\
              hint: write `env -S` instead of `env`"
         ));
     }
     if !program.is_file() {
         problems.push(format!(
-            "the `#!` line of `{shown}` names `{}`, which does not exist\nhint: write the path that \
+            "the `#!` line of `{shown}` names `{}`, which does not exist\nhint: write the path \
+                that \
                 `command -v wsgate` prints",
             program.display()
         ));

@@ -72,8 +72,8 @@ pub(crate) fn run_audited(
     exit
 }
 
-/// Watches `process`, a worker of a warm pool that has taken the request and reports on `reports`. A
-/// response is sent as by [`run`].
+/// Watches `process`, a worker of a warm pool that has taken the request and reports on `reports`.
+/// A response is sent as by [`run`].
 pub(crate) fn take_over(
     settings: &Settings,
     request: &Request,

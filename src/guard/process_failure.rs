@@ -127,9 +127,11 @@ impl ProcessFailure<'_> {
                 .hint(format!("run `{python} -c pass` as the user that the request runs as")),
             );
         }
-        if self.descriptors_lost
-            || matches!(self.exit, ProcessExit::Known(status) if status.code() == Some(EXIT_DESCRIPTORS_LOST))
-        {
+        let code = match self.exit {
+            ProcessExit::Known(status) => status.code(),
+            ProcessExit::Unknown => None,
+        };
+        if self.descriptors_lost || code == Some(EXIT_DESCRIPTORS_LOST) {
             let message = LogMessage::descriptors_lost(
                 "the response cannot be sent, or not reported to the gateway",
             );

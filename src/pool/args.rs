@@ -123,7 +123,8 @@ pub(crate) struct PoolOptions {
     )]
     pub(crate) socket_mode: FileMode,
 
-    /// Set the owner of Unix sockets: USER or USER:GROUP, names or numbers [default: --user]
+    /// Set the owner of Unix sockets: USER or USER:GROUP, names or numbers [default: the user of
+    /// the pool]
     #[arg(long, value_name = "OWNER")]
     pub(crate) socket_owner: Option<String>,
 

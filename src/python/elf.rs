@@ -1,5 +1,5 @@
-//! Reads from an ELF file whether it is complete, and for which machine it is (System V ABI, *Object
-//! Files*).
+//! Reads from an ELF file whether it is complete, and for which machine it is (System V ABI,
+//! *Object Files*).
 
 use std::{fs::File, io, os::unix::fs::FileExt as _};
 

@@ -51,8 +51,8 @@ impl Engine {
     /// This engine, independent of its file: gateway and engine of different builds refuse to work
     /// together, and an upgrade replaces the file while the gateway runs.
     ///
-    /// The engine is copied into memory, since a write into the file would crash processes that have
-    /// loaded it. Where code in such memory must not be executed, the open file is kept.
+    /// The engine is copied into memory, since a write into the file would crash processes that
+    /// have loaded it. Where code in such memory must not be executed, the open file is kept.
     pub(crate) fn hold(self) -> Self {
         let held = File::open(&self.path).ok().map(|file| {
             let snapshot = Snapshot::of_open(&file);

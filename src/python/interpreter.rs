@@ -1,8 +1,8 @@
 //! Finds the interpreter that runs the application.
 //!
 //! `--python`, `--venv`, the variable `VIRTUAL_ENV`, a virtualenv named `.venv` or `venv` beside
-//! the script or above it, else `python3`. The interpreter of a virtualenv is its `bin/python`. That
-//! path is run without resolving links, since Python finds the packages by it.
+//! the script or above it, else `python3`. The interpreter of a virtualenv is its `bin/python`.
+//! That path is run without resolving links, since Python finds the packages by it.
 
 use std::{
     env,

@@ -1,5 +1,5 @@
-//! Addresses of hosts, looked up by `getent`: a statically linked program cannot load the modules of
-//! the C library that ask all sources of names (nsswitch.conf(5)).
+//! Addresses of hosts, looked up by `getent`: a statically linked program cannot load the modules
+//! of the C library that ask all sources of names (nsswitch.conf(5)).
 
 use std::{
     io,

@@ -68,8 +68,8 @@ impl SignalPipe {
         stream.set_nonblocking(true)?;
         let numbers = signals.iter().map(|&signal| signal as i32);
         let delivery = SignalDelivery::with_pipe(stream, handlers_end, SignalOnly, numbers)?;
-        // A web server may block signals for its threads, and programs inherit that. The application
-        // has no blocked signals in any mode: forked processes unblock all, too.
+        // A web server may block signals for its threads, and programs inherit that. The
+        // application has no blocked signals in any mode: forked processes unblock all, too.
         SigSet::all().thread_unblock()?;
         // A signal that came before the pipe was there has rung nothing.
         if let Some(early) = i32::try_from(last.load(Ordering::Relaxed)).ok().filter(|&it| it != 0)
@@ -79,8 +79,8 @@ impl SignalPipe {
         Ok(Self { delivery, last })
     }
 
-    /// A pipe for all signals that may ask a request to stop. A gateway that one of them killed would
-    /// send no response.
+    /// A pipe for all signals that may ask a request to stop. A gateway that one of them killed
+    /// would send no response.
     ///
     /// # Errors
     /// If the kernel refuses one of the signals.
@@ -112,8 +112,8 @@ impl AsFd for SignalPipe {
     }
 }
 
-/// Makes a write above the limit of file sizes (`RLIMIT_FSIZE`) fail with `EFBIG`, instead of killing
-/// this process by SIGXFSZ. Python does the same.
+/// Makes a write above the limit of file sizes (`RLIMIT_FSIZE`) fail with `EFBIG`, instead of
+/// killing this process by SIGXFSZ. Python does the same.
 pub(crate) fn survive_file_size_limit() {
     // Not ignored: child programs would inherit that. No kernel refuses this signal.
     let _ = flag::register(Signal::SIGXFSZ as i32, Arc::new(AtomicBool::new(false)));

@@ -1,8 +1,8 @@
 //! Paths at which root may create files: paths that no other user can redirect.
 //!
 //! If another user replaces a directory of the path by a link while root works on it, root changes
-//! the wrong file. So each directory of the path must belong to root, and be writable for root alone
-//! or sticky (`/tmp`), where other users cannot rename files of root.
+//! the wrong file. So each directory of the path must belong to root, and be writable for root
+//! alone or sticky (`/tmp`), where other users cannot rename files of root.
 
 use std::{
     error::Error,

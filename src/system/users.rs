@@ -7,7 +7,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// The number of a user or group in `text`, which has digits only. The highest number means no user.
+/// The number of a user or group in `text`, which has digits only. The highest number means no
+/// user.
 pub(crate) fn number(text: &str) -> Option<u32> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|&number| is_number && number != u32::MAX)

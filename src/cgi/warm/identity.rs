@@ -1,5 +1,5 @@
-//! The identity of a warm pool: a pool serves the requests that a new interpreter would serve in the
-//! same way.
+//! The identity of a warm pool: a pool serves the requests that a new interpreter would serve in
+//! the same way.
 //!
 //! Everything that the application may have seen while it was loaded is part of the identity. After
 //! a change of any of it, the next request uses another pool. Variables of a request are not part
@@ -72,8 +72,8 @@ const REQUEST_VARIABLES: [&str; 37] = [
 
 /// Prefixes of the names of such variables.
 ///
-/// `AUTHENTICATE_` and `AUTHORIZE_` belong to Apache's modules for LDAP and databases, `MELLON_` and
-/// `OIDC_` to those for single sign-on.
+/// `AUTHENTICATE_` and `AUTHORIZE_` belong to Apache's modules for LDAP and databases, `MELLON_`
+/// and `OIDC_` to those for single sign-on.
 const REQUEST_VARIABLE_PREFIXES: [&str; 13] = [
     "AUTHENTICATE_",
     "AUTHORIZE_",

@@ -73,8 +73,8 @@ fn is_running(directory: &Path, name: &str) -> bool {
         .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_err())
 }
 
-/// Removes an unlocked lock file while locking it. A gateway that has opened the file meanwhile finds
-/// that the file at its path is another one.
+/// Removes an unlocked lock file while locking it. A gateway that has opened the file meanwhile
+/// finds that the file at its path is another one.
 fn remove_lock(path: &Path) {
     if let Ok(file) = File::open(path)
         && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()

@@ -36,8 +36,8 @@ use crate::{
 /// How long a pool that could not start is not started again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long requests fall back to cold CGI after the import left open what only one process at a time
-/// may have.
+/// How long requests fall back to cold CGI after the import left open what only one process at a
+/// time may have.
 const ONE_PROCESS_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The shortest time between two log messages about the same problem of a pool.
@@ -140,8 +140,8 @@ impl WarmPool {
         Ok(Some(StartLock(lock)))
     }
 
-    /// Makes requests fall back to cold CGI until the code changes or a day has passed, and logs the
-    /// `findings` of the import audit.
+    /// Makes requests fall back to cold CGI until the code changes or a day has passed, and logs
+    /// the `findings` of the import audit.
     pub(super) fn forbid(
         &self,
         lock: StartLock,
@@ -273,8 +273,8 @@ impl WarmPool {
             .count()
     }
 
-    /// The log of the pool: standard error of this request, unless that is a pipe whose reader waits
-    /// for its end.
+    /// The log of the pool: standard error of this request, unless that is a pipe whose reader
+    /// waits for its end.
     fn log_output(&self) -> io::Result<Stdio> {
         let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
         let kind = stderr.metadata()?.file_type();
