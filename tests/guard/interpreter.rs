@@ -59,7 +59,7 @@ fn an_interpreter_that_is_no_program_is_named() {
     let response = Probe::new(HELLO).python(dir.path("bin")).run();
     assert!(page(&response, 500, "W0202").contains("is not a program"), "{}", response.log);
     let response = Probe::new(HELLO).python(text.join("below")).run();
-    assert!(page(&response, 500, "W0202").contains("cannot be reached"), "{}", response.log);
+    assert!(page(&response, 500, "W0202").contains("cannot be accessed"), "{}", response.log);
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn a_virtualenv_that_anybody_could_have_made_is_not_taken_by_itself() {
 #[test]
 fn a_virtualenv_that_cannot_be_used_is_named_with_the_reason() {
     for (spoil, reason) in [
-        ("rm -r \"$0\"", "there is no such directory"),
+        ("rm -r \"$0\"", "the directory does not exist"),
         ("rm \"$0/pyvenv.cfg\"", "its pyvenv.cfg cannot be read"),
         ("ln -sf /nowhere/python3 \"$0/bin/python\"", "which does not exist"),
         ("rm \"$0/bin/python\" && touch \"$0/bin/python\"", "may not be run"),
@@ -122,7 +122,7 @@ fn a_virtualenv_that_this_user_cannot_enter_is_named_with_the_directory_to_open(
         run(command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&script), "");
     let entry = only_log_message(&ended.stderr, "W0201");
     assert!(entry.contains("user 65534 may not enter"), "{entry}");
-    assert!(ended.stderr.contains("hint: let that user in: chmod o+x "), "{}", ended.stderr);
+    assert!(ended.stderr.contains("hint: let that user enter it: chmod o+x "), "{}", ended.stderr);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Subcommands whose help has options outside a group.
-const UNGROUPED: &[&str] = &["call", "cgi", "check", "fastcgi", "status"];
+const UNGROUPED: &[&str] = &[];
 
 /// The subcommands that the help of `wsgate` lists, and those that it hides.
 fn subcommands() -> Vec<String> {

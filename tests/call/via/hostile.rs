@@ -66,8 +66,8 @@ fn an_address_where_no_server_listens_is_an_error() {
 fn wrong_arguments_are_an_error_with_exit_code_2() {
     let shell = Shell::new();
     for (args, said) in [
-        (&["--via", "unix:"][..], "names no path"),
-        (&["--via", &format!("unix:{}", "x".repeat(200))], "no path of a socket"),
+        (&["--via", "unix:"][..], "has no path"),
+        (&["--via", &format!("unix:{}", "x".repeat(200))], "is not the path of a socket"),
         (&["--via", "app.sock"], "neither unix:PATH nor HOST:PORT"),
         (&["--via", "localhost"], "neither"),
         (&["--via", ":9000"], "neither"),
