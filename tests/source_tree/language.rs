@@ -64,7 +64,6 @@ const EXCEPTIONS: &[&str] = &[
     "crates/fastcgi-server: replies",
     "crates/fastcgi-server: told",
     "crates/fastcgi-server: whoever",
-    "docs: told",
     "src: amid",
     "src: are gone",
     "src: are served cold",
