@@ -66,17 +66,16 @@ pub(crate) trait Connection: Sized + Send + Sync + 'static {
 
     /// Begins to serve `request`, whose body reaches as far as `length` says. No wait for the web
     /// server exceeds the deadline of `interruptible`. Messages of `transcript` go to the web
-    /// server's error log.
+    /// server's error log. If the response cannot be completed, the web server learns that as
+    /// `settings` say.
     fn begin(
         &self,
         request: &Self::Request,
         length: BodyLength,
         interruptible: Interruptible,
         transcript: Option<Arc<Transcript>>,
+        settings: &Self::Settings,
     ) -> (Self::Body, Self::Response);
-
-    /// Ends the response to `request`, which is not complete, so that the web server notices.
-    fn cut_response(&self, request: &Self::Request, settings: &Self::Settings);
 
     /// Releases `request`, which was served. Says whether the connection can be used again.
     fn after_request(&self, request: Self::Request) -> Progress<Self::Request>;

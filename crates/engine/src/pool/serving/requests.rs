@@ -198,7 +198,7 @@ impl Requests {
         let length =
             variables.as_ref().map_or(BodyLength::UntilEnd, Variables::body_length_in_stream);
         let (body, response) =
-            connection.begin(request, length, interruptible.clone(), transcript.clone());
+            connection.begin(request, length, interruptible.clone(), transcript.clone(), settings);
         let response = access_log::counted(record.as_ref(), response);
         match self.checked(request, variables) {
             Ok(variables) => {
@@ -212,9 +212,8 @@ impl Requests {
                     interruptible,
                 };
                 match caller.server.serve(caller.application, exchange) {
-                    RequestOutcome::Complete => {}
+                    RequestOutcome::Complete | RequestOutcome::Cut => {}
                     RequestOutcome::Abandoned => self.status.count_abandoned(),
-                    RequestOutcome::Cut => py.detach(|| connection.cut_response(request, settings)),
                 }
             }
             Err((message, status)) => {

@@ -32,8 +32,6 @@ pub(super) struct ActiveRequest {
     is_aborted: bool,
     /// More has arrived than CONTENT_LENGTH says.
     has_surplus: bool,
-    /// The response was cut, and a record may follow what was sent of it.
-    is_between_records: bool,
     /// The part of the body that was read before the application asked for it.
     spool: Spool,
     interruptible: Interruptible,
@@ -60,7 +58,6 @@ impl ActiveRequest {
             has_ended: !request.has_body(),
             is_aborted: false,
             has_surplus: false,
-            is_between_records: false,
             spool: Spool::default(),
             interruptible,
         }
@@ -86,16 +83,6 @@ impl ActiveRequest {
     /// Did more arrive than CONTENT_LENGTH says?
     pub(super) fn has_surplus(&self) -> bool {
         self.has_surplus
-    }
-
-    /// Was the response cut where a record may follow?
-    pub(super) fn is_between_records(&self) -> bool {
-        self.is_between_records
-    }
-
-    /// Notes that the response was cut. A record may follow it if it `is_between_records`.
-    pub(super) fn note_cut(&mut self, is_between_records: bool) {
-        self.is_between_records = is_between_records;
     }
 
     /// Bytes of the whole body, if that is known.

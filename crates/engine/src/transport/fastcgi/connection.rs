@@ -152,21 +152,16 @@ impl Connection for FastCgiConnection {
         length: BodyLength,
         interruptible: Interruptible,
         transcript: Option<Arc<Transcript>>,
+        settings: &FastCgiSettings,
     ) -> (FastCgiBody, FastCgiResponse) {
         let mut state = self.shared.state();
         state.has_served = true;
         state.request = Some(ActiveRequest::new(request, length, interruptible));
         drop(state);
-        let response = FastCgiResponse::new(self.shared.clone(), request.id(), transcript);
+        let cut_style = CutStyle::for_server(request, settings);
+        let response =
+            FastCgiResponse::new(self.shared.clone(), request.id(), transcript, cut_style);
         (FastCgiBody::of(&self.shared), response)
-    }
-
-    fn cut_response(&self, request: &FastCgiRequest, settings: &FastCgiSettings) {
-        let can_end =
-            self.shared.state().request.as_ref().is_some_and(ActiveRequest::is_between_records);
-        if can_end {
-            CutStyle::for_server(request, settings).end(self.shared.socket(), request.id());
-        }
     }
 
     fn after_request(&self, request: FastCgiRequest) -> Progress<FastCgiRequest> {

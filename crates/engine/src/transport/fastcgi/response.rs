@@ -8,7 +8,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::sendfile,
     io::Errno,
-    net::{SendAncillaryBuffer, SendFlags, send, sendmsg},
+    net::{SendAncillaryBuffer, SendFlags, Shutdown, send, sendmsg, shutdown},
 };
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
         ABORT_CHECK_INTERVAL,
         fastcgi::{
             active_request::ActiveRequest,
+            cut_response::CutStyle,
             error_records::ErrorRecords,
             shared::{ConnectionState, SharedConnection},
             socket::wait_for_socket,
@@ -40,6 +41,7 @@ const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// The response to a request.
 pub(crate) struct FastCgiResponse {
     shared: Arc<SharedConnection>,
+    id: RequestId,
     output: Output,
     errors: ErrorRecords,
     /// Content that is still missing in the record that is being sent.
@@ -52,6 +54,10 @@ pub(crate) struct FastCgiResponse {
     had_surplus: bool,
     /// The web server did not read in time. What was sent may end anywhere, and nothing follows it.
     is_stuck: Cell<bool>,
+    /// How the web server learns that the response is not complete.
+    cut_style: CutStyle,
+    /// The web server has learnt that. Nothing follows.
+    is_cut: bool,
     /// When the request was last checked for an abort. There is no check before the first record.
     checked: Option<Instant>,
 }
@@ -62,10 +68,14 @@ impl FastCgiResponse {
         shared: Arc<SharedConnection>,
         id: RequestId,
         transcript: Option<Arc<Transcript>>,
+        cut_style: CutStyle,
     ) -> Self {
         Self {
             shared,
+            id,
             output: Output::new(id),
+            cut_style,
+            is_cut: false,
             errors: ErrorRecords::new(transcript),
             in_record: 0,
             has_begun: false,
@@ -118,6 +128,29 @@ impl FastCgiResponse {
             }
         }
         Ok(())
+    }
+
+    /// Ends a response that is not complete, before `close()` of the application, which may take
+    /// long. Does nothing if no record can be begun, or if the request was aborted.
+    fn end_cut(&mut self, py: Python<'_>) {
+        let is_active = |request: &ActiveRequest| !request.is_aborted();
+        let can_end = self.shared.state_while(py).request.as_ref().is_some_and(is_active);
+        if !can_end || self.has_ended || self.in_record > 0 || self.is_stuck.get() {
+            return;
+        }
+        if self.send_errors(py).is_err() {
+            return;
+        }
+        let Ok(socket) = self.shared.own_socket() else {
+            return;
+        };
+        let (style, id) = (self.cut_style, self.id);
+        py.detach(|| {
+            style.end(socket, id);
+            // The web server must not send another request here.
+            let _ = shutdown(socket, Shutdown::Write);
+        });
+        self.is_cut = true;
     }
 
     /// Sends the messages that have come together since the last record.
@@ -324,7 +357,11 @@ impl ResponseSink for FastCgiResponse {
     /// The end has left with the last block where its length was known. Otherwise it follows
     /// `close()`: the web server would send the next request on a connection that is not read
     /// meanwhile.
-    fn sending_ended(&mut self, _: Python<'_>, _: bool) {}
+    fn sending_ended(&mut self, py: Python<'_>, complete: bool) {
+        if !complete {
+            self.end_cut(py);
+        }
+    }
 
     fn is_abandoned(&mut self, py: Python<'_>) -> bool {
         let mut watched = [PollFd::new(self.shared.socket(), PollFlags::empty())];
@@ -333,7 +370,7 @@ impl ResponseSink for FastCgiResponse {
     }
 
     fn finish(&mut self, py: Python<'_>, complete: bool) -> io::Result<()> {
-        if self.shared.own_socket().is_err() || self.is_stuck.get() {
+        if self.shared.own_socket().is_err() || self.is_stuck.get() || self.is_cut {
             return Ok(());
         }
         let (mut has_end, sent) = self.send_end(py, complete);
@@ -357,10 +394,8 @@ impl ResponseSink for FastCgiResponse {
                 *has_body_ended = active.has_ended();
                 records.finish(active.id());
             }
-        } else if let Some(active) = request {
-            // What is left of the request stays active, and the connection is closed with it.
-            active.note_cut(self.in_record == 0 && sent.is_ok());
         }
+        // Otherwise what is left of the request stays active, and the connection is closed with it.
         match sent {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(error),
             _ => Ok(()),
