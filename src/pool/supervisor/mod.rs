@@ -123,6 +123,8 @@ impl<'a> Supervisor<'a> {
         }
         let launch = self.resources.launch(&self.service, self.code.configured_preload());
         self.code.start_first(&launch).map_err(CommandError::failed)?;
+        // The time of the first load counts from here, and nothing else may happen.
+        self.keep_workers();
         loop {
             self.wait();
             self.take_turn();
