@@ -1,11 +1,17 @@
 //! Which room may use which: a room uses rooms below it only, and no two files use each other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
-use crate::source_tree::{
-    Violation, assert_no_violation,
-    rust_code::{crate_paths, without_comments_and_literals},
-    source_files,
+use crate::{
+    source_tree::{
+        Violation, assert_no_violation,
+        rust_code::{crate_paths, without_comments_and_literals},
+        source_files,
+    },
+    support::web_servers::source,
 };
 
 /// Rooms of the gateway, from the top. Rooms of one row do not use each other.
@@ -172,4 +178,18 @@ fn no_two_files_use_each_other() {
     let mut violations = Modules::read("src").circles();
     violations.extend(Modules::read("crates/engine/src").circles());
     assert_no_violation("circles of imports", &violations, CIRCLES);
+}
+
+#[test]
+fn the_leaf_crates_use_no_other_crate_of_the_tree() {
+    let crates = ["diagnostics", "engine", "fastcgi-server", "fastcgi_server", "http", "wire"];
+    for leaf in ["diagnostics", "fastcgi-server", "wire"] {
+        let manifest = format!("crates/{leaf}/Cargo.toml");
+        let manifest = fs::read_to_string(source(&manifest)).unwrap();
+        let dependencies = manifest.split("\n[dependencies]\n").nth(1).unwrap_or_default();
+        let used = dependencies.lines().take_while(|line| !line.starts_with('['));
+        let used = used.filter_map(|line| line.split(['.', ' ', '=']).next());
+        let used: Vec<_> = used.filter(|name| crates.contains(name)).collect();
+        assert!(used.is_empty(), "{leaf} uses {used:?}");
+    }
 }

@@ -7,9 +7,7 @@
 
 use std::{
     borrow::Cow,
-    fmt::{
-        Write as _, {self},
-    },
+    fmt::{self, Write as _},
 };
 
 /// Is `character` invisible, or does it change how the characters around it are displayed? Spaces

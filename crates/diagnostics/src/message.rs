@@ -4,9 +4,7 @@
 //! mix.
 
 use std::{
-    fmt::{
-        Write as _, {self},
-    },
+    fmt::{self, Write as _},
     time::Duration,
 };
 

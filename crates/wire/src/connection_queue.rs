@@ -22,9 +22,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::descriptors::{
-    ReceiveError, {self},
-};
+use crate::descriptors::{self, ReceiveError};
 
 /// Send buffer that is asked for, in bytes. The kernel grants up to `net.core.wmem_max`, by default
 /// enough for some hundred connections.

@@ -5,9 +5,7 @@
 
 use std::{
     fmt,
-    io::{
-        IoSlice, IoSliceMut, {self},
-    },
+    io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };

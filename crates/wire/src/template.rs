@@ -6,9 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::message::{EncodeError, Kind, Message, decode_packet, encode_packet};
-
-pub use crate::message::PACKET_BYTES;
+use crate::message::{EncodeError, Kind, Message, PACKET_BYTES, decode_packet, encode_packet};
 
 /// A command of the supervisor to its template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -99,7 +99,7 @@ pub(super) fn failed_import(
 ) -> LoadError {
     let app = &launch.app;
     if let Some((message, status)) = interruption(py, error, setting) {
-        // At a terminal, the limit is not in the launch frame.
+        // At a terminal, the limit is not in the launch message.
         let limit = if setting.timeout_seconds > 0 {
             setting.timeout_seconds
         } else {

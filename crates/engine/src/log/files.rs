@@ -52,7 +52,7 @@ struct AccessLogFile {
     file: Option<(LogFile, Mutex<AccessLogSink>)>,
 }
 
-/// The descriptors of the logs in the launch frame.
+/// The descriptors of the logs in the launch message.
 pub(crate) struct LogDescriptors {
     /// The access log.
     pub(crate) access: Option<Descriptor>,

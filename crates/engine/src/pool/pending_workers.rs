@@ -21,7 +21,10 @@ use rustix::{
     net::{RecvFlags, SendFlags, SocketType, recv, send},
     process::{Pid, Signal, WaitStatus, kill_process},
 };
-use wire::template::{PACKET_BYTES, TemplateCommand, TemplateEvent};
+use wire::{
+    message::PACKET_BYTES,
+    template::{TemplateCommand, TemplateEvent},
+};
 
 use crate::process::forks::{self, Descriptor};
 

@@ -10,7 +10,10 @@ use rustix::{
     net::{RecvFlags, SendFlags, recv, send},
     process::{Pid, WaitOptions, WaitStatus, getpid, waitpid},
 };
-use wire::template::{PACKET_BYTES, TemplateCommand, TemplateEvent};
+use wire::{
+    message::PACKET_BYTES,
+    template::{TemplateCommand, TemplateEvent},
+};
 
 use crate::{
     loading::staleness::modules::{self, ModuleWatch},
