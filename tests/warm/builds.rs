@@ -67,7 +67,7 @@ fn a_gateway_that_meets_a_pool_of_another_build_falls_back_to_cold_cgi_and_logs_
     }
     let log = site.log();
     assert_eq!(log.matches("W0801").count(), 1, "{log}");
-    let reason = format!("its process is of build `{old}`, and this gateway of build `{new}`");
+    let reason = format!("its worker is of build `{old}`, this gateway of build `{new}`");
     assert!(log.contains(&reason) && !log.contains("error["), "{log}");
     assert_eq!(site.supervisors().len(), 1, "the old pool lives on");
 }

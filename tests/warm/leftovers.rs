@@ -27,7 +27,7 @@ fn files_of_pools_that_no_longer_run_are_removed_when_a_pool_starts() {
     };
     let old = DAY + Duration::from_secs(60);
     // Of a version of another application, long ago.
-    let gone = ["warm-old-000001-a.log", "warm-old-000001-a.lock", "warm-old-000001-0381.told"];
+    let gone = ["warm-old-000001-a.log", "warm-old-000001-a.lock", "warm-old-000001-0381.logged"];
     gone.iter().for_each(|name| drop(write(name, old)));
     // The files of a running pool that has not logged for long.
     let held = write("warm-old-000001-b.lock", old);
