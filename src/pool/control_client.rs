@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     os::unix::{fs::MetadataExt as _, net::UnixStream},
     path::{Path, PathBuf},
     thread,
@@ -15,31 +15,27 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
     net::sockopt,
     process::geteuid,
 };
 
 use crate::{
     pool::{
-        control_protocol::{ControlCommand, ReloadResult, SOCKET_SUFFIX, connect_within},
+        control_connection::{
+            MAX_ANSWER_BYTES, STATUS_TIMEOUT, connected, no_answer, parsed, read_all, read_some,
+        },
+        control_protocol::{ControlCommand, ReloadResult, SOCKET_SUFFIX},
         pool_name::check_name,
         pool_status::PoolStatus,
     },
     system::runtime_directory,
 };
 
-/// How long a supervisor may take to send its status, and all pools of a directory together.
-const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// How long root waits for another user's pool to carry out a command.
 const FOREIGN_COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Pause before a command is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
-
-/// Limit of one answer in bytes: enough for more than twenty thousand threads.
-const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
 /// Limit of all answers of a directory together, in bytes.
 const MAX_DIRECTORY_BYTES: usize = 2 * MAX_ANSWER_BYTES;
@@ -131,29 +127,6 @@ fn request_status(directory: &Path, name: &str) -> Result<Option<UnixStream>> {
     Ok(Some(stream))
 }
 
-/// Reads what has arrived. Returns its length: 0 at the end, `None` if nothing has arrived.
-///
-/// # Errors
-/// If the connection fails, or the answer is too long.
-fn read_some(stream: &mut UnixStream, answer: &mut Vec<u8>) -> io::Result<Option<usize>> {
-    let mut piece = [0; 64 * 1024];
-    match stream.read(&mut piece) {
-        Ok(length) if answer.len() + length > MAX_ANSWER_BYTES => {
-            Err(io::Error::other("its answer is too long"))
-        }
-        Ok(length) => {
-            answer.extend_from_slice(&piece[..length]);
-            Ok(Some(length))
-        }
-        Err(error)
-            if [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock].contains(&error.kind()) =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
 /// The status of the pools with this name. A pool that has just ended is left out.
 ///
 /// # Errors
@@ -189,39 +162,6 @@ fn send(name: &str, command: ControlCommand) -> Result<String> {
     // A command may take long. The status shows first that the supervisor answers at all.
     pool.status()?;
     pool.send(command, pool.is_foreign.then_some(FOREIGN_COMMAND_TIMEOUT))
-}
-
-fn no_answer(name: &str) -> String {
-    format!("the pool `{name}` does not answer; its supervisor may be stopped")
-}
-
-/// Parses a status; `None` if the pool ended before it sent anything.
-///
-/// # Errors
-/// If `answer` is not a status.
-fn parsed(answer: &[u8]) -> Result<Option<PoolStatus>> {
-    if answer.is_empty() {
-        return Ok(None);
-    }
-    serde_json::from_slice(answer).map(Some).context("its answer is not a valid status")
-}
-
-/// Reads to the end, for [`STATUS_TIMEOUT`] at most.
-///
-/// # Errors
-/// `TimedOut` then, or the error of the connection.
-fn read_all(stream: &mut UnixStream, answer: &mut Vec<u8>) -> io::Result<()> {
-    let due = Instant::now() + STATUS_TIMEOUT;
-    loop {
-        let left = due.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
-        if read_some(stream, answer)? == Some(0) {
-            return Ok(());
-        }
-    }
 }
 
 /// Control socket of a running pool.
@@ -359,22 +299,6 @@ fn find(name: &str) -> Result<FoundPool> {
     pools.pop().with_context(|| no_answer(name))
 }
 
-/// A connection to the pool `name` of `directory`; `None` if no such pool is running.
-///
-/// # Errors
-/// If its accept queue is full, or `directory` is gone.
-fn connected(directory: &Path, name: &str, limit: Duration) -> Result<Option<UnixStream>> {
-    let owner = fs::metadata(directory)?.uid();
-    let stream = match connect_within(&directory.join(format!("{name}{SOCKET_SUFFIX}")), limit) {
-        Ok(stream) => stream,
-        Err(Errno::AGAIN) => bail!("its accept queue is full"),
-        Err(_) => return Ok(None),
-    };
-    // A link may lead to another user's socket, which must not receive commands.
-    let is_owners = sockopt::socket_peercred(&stream).is_ok_and(|peer| peer.uid.as_raw() == owner);
-    Ok(Some(stream).filter(|_| is_owners))
-}
-
 /// The message that no pool is running, with the directories that were searched.
 pub(super) fn no_pools_message() -> String {
     let user = geteuid().as_raw();
@@ -391,14 +315,15 @@ fn shown<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixListener;
+    use std::{io::Read as _, os::unix::net::UnixListener};
 
     use super::*;
 
     /// Claims in every status to be stopping and reloading, and never finishes.
     fn lie(listener: &UnixListener) {
-        let status = r#"{"name":"lies","app":"/","pid":1,"listen":[],"generation":1,"preload":"no","min":1,"max":1,
-            "reloading":true,"loading":true,"resting":false,"abandoned":0,"ending":true,"workers":[]}"#;
+        let status = r#"{"name":"lies","app":"/","pid":1,"listen":[],"generation":1,"preload":"no",
+            "min":1,"max":1,"reloading":true,"loading":true,"resting":false,"abandoned":0,
+            "ending":true,"workers":[]}"#;
         let mut waiting = Vec::new();
         for mut stream in listener.incoming().map_while(Result::ok) {
             let mut line = [0; 16];

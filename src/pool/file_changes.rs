@@ -1,7 +1,7 @@
 //! Detects changed files by polling them about once a second.
 //!
-//! Polling finds changes that inotify misses: on network file systems, of links that lead elsewhere,
-//! and of files that do not exist yet. The cost is one `stat` per path.
+//! Polling finds changes that inotify misses: on network file systems, of links that lead
+//! elsewhere, and of files that do not exist yet. The cost is one `stat` per path.
 
 use std::{
     path::{Path, PathBuf},

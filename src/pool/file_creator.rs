@@ -78,7 +78,8 @@ impl<'a> FileCreator<'a> {
         if let Some(account) = self.account {
             let rights = Rights::Account(account);
             match rights.act(|| act(&plain, rights)) {
-                // Where that user may not write, root does, unless other users can write there, too.
+                // Where that user may not write, root does, unless other users can write there,
+                // too.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
                 created => return Ok((created?, rights)),
             }

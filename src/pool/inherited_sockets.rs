@@ -185,7 +185,8 @@ pub(super) fn check(number: RawFd, socket: &OwnedFd) -> Result<()> {
     }
     let Ok(kind) = sockopt::socket_type(socket) else {
         bail!(
-            "file descriptor `{number}` is not a socket; pass a listening socket, or name another address"
+            "file descriptor `{number}` is not a socket; pass a listening socket, or name another \
+                address"
         );
     };
     if kind != SocketType::STREAM {

@@ -169,8 +169,8 @@ impl Logs {
         access.chain(self.reopen_bell.iter().map(|bell| bell.as_fd()))
     }
 
-    /// Reopens all files and tells the other processes to do so. A file that cannot be reopened stays
-    /// open. Returns the log messages about the result.
+    /// Reopens all files and tells the other processes to do so. A file that cannot be reopened
+    /// stays open. Returns the log messages about the result.
     pub(super) fn reopen(&mut self, scoreboard: &Scoreboard) -> Vec<LogMessage> {
         let mut messages = Vec::new();
         let mut reopened = false;

@@ -10,6 +10,7 @@ pub(crate) mod args;
 mod code_source;
 pub(crate) mod commands;
 mod control_client;
+mod control_connection;
 mod control_protocol;
 mod control_socket;
 mod error_log;

@@ -167,7 +167,7 @@ fn a_pool_without_a_directory_for_its_control_socket_logs_it_and_serves() {
     let nowhere = PoolSetup::new(ECHO).variable("WSGATE_RUNTIME_DIR", "/nonexistent/run");
     let log = nowhere.start().stop();
     assert!(
-        only_log_message(&log, "W0730").contains("`/nonexistent/run` cannot be made: "),
+        only_log_message(&log, "W0730").contains("`/nonexistent/run` cannot be created: "),
         "{log}"
     );
 }

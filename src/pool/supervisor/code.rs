@@ -208,7 +208,8 @@ impl<'a> Code<'a> {
     /// A template that loaded the application but must not be forked has exited, so that everything
     /// it had open is free again. The next template traces which code is the reason, and the one
     /// after that leaves loading to the workers. A warm pool is given up if only one process at a
-    /// time may have what the application opens: requests that fall back to cold CGI need that, too.
+    /// time may have what the application opens: requests that fall back to cold CGI need that,
+    /// too.
     fn on_not_forkable(&self, preload: Preload, is_for_one_process: bool) -> Vec<Action> {
         match preload {
             Preload::Auto => vec![Action::Load(Preload::Trace)],
@@ -264,7 +265,8 @@ impl<'a> Code<'a> {
         }
     }
 
-    /// Delays the next template after a failure: the code could not be loaded, or the template died.
+    /// Delays the next template after a failure: the code could not be loaded, or the template
+    /// died.
     pub(super) fn retry_later(&mut self, could_not_load: bool) -> Option<Action> {
         self.failures = self.failures.saturating_add(1);
         self.due = running_clock::instant() + retry_pause(self.failures);

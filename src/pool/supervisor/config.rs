@@ -40,8 +40,8 @@ pub(in crate::pool) struct PoolConfig {
     pub(in crate::pool) linger: Duration,
     /// Age at which a request is logged as slow.
     pub(in crate::pool) slow: Option<Duration>,
-    /// Scoreboard blocks per worker. With two, a replacement runs before its predecessor stops; with
-    /// one, there is never one process more than the maximum.
+    /// Scoreboard blocks per worker. With two, a replacement runs before its predecessor stops;
+    /// with one, there is never one process more than the maximum.
     pub(in crate::pool) blocks_per_worker: u32,
     /// Limits of a warm pool, which requests start.
     pub(in crate::pool) on_demand: Option<OnDemand>,

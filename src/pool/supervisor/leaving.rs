@@ -63,8 +63,8 @@ impl LeavingWorkers {
         }
     }
 
-    /// Workers that are to be killed now. A worker that survives, since its death is not reported or
-    /// the kernel is slow, is returned again later.
+    /// Workers that are to be killed now. A worker that survives, since its death is not reported
+    /// or the kernel is slow, is returned again later.
     pub(super) fn take_overdue(&mut self, now: Instant) -> Vec<Pid> {
         let overdue = self.all.iter_mut().filter(|leaving| leaving.due <= now);
         overdue

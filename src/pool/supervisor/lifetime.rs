@@ -70,8 +70,8 @@ impl Lifetime {
 
     /// Gives up a warm pool whose workers fail at their start one after the other: requests would
     /// wait for it. Gateways do not start another for some time.
-    pub(super) fn check_starts(&self, failures: u32, is_running: bool) -> Vec<Action> {
-        if self.on_demand.is_none() || failures < MAX_FAILED_STARTS || is_running {
+    pub(super) fn check_starts(&self, failures: u32) -> Vec<Action> {
+        if self.on_demand.is_none() || failures < MAX_FAILED_STARTS {
             return Vec::new();
         }
         let message = LogMessage::notice(
@@ -84,8 +84,8 @@ impl Lifetime {
         vec![Action::Log(message), Action::Raise(Event::CannotServe)]
     }
 
-    /// Marks the lock file: gateways run the application by cold CGI until the code changes or a day
-    /// has passed.
+    /// Marks the lock file: gateways run the application by cold CGI until the code changes or a
+    /// day has passed.
     pub(super) fn forbid_warm(&self) {
         // Without the mark, gateways try again sooner.
         let _ = io::stdin()

@@ -30,8 +30,8 @@ impl fmt::Display for Addresses<'_> {
     }
 }
 
-/// A worker exited although it was not asked to stop. `may_be_abandoned`: when a client disconnects,
-/// the web server may kill the gateway, and the gateway its worker.
+/// A worker exited although it was not asked to stop. `may_be_abandoned`: when a client
+/// disconnects, the web server may kill the gateway, and the gateway its worker.
 pub(super) fn worker_died(
     slot: usize,
     status: ExitStatus,

@@ -174,9 +174,7 @@ impl<'a> Supervisor<'a> {
             self.carry_out(actions);
         }
         if !self.lifecycle.phase().is_stopping() {
-            let actions = self
-                .lifetime
-                .check_starts(self.workers.total_failures(), self.workers.are_running());
+            let actions = self.lifetime.check_starts(self.workers.useless_starts());
             self.carry_out(actions);
         }
     }

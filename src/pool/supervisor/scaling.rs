@@ -120,7 +120,8 @@ impl Scale {
         stops
     }
 
-    /// Decides whether the pool releases its template. `is_empty`: it has no worker and orders none.
+    /// Decides whether the pool releases its template. `is_empty`: it has no worker and orders
+    /// none.
     pub(super) fn rests(&mut self, is_empty: bool, now: Instant) -> bool {
         if !is_empty || self.wanted > 0 {
             self.empty_since = None;

@@ -31,8 +31,8 @@ impl Timeouts {
         Self { watch: OverdueWatch::new(slow, timeout, scoreboard.lines()), scoreboard }
     }
 
-    /// Checks all requests that are being served. `is_worker` says whether a pid is a worker of this
-    /// pool: the number in the scoreboard may belong to another process by now.
+    /// Checks all requests that are being served. `is_worker` says whether a pid is a worker of
+    /// this pool: the number in the scoreboard may belong to another process by now.
     pub(super) fn check(&mut self, is_worker: impl Fn(Pid) -> bool) -> Vec<Action> {
         let mut actions = Vec::new();
         for (measure, reading) in self.watch.look(&self.scoreboard) {

@@ -242,7 +242,7 @@ impl Workers {
         if self.scale.rests(may_rest && self.slots.are_empty(), now) {
             actions.push(Action::Rest);
         }
-        if self.scale.may_grow(self.slots.workers().count()) && !self.is_start_pending(now) {
+        if self.scale.may_grow(self.count()) && !self.is_start_pending(now) {
             self.check_crowd(connections_wait, now);
         }
         self.scale.end_check(longest, now);
@@ -352,11 +352,6 @@ impl Workers {
         self.slots.workers().count()
     }
 
-    /// Does any worker serve, or finish its requests?
-    pub(super) fn are_running(&self) -> bool {
-        self.has_worker() || !self.leaving.are_none()
-    }
-
     /// Has a worker been ordered that is not running yet?
     pub(super) fn has_order(&self) -> bool {
         self.slots.has_order()
@@ -367,9 +362,10 @@ impl Workers {
         self.slots.max_failures()
     }
 
-    /// Failures in a row of all slots together.
-    pub(super) fn total_failures(&self) -> u32 {
-        self.slots.total_failures()
+    /// Failures in a row of all slots together, if no worker serves or finishes its requests.
+    pub(super) fn useless_starts(&self) -> u32 {
+        let is_running = self.has_worker() || !self.leaving.are_none();
+        if is_running { 0 } else { self.slots.total_failures() }
     }
 
     /// Is `pid` one of the workers? Otherwise the number may belong to another process.
