@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_the_contract_is_told_apart() {
+    fn every_form_of_the_contract_is_recognized() {
         assert_eq!(parsed("hello.wsgi"), (file("hello.wsgi"), None, false));
         assert_eq!(
             parsed("/srv/a/hello.wsgi:app"),
