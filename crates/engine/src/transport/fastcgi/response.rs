@@ -389,11 +389,9 @@ impl ResponseSink for FastCgiResponse {
             state = shared.state_while(py);
         }
         let ConnectionState { records, request, has_body_ended, .. } = &mut *state;
-        if has_end {
-            if let Some(active) = request.take() {
-                *has_body_ended = active.has_ended();
-                records.finish(active.id());
-            }
+        if has_end && let Some(active) = request.take() {
+            *has_body_ended = active.has_ended();
+            records.finish(active.id());
         }
         // Otherwise what is left of the request stays active, and the connection is closed with it.
         match sent {
