@@ -269,7 +269,12 @@ fn exit_limit(launch: &Launch) -> Option<process::ExitLimit> {
 fn end_with_gateway(gateway: i32, gateway_pipe: Option<&Descriptor>) -> PyResult<()> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(std::io::Error::from)?;
     if getppid() == Pid::from_raw(gateway) {
-        Ok(gateway_pipe.map_or(Ok(()), crate::process::gateway_pipe::kill_when_closed)?)
+        // The pipe is for applications that change their user. Where the kernel or a sandbox
+        // refuses it, the signal above has to do.
+        gateway_pipe
+            .iter()
+            .for_each(|pipe| drop(crate::process::gateway_pipe::kill_when_closed(pipe)));
+        Ok(())
     } else {
         // The gateway exited before the kernel watched it.
         Err(PyRuntimeError::new_err("the gateway has exited"))

@@ -199,9 +199,11 @@ fn serve(
     let heeds = SigtermSender::Gateway(told.clone(), theirs.clone_ref(py));
     let interruptible = interpreter::raise_on_sigterm(py, &reporter, heeds)?;
     process::unblock_signals(&state.mask);
-    gateway_pipe::kill_when_closed(&lifeline)?;
-    // From here on the request's life is the gateway's to watch, and no other process's.
-    tie.detach()?;
+    // From here on the request's life is the gateway's to watch, and no other process's. Where the
+    // kernel or a sandbox refuses that, the process still ends with its template.
+    if gateway_pipe::kill_when_closed(&lifeline).is_ok() {
+        tie.detach()?;
+    }
     lead_to(&errors, state)?;
     drop(errors);
     let log = Log::new(&request.id, &request.line);
