@@ -78,7 +78,10 @@ pub(crate) fn exit(
     let set = |limit: ExitLimit| {
         exit_deadline::set(limit.time, limit.message, DeadlineEnd::Status(status))
     };
-    first.into_iter().for_each(set);
+    // A worker that was asked to stop has less time.
+    first.into_iter().for_each(|limit| {
+        exit_deadline::set_if_earlier(limit.time, limit.message, DeadlineEnd::Status(status));
+    });
     // Waits for all threads that are not daemons.
     if let Some(threading) = loaded(py, "threading")? {
         report(py, threading.call_method0("_shutdown").map(drop));

@@ -77,6 +77,14 @@ pub(crate) fn set(limit: Duration, message: String, end: DeadlineEnd) {
     begin();
 }
 
+/// As [`set`], unless an earlier deadline has started.
+pub(crate) fn set_if_earlier(limit: Duration, message: String, end: DeadlineEnd) {
+    let left = TICKS_LEFT.load(Ordering::Acquire);
+    if left == 0 || DEADLINE.get().is_none_or(|deadline| deadline.tick * left > limit) {
+        set(limit, message, end);
+    }
+}
+
 /// Prepares what [`set`] does; [`begin`] starts it.
 pub(crate) fn prepare(
     limit: Duration,
