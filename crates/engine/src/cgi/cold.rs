@@ -58,7 +58,8 @@ pub(crate) fn run(
         // Web servers end the gateway as soon as they have the response, and `close()` is still to
         // come.
         move |complete| {
-            let signal = process::outlive_gateway(gateway, Duration::from_secs(limit), &message);
+            let watched = (gateway, lifeline.as_deref());
+            let signal = process::outlive_gateway(watched, Duration::from_secs(limit), &message);
             lifeline
                 .iter()
                 .for_each(|lifeline| drop(gateway_pipe::signal_when_closed(lifeline, signal)));

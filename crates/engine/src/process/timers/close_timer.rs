@@ -5,6 +5,7 @@
 
 use std::{
     cell::UnsafeCell,
+    os::fd::AsRawFd,
     ptr,
     sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering},
     time::Duration,
@@ -13,7 +14,9 @@ use std::{
 use rustix::process::{Pid, getppid};
 
 use crate::process::{
-    forks,
+    forks::{
+        Descriptor, {self},
+    },
     timers::kernel_timer::{KernelTimer, abort},
 };
 
@@ -45,8 +48,10 @@ const EXIT: i32 = 3;
 /// This file has sent SIGTERM, and nobody has asked for that yet.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// The gateway whose exit starts the timer, and the limit in milliseconds.
+/// The gateway whose exit starts the timer, the pipe that its exit closes (-1 for none), and the limit
+/// in milliseconds.
 static GATEWAY: AtomicI32 = AtomicI32::new(0);
+static GATEWAY_PIPE: AtomicI32 = AtomicI32::new(-1);
 static LIMIT_MILLIS: AtomicU64 = AtomicU64::new(0);
 
 /// Lets this process live on without its gateway, and limits it to `limit` once the gateway has
@@ -54,8 +59,13 @@ static LIMIT_MILLIS: AtomicU64 = AtomicU64::new(0);
 /// stack are written to the log. Returns the signal that is to announce the exit of the gateway.
 ///
 /// There is no limit where the kernel has no timer left for this user.
-pub(crate) fn outlive_gateway(gateway: i32, limit: Duration, message: &str) -> i32 {
+pub(crate) fn outlive_gateway(
+    (gateway, pipe): (i32, Option<&Descriptor>),
+    limit: Duration,
+    message: &str,
+) -> i32 {
     prepare(message, 1);
+    GATEWAY_PIPE.store(pipe.map_or(-1, AsRawFd::as_raw_fd), Ordering::Relaxed);
     LIMIT_MILLIS.store(limit.as_millis().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
     GATEWAY.store(gateway, Ordering::Relaxed);
     // SAFETY: this option of prctl(2) takes a number. Had the gateway exited already, the kernel
@@ -124,9 +134,15 @@ extern "C" fn on_signal(
         return;
     }
     let gateway = GATEWAY.load(Ordering::Relaxed);
-    // SAFETY: getppid(2) has no requirements.
-    let parent = unsafe { libc::getppid() };
-    if gateway != 0 && parent != gateway && NEXT.load(Ordering::Relaxed) == NOTHING {
+    // The kernel closes the files of a process before its children get another parent. SAFETY:
+    // getppid(2) and poll(2) are async-signal-safe, and the structure is live.
+    let has_exited = unsafe {
+        let number = GATEWAY_PIPE.load(Ordering::Relaxed);
+        let mut pipe = libc::pollfd { fd: number, events: 0, revents: 0 };
+        libc::getppid() != gateway
+            || (libc::poll(&raw mut pipe, 1, 0) > 0 && pipe.revents & libc::POLLHUP != 0)
+    };
+    if gateway != 0 && has_exited && NEXT.load(Ordering::Relaxed) == NOTHING {
         NEXT.store(INTERRUPT, Ordering::Relaxed);
         TIMER.arm(Duration::from_millis(LIMIT_MILLIS.load(Ordering::Relaxed)), false);
     }
