@@ -52,7 +52,6 @@ const CIRCLES: &[&str] = &[
     "crates/engine/src: cgi::warm+pool::serving+pool::template+run",
     "crates/engine/src: loading::import_audit::descriptors+loading::import_audit::sockets+loading::import_audit::state+loading::import_audit::trace",
     "crates/engine/src: transport::fastcgi::filter+transport::fastcgi::incoming+transport::fastcgi::lingering_close",
-    "crates/engine/src: wsgi::remembered+wsgi::variables",
     "src: pool::control+pool::control_client",
     "src: pool::inherited+pool::listeners",
 ];

@@ -59,7 +59,6 @@ const LONG_FILES: &[&str] = &[
     "crates/engine/src/pool/template.rs",
     "crates/engine/src/transport/cgi.rs",
     "crates/engine/src/transport/fastcgi/incoming.rs",
-    "crates/engine/src/wsgi/variables.rs",
     "crates/fastcgi-server/src/server.rs",
     "src/pool/listeners.rs",
     "src/pool/mod.rs",

@@ -30,8 +30,8 @@ use crate::{
         error_sinks::StandardError,
     },
     wsgi::{
-        BadVariable, BodyLength, DuplicatePolicy, Exchange, Interruptible, Remembered, Response,
-        Server, ServerSettings, Variables, refuse,
+        BadVariable, BodyLength, DuplicatePolicy, Exchange, Interruptible, Response, Server,
+        ServerSettings, Variables, refuse,
     },
 };
 
@@ -190,8 +190,7 @@ fn checked<'a>(
     setting: &ServerSettings,
 ) -> Result<Variables<'a>, BadVariable> {
     let received = received.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
-    let mut variables =
-        Variables::new(received, DuplicatePolicy::First, &mut Remembered::default())?;
+    let mut variables = Variables::new(received, DuplicatePolicy::First)?;
     setting.script_name.iter().for_each(|script_name| variables.mount_at(script_name));
     Ok(variables)
 }

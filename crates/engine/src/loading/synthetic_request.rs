@@ -15,8 +15,8 @@ use crate::{
     log::Log,
     transport::error_sinks::StandardError,
     wsgi::{
-        BodySource, DuplicatePolicy, Exchange, Interruptible, Remembered, RequestOutcome,
-        ResponseSink, Server, ServerSettings, Variables,
+        BodySource, DuplicatePolicy, Exchange, Interruptible, RequestOutcome, ResponseSink, Server,
+        ServerSettings, Variables,
     },
 };
 
@@ -54,7 +54,7 @@ pub(crate) fn ask(
     let described = described.variables();
     let received: Vec<_> =
         described.iter().map(|(name, value)| (name.as_bytes(), &**value)).collect();
-    let variables = Variables::new(received, DuplicatePolicy::First, &mut Remembered::default())
+    let variables = Variables::new(received, DuplicatePolicy::First)
         .map_err(|bad| PyRuntimeError::new_err(bad.to_string()))?;
     let (log, entries) = Log::collecting(request_id, &format!("GET {request_uri}"));
     let response = HeadersSink::default();

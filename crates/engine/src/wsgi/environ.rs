@@ -1,9 +1,5 @@
 //! The environ dictionary (PEP 3333 *environ Variables*). Bytes become `str` here, once, as
 //! latin-1.
-//!
-//! Requests resemble each other: a web server sends the same names in the same order, and most
-//! values again. What was the same last time is the same `str` this time, and an environ with the
-//! same names is made by copying the one before.
 
 use pyo3::{
     intern,
@@ -16,37 +12,26 @@ use crate::wsgi::{
     ServerSettings, Variables, file_wrapper::FileWrapper, input::Input, variables::Variable,
 };
 
-/// Names that Python may keep for ever, as it does those that are interned.
-const MAX_INTERNED_NAMES: usize = 256;
+/// How many variables are kept between requests, and how long a kept value may be.
+const MAX_KEPT_VARIABLES: usize = 256;
+const MAX_KEPT_VALUE_BYTES: usize = 1024;
 
 /// Makes the environs of one thread.
 pub(super) struct Environs {
-    /// What does not come from the request.
+    /// The keys that do not come from the request.
     constant: Py<PyDict>,
-    /// The last environ, as it was before the application had it.
-    last: Py<PyDict>,
-    /// Variables by their numbers.
-    texts: Vec<Option<VariableTexts>>,
-    /// Those whose value is another one than in `last`.
-    changed: Vec<usize>,
-    /// Of the variables with these numbers.
-    generation: u64,
-    /// Names the last request that an environ was made for.
-    serial: u64,
-    /// How many variables `last` was made of; 0 if it cannot be used.
-    used: usize,
-    /// How many names were interned.
-    interned: usize,
+    /// The variables of the last request, by position: a web server sends the same names in the
+    /// same order, and most values again.
+    last: Vec<KeptVariable>,
 }
 
-/// A variable as Python has it.
-struct VariableTexts {
+/// A variable and its `str`s.
+struct KeptVariable {
+    name: Box<[u8]>,
     key: Py<PyString>,
-    value: Py<PyString>,
-    /// That of the value; 0 if it has none.
-    version: u64,
-    /// The last request that had it; 0 for none.
-    serial: u64,
+    /// Empty if the value is too long to be kept.
+    value: Vec<u8>,
+    text: Py<PyString>,
 }
 
 impl Environs {
@@ -68,16 +53,7 @@ impl Environs {
         constant.set_item(intern!(py, "wsgi.file_wrapper"), py.get_type::<FileWrapper>())?;
         constant.set_item(intern!(py, "wsgate.version"), env!("CARGO_PKG_VERSION"))?;
         constant.set_item(intern!(py, "wsgate.request_id"), py.None())?;
-        Ok(Self {
-            last: constant.copy()?.unbind(),
-            constant: constant.unbind(),
-            texts: Vec::new(),
-            changed: Vec::new(),
-            generation: 0,
-            serial: 0,
-            used: 0,
-            interned: 0,
-        })
+        Ok(Self { constant: constant.unbind(), last: Vec::new() })
     }
 
     /// The environ of one request.
@@ -88,7 +64,10 @@ impl Environs {
         request_id: &str,
         input: &Bound<'py, Input>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let environ = self.make_of(py, variables).inspect_err(|_| self.used = 0)?;
+        let environ = self.constant.bind(py).copy()?;
+        for (position, variable) in variables.pairs().iter().enumerate() {
+            self.set(&environ, position, variable)?;
+        }
         environ.set_item(intern!(py, "wsgi.input"), input)?;
         environ.set_item(intern!(py, "wsgate.request_id"), request_id)?;
         if variables.scheme() == "https" {
@@ -97,69 +76,37 @@ impl Environs {
         Ok(environ)
     }
 
-    fn make_of<'py>(
+    /// Adds the variable at `position`.
+    fn set(
         &mut self,
-        py: Python<'py>,
-        variables: &Variables<'_>,
-    ) -> PyResult<Bound<'py, PyDict>> {
-        let same_names = self.remember(py, variables)?;
-        if same_names {
-            let last = self.last.bind(py);
-            for texts in self.changed.iter().filter_map(|number| self.texts[*number].as_ref()) {
-                last.set_item(&texts.key, &texts.value)?;
-            }
-            return last.copy();
-        }
-        let environ = self.constant.bind(py).copy()?;
-        for texts in variables.pairs().iter().filter_map(|pair| self.texts[pair.number].as_ref()) {
-            environ.set_item(&texts.key, &texts.value)?;
-        }
-        self.last = environ.copy()?.unbind();
-        self.used = variables.pairs().len();
-        Ok(environ)
-    }
-
-    /// Sees to it that there is a text for each variable. Tells whether their names are those of
-    /// the request before.
-    fn remember(&mut self, py: Python<'_>, variables: &Variables<'_>) -> PyResult<bool> {
-        if variables.generation() != self.generation {
-            self.texts.clear();
-            self.used = 0;
-            self.generation = variables.generation();
-        }
-        self.changed.clear();
-        let before = self.serial;
-        self.serial += 1;
-        let mut same_names = variables.pairs().len() == self.used;
-        for Variable { name, value, number, version } in variables.pairs() {
-            if let Some(Some(texts)) = self.texts.get_mut(*number) {
-                same_names &= texts.serial == before;
-                texts.serial = self.serial;
-                if *version == 0 || texts.version != *version {
-                    texts.value = latin1(py, value)?.unbind();
-                    texts.version = *version;
-                    self.changed.push(*number);
+        environ: &Bound<'_, PyDict>,
+        position: usize,
+        Variable { name, value }: &Variable<'_>,
+    ) -> PyResult<()> {
+        let py = environ.py();
+        if let Some(kept) = self.last.get_mut(position).filter(|kept| *kept.name == **name) {
+            if value.is_empty() || kept.value != **value {
+                kept.text = latin1(py, value)?.unbind();
+                kept.value.clear();
+                if value.len() <= MAX_KEPT_VALUE_BYTES {
+                    kept.value.extend_from_slice(value);
                 }
-                continue;
             }
-            same_names = false;
-            let (key, value) = (self.key(py, name)?, latin1(py, value)?.unbind());
-            if self.texts.len() <= *number {
-                self.texts.resize_with(*number + 1, || None);
-            }
-            self.texts[*number] =
-                Some(VariableTexts { key, value, version: *version, serial: self.serial });
+            return environ.set_item(&kept.key, &kept.text);
         }
-        Ok(same_names)
-    }
-
-    fn key(&mut self, py: Python<'_>, name: &[u8]) -> PyResult<Py<PyString>> {
-        match std::str::from_utf8(name) {
-            Ok(name) if name.is_ascii() && self.interned < MAX_INTERNED_NAMES => {
-                self.interned += 1;
-                Ok(PyString::intern(py, name).unbind())
-            }
-            _ => Ok(latin1(py, name)?.unbind()),
+        let (key, text) = (latin1(py, name)?, latin1(py, value)?);
+        environ.set_item(&key, &text)?;
+        let kept = KeptVariable {
+            name: (*name).into(),
+            key: key.unbind(),
+            value: if value.len() <= MAX_KEPT_VALUE_BYTES { value.to_vec() } else { Vec::new() },
+            text: text.unbind(),
+        };
+        match self.last.get_mut(position) {
+            Some(last) => *last = kept,
+            None if position < MAX_KEPT_VARIABLES => self.last.push(kept),
+            None => {}
         }
+        Ok(())
     }
 }

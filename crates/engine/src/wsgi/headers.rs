@@ -1,27 +1,26 @@
-//! The head of a response: status and header fields, checked when the application gives them,
-//! written when they leave.
+//! Response headers: status and header fields, checked when the application passes them (PEP 3333
+//! *The start_response() Callable*, *Other HTTP Features*; RFC 3875 6.3).
 //!
-//! PEP 3333 *The start_response() Callable*, *Other HTTP Features*; RFC 3875 6.3. What would let an
-//! application's data become a header of its own is refused, not mended.
+//! Values that could inject another header are refused, not corrected.
 
 use std::{fmt, ops::Range};
 
 use wire::request::ResponseFormat;
 
-use crate::wsgi::variables::{decimal, is_token};
+use crate::wsgi::names::{decimal, is_token};
 
-/// Longest field, name and separator included. Apache's CGI modules take lines below 8,190 bytes
-/// and answer longer ones with a bare 500.
+/// Longest header field in bytes, with name and separator. Apache's CGI modules accept lines below
+/// 8,190 bytes and answer longer ones with 500.
 const MAX_FIELD_BYTES: usize = 8_180;
 
-/// Longest head in bytes; lighttpd takes no more.
+/// Longest headers together in bytes; lighttpd accepts no more.
 const MAX_HEADERS_BYTES: usize = 65_000;
 
-/// Room for a head as most are, in bytes.
+/// The usual size of response headers in bytes.
 const USUAL_HEADERS_BYTES: usize = 512;
 
-/// Fields between two neighbours, which only the web server may send (RFC 9110 7.6.1; PEP 3333
-/// *Other HTTP Features*).
+/// Hop-by-hop headers, which only the web server may send (RFC 9110 7.6.1; PEP 3333 *Other HTTP
+/// Features*).
 const HOP_BY_HOP: [&[u8]; 8] = [
     b"Connection",
     b"Keep-Alive",
@@ -33,20 +32,20 @@ const HOP_BY_HOP: [&[u8]; 8] = [
     b"Upgrade",
 ];
 
-/// A valid head, written as it will leave.
+/// Valid response headers, in the form in which they are sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ResponseHeaders {
-    /// All but the blank line at the end.
+    /// The headers without the blank line at the end.
     bytes: Vec<u8>,
     form: ResponseFormat,
     code: u16,
     content_length: Option<u64>,
     has_type: bool,
-    /// Where in `bytes` the field stands.
+    /// The range of the `Location` field in `bytes`.
     location: Option<Range<usize>>,
 }
 
-/// Why a status or header cannot be sent.
+/// Why a status or header is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum InvalidHeaders {
     Status(String),
@@ -55,7 +54,7 @@ pub(super) enum InvalidHeaders {
     ControlCharacter(String),
     HopByHop(String),
     StatusField,
-    DuplicatePolicy(String),
+    Duplicate(String),
     ContentLength(String),
     FieldTooLong(String, usize),
     HeadersTooLong(usize),
@@ -89,7 +88,7 @@ impl fmt::Display for InvalidHeaders {
             Self::StatusField => f.write_str(
                 "header `Status` is how CGI sends the status; pass that as the first argument",
             ),
-            Self::DuplicatePolicy(name) => write!(f, "header `{name}` is given twice"),
+            Self::Duplicate(name) => write!(f, "header `{name}` is given twice"),
             Self::ContentLength(value) => {
                 write!(f, "Content-Length `{value}` is not a number of bytes")
             }
@@ -112,7 +111,7 @@ impl fmt::Display for InvalidHeaders {
 }
 
 impl ResponseHeaders {
-    /// A head with a status and no field yet, as latin-1 bytes.
+    /// Headers with a status, as latin-1 bytes, and no field.
     pub(super) fn new(form: ResponseFormat, status: &[u8]) -> Result<Self, InvalidHeaders> {
         let code = match status {
             [b'1', b'0'..=b'9', b'0'..=b'9', b' ', ..] => {
@@ -136,7 +135,7 @@ impl ResponseHeaders {
         Ok(Self { bytes, form, code, content_length: None, has_type: false, location: None })
     }
 
-    /// Adds a field as the application gave it.
+    /// Adds a field as the application passed it.
     pub(super) fn add(&mut self, name: &[u8], value: &[u8]) -> Result<(), InvalidHeaders> {
         if !is_token(name) {
             return Err(InvalidHeaders::Name(text(name)));
@@ -155,7 +154,7 @@ impl ResponseHeaders {
         if HOP_BY_HOP.iter().any(|known| is(known)) {
             return Err(InvalidHeaders::HopByHop(text(name)));
         }
-        // A CGI field comes once (RFC 3875 6.3).
+        // CGI allows these fields once (RFC 3875 6.3).
         let is_twice = if is(b"Content-Length") {
             let length =
                 decimal(value).ok_or_else(|| InvalidHeaders::ContentLength(text(value)))?;
@@ -169,7 +168,7 @@ impl ResponseHeaders {
             false
         };
         if is_twice {
-            return Err(InvalidHeaders::DuplicatePolicy(text(name)));
+            return Err(InvalidHeaders::Duplicate(text(name)));
         }
         if self.may_have_length() || !is(b"Content-Length") {
             self.push(name, value);
@@ -192,13 +191,13 @@ impl ResponseHeaders {
         self.has_type
     }
 
-    /// Does this status come without a body (RFC 9110 15.3.5, 15.3.6, 15.4.5)?
+    /// Does this status exclude a body (RFC 9110 15.3.5, 15.3.6, 15.4.5)?
     pub(super) fn is_bodiless(&self) -> bool {
         matches!(self.code, 204 | 205 | 304)
     }
 
-    /// Does an announced length say something of this response? With 304 it is that of another (RFC
-    /// 9110 8.6), and after 204 and 205 nothing comes.
+    /// May the response have a Content-Length? With 304 it is that of another response (RFC 9110
+    /// 8.6); 204 and 205 have no body.
     fn may_have_length(&self) -> bool {
         !matches!(self.code, 204 | 205)
     }
@@ -208,32 +207,31 @@ impl ResponseHeaders {
         self.code == 206
     }
 
-    /// Length of the body as the application announced it, in bytes.
+    /// The Content-Length in bytes.
     pub(super) fn content_length(&self) -> Option<u64> {
         self.content_length
     }
 
-    /// Announces the length of the body.
+    /// Adds a Content-Length.
     pub(super) fn set_content_length(&mut self, length: u64) {
         self.content_length = Some(length);
         self.push(b"Content-Length", length.to_string().as_bytes());
     }
 
-    /// Has the web server close its client's connection behind this response.
+    /// Asks the web server to close the client's connection after this response.
     pub(super) fn close_connection(&mut self) {
         self.push(b"Connection", b"close");
     }
 
-    /// A response that resets a form has a body of no bytes, and says so (RFC 9110 15.3.6).
+    /// Adds `Content-Length: 0` to a response with status 205 (RFC 9110 15.3.6).
     pub(super) fn complete_length(&mut self) {
         if self.code == 205 {
             self.set_content_length(0);
         }
     }
 
-    /// A CGI response of status 200 with a `Location` is a redirect in the eyes of the web server,
-    /// whatever the application meant (RFC 3875 6.2.2 to 6.2.4). Takes such a field away; tells
-    /// whether there was one.
+    /// Removes the `Location` of a response with status 200, which web servers take for a redirect
+    /// in CGI (RFC 3875 6.2.2 to 6.2.4). Returns whether there was one.
     pub(super) fn remove_redirect_of_success(&mut self) -> bool {
         match self.location.take_if(|_| self.code == 200) {
             Some(place) => {
@@ -244,10 +242,10 @@ impl ResponseHeaders {
         }
     }
 
-    /// The head as it leaves, blank line included.
+    /// The headers as they are sent, with the blank line.
     pub(super) fn into_bytes(mut self) -> Vec<u8> {
-        // HAProxy forgets a status when it comes to a `Location` behind it, and answers with 302.
-        // Fields may stand in any order (RFC 3875 6.3).
+        // HAProxy ignores a status before a `Location`, and answers with 302. The order of fields is
+        // free (RFC 3875 6.3).
         if let Some(place) =
             self.location.filter(|_| self.form == ResponseFormat::FastCgi && self.code != 302)
         {
@@ -269,4 +267,68 @@ fn text(latin1: &[u8]) -> String {
         text.push('…');
     }
     text.escape_debug().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(form: ResponseFormat, status: &str, fields: &[(&str, &str)]) -> ResponseHeaders {
+        let mut headers = ResponseHeaders::new(form, status.as_bytes()).expect(status);
+        for (name, value) in fields {
+            headers.add(name.as_bytes(), value.as_bytes()).expect(name);
+        }
+        headers
+    }
+
+    fn refusal(name: &[u8], value: &[u8]) -> InvalidHeaders {
+        let mut headers = headers(ResponseFormat::Cgi, "200 OK", &[("Content-Type", "text/plain")]);
+        headers.add(name, value).expect_err("the field is refused")
+    }
+
+    #[test]
+    fn status_and_fields_are_sent_in_the_order_of_the_application() {
+        let headers = headers(ResponseFormat::Cgi, "404 Not Found", &[("B", "2"), ("A", "1")]);
+        assert_eq!(headers.into_bytes(), b"Status: 404 Not Found\r\nB: 2\r\nA: 1\r\n\r\n");
+    }
+
+    #[test]
+    fn a_status_is_three_digits_a_space_and_a_reason() {
+        for status in ["", "200", "OK", "20 OK", "2000 OK", "099 OK", "200 a\nb"] {
+            let refused = ResponseHeaders::new(ResponseFormat::Cgi, status.as_bytes());
+            assert!(matches!(refused, Err(InvalidHeaders::Status(_))), "{status}");
+        }
+        let interim = ResponseHeaders::new(ResponseFormat::Cgi, b"103 Early Hints");
+        assert!(matches!(interim, Err(InvalidHeaders::Interim(_))));
+    }
+
+    #[test]
+    fn fields_that_could_inject_others_or_belong_to_the_web_server_are_refused() {
+        assert!(matches!(refusal(b"A B", b""), InvalidHeaders::Name(_)));
+        assert!(matches!(refusal(b"A", b"1\r\nB: 2"), InvalidHeaders::ControlCharacter(_)));
+        assert!(matches!(refusal(b"Status", b"200 OK"), InvalidHeaders::StatusField));
+        assert!(matches!(refusal(b"connection", b"close"), InvalidHeaders::HopByHop(_)));
+        assert!(matches!(refusal(b"content-type", b"a/b"), InvalidHeaders::Duplicate(_)));
+        assert!(matches!(refusal(b"Content-Length", b"+1"), InvalidHeaders::ContentLength(_)));
+        let long = vec![b'x'; MAX_FIELD_BYTES];
+        assert!(matches!(refusal(b"A", &long), InvalidHeaders::FieldTooLong(..)));
+    }
+
+    #[test]
+    fn a_location_of_a_success_is_removed_and_that_of_a_redirect_stays() {
+        let fields = [("Location", "/x"), ("A", "1")];
+        let mut success = headers(ResponseFormat::Cgi, "200 OK", &fields);
+        assert!(success.remove_redirect_of_success());
+        assert_eq!(success.into_bytes(), b"Status: 200 OK\r\nA: 1\r\n\r\n");
+        let mut redirect = headers(ResponseFormat::FastCgi, "303 See Other", &fields);
+        assert!(!redirect.remove_redirect_of_success());
+        assert!(redirect.into_bytes().starts_with(b"Location: /x\r\nStatus: 303 See Other\r\n"));
+    }
+
+    #[test]
+    fn a_status_without_a_body_has_no_length_of_the_application() {
+        let mut headers = headers(ResponseFormat::Cgi, "205 Reset", &[("Content-Length", "9")]);
+        headers.complete_length();
+        assert_eq!(headers.into_bytes(), b"Status: 205 Reset\r\nContent-Length: 0\r\n\r\n");
+    }
 }

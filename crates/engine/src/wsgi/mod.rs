@@ -3,7 +3,7 @@
 //! A transport makes an [`Exchange`]. A [`Server`] makes the environ, calls the application and
 //! sends its response. Nothing here knows the transport. The rules, by sections of the PEP:
 //!
-//! - environ: *environ Variables* → `remembered`, `variables`, `environ`
+//! - environ: *environ Variables* → `names`, `variables`, `environ`
 //! - `wsgi.input`, `wsgi.errors`: *Input and Error Streams* → `input`, `error_stream`, and
 //!   `standard_streams`
 //! - `start_response`, `write`: *The start_response() Callable*, *The write() Callable* →
@@ -20,7 +20,7 @@ mod file_wrapper;
 mod headers;
 mod input;
 mod interruptible;
-mod remembered;
+mod names;
 mod response;
 mod serve;
 mod standard_streams;
@@ -38,12 +38,12 @@ pub(crate) use crate::wsgi::{
     error::interruption,
     exceptions::Interrupted,
     interruptible::{ClientWait, Clock, Interruptible},
-    remembered::Remembered,
+    names::KnownVariable,
     response::{Response, type_name},
     serve::{RequestOutcome, Server, refuse},
     standard_streams::{end_lines, install as install_streams, note as remember_streams},
     traceback::{ExceptionText, text_of},
-    variables::{BadVariable, BodyLength, DuplicatePolicy, KnownVariable, Variables},
+    variables::{BadVariable, BodyLength, DuplicatePolicy, Variables},
 };
 
 use crate::log::Log;

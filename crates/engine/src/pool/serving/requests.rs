@@ -33,8 +33,8 @@ use crate::{
         error_sinks::{CopiedErrors, StandardError},
     },
     wsgi::{
-        BadVariable, BodyLength, DuplicatePolicy, Exchange, KnownVariable, Remembered,
-        RequestOutcome, Response, Server, ServerSettings, Variables, refuse,
+        BadVariable, BodyLength, DuplicatePolicy, Exchange, KnownVariable, RequestOutcome,
+        Response, Server, ServerSettings, Variables, refuse,
     },
 };
 
@@ -46,7 +46,6 @@ pub(super) struct Caller<'a, 'py> {
     python_thread: Option<c_long>,
     application: &'a Bound<'py, PyAny>,
     server: Server,
-    remembered: Remembered,
 }
 
 impl<'a, 'py> Caller<'a, 'py> {
@@ -65,7 +64,6 @@ impl<'a, 'py> Caller<'a, 'py> {
             python_thread: if thread == 0 { None } else { python_thread(py) },
             application,
             server: Server::new(py, setting.clone(), Arc::new(StandardError))?,
-            remembered: Remembered::default(),
         })
     }
 
@@ -183,8 +181,7 @@ impl Requests {
         self.active.fetch_add(1, Ordering::Relaxed);
         // Of two variables with one name the last counts: FastCGI 1.0, 5.2 leaves that open, and in
         // web servers later settings win.
-        let mut variables =
-            Variables::new(request.variables(), DuplicatePolicy::Last, &mut caller.remembered);
+        let mut variables = Variables::new(request.variables(), DuplicatePolicy::Last);
         if let (Some(script_name), Ok(variables)) = (&self.setting.script_name, &mut variables) {
             variables.mount_at(script_name);
         }
