@@ -204,7 +204,7 @@ pub(crate) struct PoolOptions {
     #[arg(long, value_name = "USER", help_heading = "Process")]
     pub(crate) user: Option<String>,
 
-    /// Run the pool as GROUP, a name or number, instead of the primary group of --user
+    /// Run the pool in GROUP, a name or number [default: the primary group of the user]
     #[arg(long, value_name = "GROUP", help_heading = "Process", requires = "user")]
     pub(crate) group: Option<String>,
 

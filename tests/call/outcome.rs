@@ -158,7 +158,7 @@ fn wrong_arguments_are_an_error_with_exit_code_2() {
         (&["status.wsgi", "--env", "=x"], "=x"),
         (&["status.wsgi", "--timeout", "soon"], "soon"),
         (&["status.wsgi", "--timeout", "-1"], "invalid value '-1' for '--timeout <SECONDS>'"),
-        (&["status.wsgi", "--mode", "lukewarm"], "lukewarm"),
+        (&["status.wsgi", "--mode", "lukewarm"], "--mode has no effect in `wsgate call`"),
         (&["status.wsgi", "--auth", "ada"], "--auth has no colon: write USER:PASSWORD"),
         (&["status.wsgi", "-X", "GE T"], "GE T"),
         (&["status.wsgi", "-X", ""], "method"),

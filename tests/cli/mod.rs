@@ -247,6 +247,7 @@ fn unknown_arguments_are_an_error_with_exit_code_2() {
         (&["--bogus"][..], "--bogus"),
         (&["cgi", "--bogus", "app.wsgi"], "--bogus"),
         (&["call", "--bogus", "app.wsgi"], "--bogus"),
+        (&["cgi", "--mode", "lukewarm", "app.wsgi"], "lukewarm"),
         (&["check", "--bogus", "app.wsgi"], "--bogus"),
         (&["man", "--bogus"], "--bogus"),
         (&["completions", "--bogus"], "--bogus"),

@@ -160,7 +160,7 @@ fn variables_that_leave_no_room_for_a_python_are_a_valid_response() {
     }
     let ended = child_process::run(&mut with(room - 64), "");
     assert!(page_of(&ended, 500, "W0204").contains("Argument list too long"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("too large together"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("variables of the request are too large"), "{}", ended.stderr);
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_python_that_cannot_be_started_is_named_with_its_cause() {
     let _writer = File::options().append(true).open(&busy).unwrap();
     for (python, args) in [
         (lost, ["No such file or directory", "is missing"]),
-        (busy, ["Text file busy", "is just being written"]),
+        (busy, ["Text file busy", "is being written"]),
     ] {
         let response = Probe::new(HELLO).python(&python).run();
         assert!(

@@ -139,7 +139,7 @@ fn broken() -> Vec<(&'static str, Vec<u8>, &'static [&'static str])> {
     let whole = fs::read(artefacts::engine()).unwrap();
     let mut engines: Vec<(_, _, &[&str])> = vec![
         ("empty.so", Vec::new(), &["the file is empty", "install wsgate again"]),
-        ("text.so", b"no library".to_vec(), &["is no shared library", "install wsgate again"]),
+        ("text.so", b"no library".to_vec(), &["is not a shared library", "install wsgate again"]),
     ];
     if cfg!(all(target_arch = "x86_64", target_endian = "little")) {
         let mut other = whole.clone();
