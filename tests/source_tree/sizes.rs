@@ -53,7 +53,6 @@ const WIDE_FILES: &[&str] = &[
 
 /// Files of Rust that have more lines.
 const LONG_FILES: &[&str] = &[
-    "crates/engine/src/cgi/warm.rs",
     "crates/engine/src/pool/serving/connection_queue.rs",
     "crates/engine/src/pool/serving/mod.rs",
     "crates/engine/src/pool/template.rs",

@@ -1,4 +1,5 @@
-//! CGI requests: each is served by a process of its own.
+//! CGI requests: each is served in a process of its own.
 
 pub(crate) mod cold;
+mod idle_worker;
 pub(crate) mod warm;

@@ -67,7 +67,12 @@ impl ServeError {
 
     /// Was the process asked to stop, by the web server or another sender?
     pub(super) fn is_termination(&self, py: Python<'_>) -> bool {
-        matches!(self, Self::Raised(error) if stop_of(py, error).is_some_and(|stop| stop != StopReason::Timeout))
+        match self {
+            Self::Raised(error) => {
+                stop_of(py, error).is_some_and(|stop| stop != StopReason::Timeout)
+            }
+            _ => false,
+        }
     }
 
     /// The status of the error page.

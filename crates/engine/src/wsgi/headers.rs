@@ -244,8 +244,8 @@ impl ResponseHeaders {
 
     /// The headers as they are sent, with the blank line.
     pub(super) fn into_bytes(mut self) -> Vec<u8> {
-        // HAProxy ignores a status before a `Location`, and answers with 302. The order of fields is
-        // free (RFC 3875 6.3).
+        // HAProxy ignores a status before a `Location`, and answers with 302. Fields may have any
+        // order (RFC 3875 6.3).
         if let Some(place) =
             self.location.filter(|_| self.form == ResponseFormat::FastCgi && self.code != 302)
         {

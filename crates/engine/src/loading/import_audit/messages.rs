@@ -24,7 +24,9 @@ pub(crate) fn forked_all_the_same(remains: &[SideEffect], launch: &Launch) -> Ve
     if !others.is_empty() {
         let sentence =
             format!("`{app}` left open {} what processes must not share", meanwhile(launch));
-        entries.push(LogMessage::warning(Code::OpenAtImport, sentence).detail(list(others.iter().copied(), launch)).hint(
+        let message = LogMessage::warning(Code::OpenAtImport, sentence)
+            .detail(list(others.iter().copied(), launch));
+        entries.push(message.hint(
             "all workers share what this process has open: let each worker load the application \
              with --preload no, or open and connect when a request first needs it",
         ));

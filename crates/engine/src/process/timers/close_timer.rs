@@ -48,8 +48,8 @@ const EXIT: i32 = 3;
 /// This file has sent SIGTERM, and nobody has asked for that yet.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// The gateway whose exit starts the timer, the pipe that its exit closes (-1 for none), and the limit
-/// in milliseconds.
+/// The gateway whose exit starts the timer, the pipe that its exit closes (-1 for none), and the
+/// limit in milliseconds.
 static GATEWAY: AtomicI32 = AtomicI32::new(0);
 static GATEWAY_PIPE: AtomicI32 = AtomicI32::new(-1);
 static LIMIT_MILLIS: AtomicU64 = AtomicU64::new(0);

@@ -47,7 +47,12 @@ impl ResponseState {
 
     /// Is the body complete, by its Content-Length, after `length` more bytes?
     pub(super) fn is_complete_after(&self, length: u64) -> bool {
-        matches!(self.stage, ResponseStage::HeadersSent { limit: Some(limit), bodiless: false } if self.sent + length == limit)
+        match self.stage {
+            ResponseStage::HeadersSent { limit: Some(limit), bodiless: false } => {
+                self.sent + length == limit
+            }
+            _ => false,
+        }
     }
 
     /// Whether more of the body can be sent.

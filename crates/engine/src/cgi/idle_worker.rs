@@ -1,0 +1,219 @@
+//! A worker of a warm pool that waits for its next request.
+
+use std::{io, os::fd::AsFd, time::Duration};
+
+use diagnostics::message::LogMessage;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, epoll, poll},
+    io::{Errno, ioctl_fionbio},
+    net::{SocketFlags, SocketType, accept_with, sockopt},
+    process::{Pid, PidfdFlags, geteuid, getpid, pidfd_open},
+};
+use wire::{
+    descriptors,
+    launch::Launch,
+    message,
+    request::{
+        Greeting, MAX_GREETING_BYTES, ProcessState, RequestFollows, RequestMessage,
+        WARM_DESCRIPTORS,
+    },
+};
+
+use crate::{
+    loading::staleness::SourceWatch,
+    log::Log,
+    pool::serving::IDLE_CHECK_TIME,
+    process::{
+        SignalMask, Sigterm,
+        forks::{
+            Descriptor, Inventory, {self},
+        },
+    },
+};
+
+/// Epoll data of connections, and of SIGTERM.
+const CONNECTION_EVENT: u64 = 0;
+const SIGTERM_EVENT: u64 = 1;
+
+/// How long a gateway may take to send its request after the greeting. The request is ready.
+const HANDOFF_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A worker that waits for its next request.
+pub(super) struct IdleWorker {
+    listeners: Vec<Descriptor>,
+    pub(super) sigterm: Sigterm,
+    /// An epoll of the listeners and `sigterm`. For a connection the kernel wakes one of the waiting
+    /// workers: in a resident pool the one that served last, as long as one is enough.
+    events: Descriptor,
+    process: Descriptor,
+    pub(super) fresh: SourceWatch,
+    supervisor: Option<Pid>,
+    /// The descriptors above.
+    inventory: Inventory,
+    /// A request was served since the inventory was last checked.
+    pub(super) has_served: bool,
+}
+
+/// A request that this worker has accepted.
+pub(super) struct AcceptedRequest {
+    pub(super) connection: Descriptor,
+    pub(super) gateway: Pid,
+    pub(super) request: RequestMessage,
+    pub(super) process: ProcessState,
+    pub(super) descriptors: [Descriptor; WARM_DESCRIPTORS - 1],
+}
+
+impl IdleWorker {
+    /// Waits for requests at `listeners`. SIGTERM is noted from here on.
+    pub(super) fn new(
+        listeners: Vec<Descriptor>,
+        fresh: SourceWatch,
+        (launch, mask): (&Launch, &SignalMask),
+    ) -> io::Result<Self> {
+        let events = Descriptor::made(|| epoll::create(epoll::CreateFlags::CLOEXEC))?;
+        for listener in &listeners {
+            // Another worker may accept the connection first.
+            ioctl_fionbio(listener, true)?;
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
+            epoll::add(&events, listener, epoll::EventData::new_u64(CONNECTION_EVENT), flags)?;
+        }
+        let process = process_descriptor()?;
+        let (sigterm, supervisor) = (Sigterm::listen(mask)?, Pid::from_raw(launch.gateway_pid));
+        epoll::add(
+            &events,
+            &sigterm,
+            epoll::EventData::new_u64(SIGTERM_EVENT),
+            epoll::EventFlags::IN,
+        )?;
+        let needed = listeners.iter().map(AsFd::as_fd).chain([
+            events.as_fd(),
+            process.as_fd(),
+            sigterm.as_fd(),
+        ]);
+        let inventory = Inventory::of(needed);
+        Ok(Self {
+            listeners,
+            sigterm,
+            events,
+            process,
+            fresh,
+            supervisor,
+            inventory,
+            has_served: false,
+        })
+    }
+
+    /// Waits for a request; `None` if this process has to exit.
+    pub(super) fn request(&mut self) -> Option<AcceptedRequest> {
+        loop {
+            let nothing = epoll::Event {
+                flags: epoll::EventFlags::empty(),
+                data: epoll::EventData::new_u64(CONNECTION_EVENT),
+            };
+            let mut events = [nothing; 2];
+            let look = self
+                .has_served
+                .then_some(IDLE_CHECK_TIME)
+                .and_then(|time| Timespec::try_from(time).ok());
+            let came = match epoll::wait(&self.events, &mut events, look.as_ref()) {
+                Ok(0) if self.has_served => {
+                    if self.has_lost() {
+                        return None;
+                    }
+                    continue;
+                }
+                Ok(came) => came,
+                Err(Errno::INTR) => 0,
+                // The application has closed the descriptor in an earlier request.
+                Err(_) => return None,
+            };
+            if self.has_lost() {
+                return None;
+            }
+            // Also when asked to stop: no other worker was woken for this connection.
+            for listener in &self.listeners {
+                match Descriptor::made(|| accept_with(listener, SocketFlags::CLOEXEC)) {
+                    Ok(connection) => {
+                        if let Some(taken) = self.greet(connection) {
+                            return Some(taken);
+                        }
+                    }
+                    // Another worker was faster, or the gateway has closed the connection.
+                    Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
+                    // The application has closed the listener, or no descriptor is free: another
+                    // worker serves the request.
+                    Err(_) => return None,
+                }
+            }
+            // The pool stops when its socket is closed.
+            let is_end = |event: &epoll::Event| {
+                let flags = event.flags;
+                event.data.u64() == SIGTERM_EVENT || flags.contains(epoll::EventFlags::HUP)
+            };
+            if events[..came].iter().any(is_end) {
+                return None;
+            }
+        }
+    }
+
+    /// Has the application closed or replaced a descriptor that the next request needs? Logs that.
+    fn has_lost(&mut self) -> bool {
+        if !std::mem::take(&mut self.has_served) || self.inventory.lost().is_empty() {
+            return false;
+        }
+        let which = "this process cannot serve any more, and another takes its place";
+        Log::new("-", "(worker)").write(&LogMessage::descriptors_lost(which));
+        true
+    }
+
+    /// Offers to serve the gateway that has connected. `None` if the gateway has another user or has
+    /// closed the connection, or if the code is stale.
+    fn greet(&self, connection: Descriptor) -> Option<AcceptedRequest> {
+        let gateway = sockopt::socket_peercred(&connection).ok()?;
+        if gateway.uid != geteuid() {
+            return None;
+        }
+        let stale = self.fresh.is_stale();
+        let pid = getpid().as_raw_nonzero().get();
+        let greeting = message::encode(&Greeting { pid, stale }).ok()?;
+        descriptors::send(&connection, &greeting, &[self.process.as_fd()]).ok()?;
+        if stale {
+            self.fresh.request_reload(self.supervisor);
+            return None;
+        }
+        let mut watched = [PollFd::new(&connection, PollFlags::IN)];
+        let timeout = Timespec::try_from(HANDOFF_TIMEOUT).ok()?;
+        while let Err(Errno::INTR) = poll(&mut watched, Some(&timeout)) {}
+        let descriptors = forks::without_forks(|| {
+            let mut packet = [0; MAX_GREETING_BYTES];
+            let received = descriptors::receive(&connection, &mut packet)?;
+            let RequestFollows =
+                message::decode(&packet[..received.length]).map_err(io::Error::other)?;
+            let descriptors = received.descriptors.into_iter().map(Descriptor::from);
+            Ok::<_, io::Error>(descriptors.collect::<Vec<_>>())
+        });
+        let [body, response, errors, file, lifeline] =
+            <[Descriptor; WARM_DESCRIPTORS]>::try_from(descriptors.ok()?).ok()?;
+        let mut request: RequestMessage = message::decode(&message::read_file(&file).ok()?).ok()?;
+        let process = request.process.take()?;
+        Some(AcceptedRequest {
+            connection,
+            gateway: gateway.pid,
+            request,
+            process,
+            descriptors: [body, response, errors, lifeline],
+        })
+    }
+}
+
+/// A descriptor that is readable once this process has exited.
+fn process_descriptor() -> io::Result<Descriptor> {
+    if let Ok(process) = Descriptor::made(|| pidfd_open(getpid(), PidfdFlags::empty())) {
+        return Ok(process);
+    }
+    // Before Linux 5.3, or where a filter forbids the call: a socket whose other end only this
+    // process has, so the kernel closes it at the exit.
+    let (theirs, ours) = forks::pair(SocketType::STREAM)?;
+    std::mem::forget(ours);
+    Ok(theirs)
+}
