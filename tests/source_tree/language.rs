@@ -45,20 +45,6 @@ const DENIED: [(&str, &str); 37] = [
 
 /// A word in an area that still says it.
 const EXCEPTIONS: &[&str] = &[
-    "crates/engine: are served cold",
-    "crates/engine: has gone",
-    "crates/engine: is gone",
-    "crates/engine: let go",
-    "crates/engine: log entries",
-    "crates/engine: make way",
-    "crates/engine: makes way",
-    "crates/engine: nursery",
-    "crates/engine: patience",
-    "crates/engine: replies",
-    "crates/engine: stillborn",
-    "crates/engine: told",
-    "crates/engine: unborn",
-    "crates/engine: whoever",
     "crates/fastcgi-server: kept connection",
     "crates/fastcgi-server: patience",
     "crates/fastcgi-server: replies",

@@ -24,14 +24,13 @@ impl Reporter {
         Self { socket: Arc::new(socket) }
     }
 
-    /// Tells the gateway. If it is gone there is nobody to tell, and the kernel ends this process
-    /// soon.
+    /// Sends a report to the gateway. If the gateway has exited, the kernel ends this process soon.
     pub(crate) fn send(&self, report: &Report) {
         self.try_send(report);
     }
 
-    /// Tells the gateway, and the caller whether that was possible: the application may have closed
-    /// the socket.
+    /// Sends a report to the gateway. Returns whether that was possible: the application may have
+    /// closed the socket.
     pub(crate) fn try_send(&self, report: &Report) -> bool {
         !forks::is_child()
             && report

@@ -236,8 +236,8 @@ fn serve(
     {
         Log::new(&request.id, &request.line).write(&message);
     }
-    // Its template watches it again, as before the request; if that is gone nobody does, and it
-    // ends by itself.
+    // The process ends with its template again, as before the request. If the template has exited,
+    // the process exits by itself.
     tie.attach_if_template_lives()?;
     if forks::take_unreported_loss() {
         // The gateway hears from the kernel that this process ends, and not why.

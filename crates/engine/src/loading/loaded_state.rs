@@ -1,6 +1,6 @@
-//! What loading an application has done to its process: an application's configuration, which each
-//! request finds again. What belongs to the interpreter (modules, locale, decimal context, warnings
-//! filters), the limits of resources and the time zone come with a fork by themselves.
+//! What loading an application has changed in its process, which each request finds again. State of
+//! the interpreter (modules, locale, decimal context, warnings filters), resource limits and the
+//! time zone are inherited by fork.
 
 use std::{env, io, os::fd::AsFd as _, path::PathBuf};
 
@@ -29,18 +29,18 @@ pub(crate) struct StateBeforeLoading {
 /// What loading has changed.
 pub(crate) struct LoadedState {
     environment: EnvironmentChanges,
-    /// The working directory, if it is another one.
+    /// The working directory, if it has changed.
     directory: Option<PathBuf>,
-    /// The umask, if it is another one.
+    /// The umask, if it has changed.
     umask: Option<Mode>,
-    /// Descriptors 1 and 2 lead elsewhere.
+    /// Whether descriptors 1 and 2 were redirected.
     is_redirected: [bool; 2],
     /// Signals that are blocked.
     pub(crate) mask: SignalMask,
 }
 
 impl StateBeforeLoading {
-    /// What there is now.
+    /// The present state.
     pub(crate) fn now(py: Python<'_>) -> PyResult<Self> {
         Ok(Self {
             environment: environment::variables(py)?,
@@ -50,7 +50,7 @@ impl StateBeforeLoading {
         })
     }
 
-    /// What has changed since.
+    /// The changes since.
     pub(crate) fn changes(self, py: Python<'_>) -> PyResult<LoadedState> {
         let (directory, mask, files) = (env::current_dir().ok(), current_umask(), standard_files());
         Ok(LoadedState {
@@ -65,11 +65,10 @@ impl StateBeforeLoading {
 }
 
 impl LoadedState {
-    /// Makes the process what a request finds whose gateway has sent `gateway`.
+    /// Prepares the process for a request whose gateway has the state `gateway`.
     pub(crate) fn enter(&self, py: Python<'_>, gateway: &ProcessState) -> PyResult<()> {
         match &self.directory {
-            // One that is gone meanwhile is that of this process all the same, unless a request has
-            // left it.
+            // If the directory was removed, this process still has it, unless a request left it.
             Some(directory) => drop(chdir(directory)),
             None => chdir(gateway.working_directory.as_slice()).map_err(io::Error::from)?,
         }

@@ -23,10 +23,10 @@ use crate::wsgi::{
     stream::{register, unsupported},
 };
 
-/// Bytes of a line that are waited for. Of a longer one, pieces leave.
+/// How many bytes of an unfinished line are held back. Longer lines are written in pieces.
 const MAX_LINE_BYTES: usize = 8 * 1024;
 
-/// Threads whose lines are waited for at the same time.
+/// How many threads may have unfinished lines at the same time.
 const MAX_UNFINISHED_LINES: usize = 256;
 
 /// The binary stream below `wsgi.errors`, `sys.stdout` and `sys.stderr`: to Python an
@@ -173,33 +173,32 @@ impl ErrorBuffer {
     }
 }
 
-/// Lines of a text stream, which leave as a whole: other processes write to the same log. Each
-/// thread has a line of its own.
+/// Lines of a text stream, each of which is written as a whole: other processes write to the same
+/// log. Each thread has its own line.
 pub(super) struct LineBuffer {
     sink: Arc<dyn ErrorSink>,
-    /// Lines without an end.
+    /// Unfinished lines.
     begun: Mutex<Vec<UnfinishedLine>>,
-    /// How often something was done to the stream.
+    /// How often the stream was used.
     uses: AtomicUsize,
 }
 
-/// The line that a thread has begun.
+/// The unfinished line of a thread.
 struct UnfinishedLine {
     thread: ThreadId,
-    /// What has not left yet.
+    /// Bytes that were not written yet.
     bytes: Vec<u8>,
-    /// The line has no end in the log either.
+    /// A part of the line was written.
     is_open: bool,
 }
 
 impl LineBuffer {
-    /// Lines for `sink`.
+    /// Lines that are written to `sink`.
     pub(super) fn new(sink: Arc<dyn ErrorSink>) -> Self {
         Self { sink, begun: Mutex::default(), uses: AtomicUsize::new(0) }
     }
 
-    /// How often something was done to the stream. To flush it counts, too, as whoever closes it
-    /// does that.
+    /// How often the stream was used. Flushing counts, since closing the stream flushes it.
     pub(super) fn uses(&self) -> usize {
         self.uses.load(Ordering::Relaxed)
     }
@@ -211,7 +210,7 @@ impl LineBuffer {
         line.into_iter().for_each(|line| self.end(line));
     }
 
-    /// The same if a part of that line is in the log already.
+    /// Ends the unfinished line of this thread, if a part of it was written.
     pub(super) fn end_open_line(&self) {
         let thread = thread::current().id();
         let line = self.take(|begun| begun.thread == thread && begun.is_open);
@@ -242,7 +241,7 @@ impl LineBuffer {
         Some(begun.remove(position))
     }
 
-    /// Adds `bytes` to the line of this thread, and takes from it what is to leave now.
+    /// Adds `bytes` to the line of this thread. Returns the bytes that are to be written now.
     fn add(&self, bytes: &[u8], all: bool) -> Vec<u8> {
         let thread = thread::current().id();
         let mut begun = self.begun();
@@ -252,7 +251,7 @@ impl LineBuffer {
         });
         let line = &mut begun[position];
         line.bytes.extend_from_slice(bytes);
-        // Through `errors.buffer` lines come without a flush behind them.
+        // `errors.buffer` gets lines without a flush after them.
         if !(all || line.bytes.len() > MAX_LINE_BYTES || bytes.contains(&b'\n')) {
             return Vec::new();
         }
@@ -268,12 +267,12 @@ impl LineBuffer {
 impl ErrorSink for LineBuffer {
     fn write(&self, bytes: &[u8]) {
         self.uses.fetch_add(1, Ordering::Relaxed);
-        // Not under the lock: the log may be slow, and the application may fork meanwhile.
+        // Not under the lock: writing may take long, and the application may fork meanwhile.
         let piece = self.add(bytes, false);
         if !piece.is_empty() {
             self.sink.write(&piece);
         }
-        // Threads that have ended leave their lines here.
+        // Threads that have ended may have left lines.
         if self.begun().len() > MAX_UNFINISHED_LINES {
             self.take(|_| true).into_iter().for_each(|line| self.end(line));
         }
@@ -292,7 +291,7 @@ impl ErrorSink for LineBuffer {
     }
 }
 
-/// A new text stream on `sink`, and what is written to it.
+/// A new text stream that writes to `sink`, and its lines.
 pub(super) fn errors_stream(
     py: Python<'_>,
     sink: Arc<dyn ErrorSink>,
@@ -301,8 +300,7 @@ pub(super) fn errors_stream(
     Ok((stream_of(py, lines.clone())?, lines))
 }
 
-/// Writes what has no line end yet to `stream`, and sets right what a request has changed of it for
-/// itself.
+/// Flushes `stream`, and restores settings that a request has changed.
 pub(super) fn settle(stream: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = stream.py();
     let settings = PyDict::new(py);
@@ -314,7 +312,7 @@ pub(super) fn settle(stream: &Bound<'_, PyAny>) -> PyResult<()> {
     stream.call_method(intern!(py, "reconfigure"), (), Some(&settings)).map(drop)
 }
 
-/// A text stream that writes to `lines`: UTF-8, and what cannot be encoded is shown escaped.
+/// A UTF-8 text stream that writes to `lines`. Characters without an encoding are escaped.
 pub(super) fn stream_of(py: Python<'_>, lines: Arc<LineBuffer>) -> PyResult<Bound<'_, PyAny>> {
     static BUFFER: PyOnceLock<()> = PyOnceLock::new();
     register::<ErrorBuffer>(py, &BUFFER)?;
@@ -326,7 +324,7 @@ pub(super) fn stream_of(py: Python<'_>, lines: Arc<LineBuffer>) -> PyResult<Boun
         // Newlines stay as they are.
         "\n",
         true,
-        // What is written is there when a request ends, whatever became of the stream.
+        // Text is written through: the application may close the stream.
         true,
     ))?;
     stream.setattr(intern!(py, "mode"), intern!(py, "w"))?;

@@ -40,7 +40,7 @@ pub(crate) fn not_forked(remains: &[SideEffect], launch: &Launch, service: &Serv
     let is_for_one = Sharing::of(remains) == Sharing::OneProcess;
     let (then, hint) = match (is_for_one, service.warm) {
         (true, true) => (
-            "and what one process at a time may have, so its requests are served cold",
+            "and what one process at a time may have, so its requests fall back to cold CGI",
             "let a request open it and close it again; or run a FastCGI pool with --workers 1 \
              --threads 8",
         ),

@@ -84,7 +84,7 @@ impl Pages {
         Ok(Self(shared))
     }
 
-    /// In a process that was just forked: makes the pages ready. Tells whether any are known.
+    /// In a process that was just forked: makes the pages ready. Returns whether any are known.
     pub(crate) fn meet(&self) -> bool {
         let count = usize::try_from(self.0.count.load(Ordering::Acquire)).unwrap_or(0);
         for range in self.0.ranges.iter().take(count) {

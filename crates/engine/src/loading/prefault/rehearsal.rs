@@ -79,8 +79,7 @@ pub(crate) fn of_template(py: Python<'_>, setting: &ServerSettings) {
 
 /// In a process that has no other thread, which would see another environment meanwhile.
 pub(crate) fn once(py: Python<'_>, setting: &ServerSettings) {
-    // An application may have taken apart what is needed here. Its requests tell whoever makes
-    // them.
+    // The application may have replaced what is needed here. Its requests report that.
     let _ = rehearse(py, setting);
 }
 

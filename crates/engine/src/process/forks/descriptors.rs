@@ -188,7 +188,7 @@ impl AsRawFd for Descriptor {
 /// descriptor: closing a copy would release the locks that a process has on the file. Returns the
 /// number of bytes; nothing if the descriptor is not open or cannot be read so.
 pub(crate) fn read_at(number: RawFd, bytes: &mut [u8], offset: i64) -> Option<usize> {
-    // SAFETY: the buffer is as long as the call is told; the kernel refuses a number that is not
+    // SAFETY: the length is that of the buffer; the kernel refuses a number that is not
     // open.
     let read = unsafe { libc::pread(number, bytes.as_mut_ptr().cast(), bytes.len(), offset) };
     usize::try_from(read).ok()

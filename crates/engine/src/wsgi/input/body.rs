@@ -159,7 +159,7 @@ impl BufferedBody {
     }
 
     /// Moves bytes from the buffer to `taken`, at most `most` of them and none behind `until`.
-    /// Tells whether `until` was met.
+    /// Returns whether `until` was met.
     ///
     /// # Errors
     /// If there is no memory for them. Nothing is moved then.
