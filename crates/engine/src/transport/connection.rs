@@ -86,9 +86,6 @@ pub(crate) trait Connection: Sized + Send + Sync + 'static {
     /// Have bytes arrived that were not read yet?
     fn has_pending(&self) -> bool;
 
-    /// Did the connection serve a request, and stays open for another?
-    fn is_keep_alive(&self) -> bool;
-
     /// Can the connection be closed without loss? Not if a request has arrived, even if it was not
     /// read yet.
     fn can_close(&self) -> bool;

@@ -32,8 +32,6 @@ pub(super) struct ConnectionState {
     pub(super) socket_timeout: Option<Duration>,
     /// Was anything received?
     pub(super) has_received: bool,
-    /// Was a request served?
-    pub(super) has_served: bool,
     /// Did the body of the last request arrive to its end?
     pub(super) has_body_ended: bool,
     /// The connection is only drained before it is closed.
@@ -52,7 +50,6 @@ impl ConnectionState {
             request: None,
             socket_timeout,
             has_received,
-            has_served: false,
             has_body_ended: false,
             lingering: None,
         }
