@@ -37,7 +37,7 @@ UNITS := $(PLACE)/lib/systemd/system
 SERVICE := $(UNITS)/wsgate@.service
 SOCKET := $(UNITS)/wsgate@.socket
 
-.PHONY: help build musl demo test try test-attack bench fuzz install uninstall ci fmt clippy doc
+.PHONY: help build musl demo test test-fast try test-attack bench fuzz install uninstall ci fmt clippy doc
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -66,6 +66,19 @@ test: build ## run all tests with the release build; installs web servers where 
 try: ## run some tests with a debug build: make try TESTS='pool::timeouts warm::stale'
 	$(CARGO) build --workspace
 	WSGATE_TEST_DIST="$$(cd '$(TARGET)' && pwd)/debug" $(CARGO) test --test wsgate -- $(TESTS)
+
+# Rooms of the tests that need no web server, and whose tests take a moment each.
+FAST_TESTS = application_signals:: call:: cgi:: check:: cli:: documents:: interpreter:: limits:: \
+	messages:: source_tree:: support:: wsgi:: \
+	pool::connections:: pool::framing:: pool::requests:: pool::separation:: pool::starting::
+
+# Most of the time these wait.
+test-fast: ## run the tests that need no web server and little time, with a debug build: two minutes
+	$(CARGO) build --workspace
+	$(CARGO) test --workspace --exclude wsgate
+	$(CARGO) test --bin wsgate
+	WSGATE_TEST_DIST="$$(cd '$(TARGET)' && pwd)/debug" \
+		$(CARGO) test --test wsgate -- --test-threads 8 $(FAST_TESTS)
 
 # Each attack writes a row. The page has the rows in the order of their numbers.
 ATTACK_ROWS = $(TARGET)/attack

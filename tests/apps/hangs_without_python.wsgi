@@ -5,7 +5,7 @@ import ctypes
 
 
 def application(environ, start_response):
-    # A function of a PyDLL keeps the interpreter to itself. A lock that is all zeroes is a fresh one.
+    # A function of a PyDLL keeps the interpreter locked. A mutex of zeroes is a new one.
     libc, lock = ctypes.PyDLL(None), ctypes.create_string_buffer(64)
     libc.pthread_mutex_lock(lock)
     libc.pthread_mutex_lock(lock)

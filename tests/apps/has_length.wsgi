@@ -1,5 +1,5 @@
 #!/usr/local/bin/wsgate
-"""Answers with bodies in blocks, and Content-Lengths that fit them or do not: what the path says."""
+"""Answers with blocks and a Content-Length, which fits or does not, as the path says."""
 
 
 def blocks(count):

@@ -1,5 +1,5 @@
 #!/usr/local/bin/wsgate
-"""Reads its request body and answers with its length, and 2 MiB; with `?unread` it does not read."""
+"""Reads its request body, unless `?unread`, and answers with the length and 2 MiB."""
 
 
 def application(environ, start_response):

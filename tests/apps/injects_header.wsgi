@@ -3,5 +3,6 @@
 
 
 def application(environ, start_response):
-    start_response("200 OK", [("Content-Type", "text/plain"), ("X-Name", "value\r\nSet-Cookie: a=secret")])
+    headers = [("Content-Type", "text/plain"), ("X-Name", "value\r\nSet-Cookie: a=secret")]
+    start_response("200 OK", headers)
     return [b"never"]

@@ -1,5 +1,6 @@
 #!/usr/local/bin/wsgate
-"""Answers with more than any buffers hold at `/large`, after its body at `/body`, and says which process it is."""
+"""Answers with more than any buffer holds at `/large`, and after reading its body at `/body`. A
+header names its process."""
 
 import os
 
@@ -9,7 +10,8 @@ def application(environ, start_response):
     if path == "/body":
         environ["wsgi.input"].read()
     # nginx passes each block on.
-    headers = [("Content-Type", "text/plain"), ("X-Pid", str(os.getpid())), ("X-Accel-Buffering", "no")]
+    headers = [("Content-Type", "text/plain"), ("X-Pid", str(os.getpid()))]
+    headers.append(("X-Accel-Buffering", "no"))
     start_response("200 OK", headers)
     if path == "/large":
         return (b"x" * 65536 for _ in range(2048))

@@ -1,5 +1,6 @@
 #!/usr/local/bin/wsgate
-"""Writes a line into `var/traces` for each call, ends its process at `/dies`, and may be kept in a cache."""
+"""Writes a line into `var/traces` for each call, and exits at `/dies`. Caches may store its
+responses."""
 
 import os
 import time
@@ -14,6 +15,7 @@ def application(environ, start_response):
         os._exit(1)
     # Long enough for requests that are sent together to have a connection each.
     time.sleep(0.1)
-    headers = [("Content-Type", "text/plain"), ("Cache-Control", "max-age=60"), ("X-Accel-Buffering", "yes")]
+    headers = [("Content-Type", "text/plain"), ("Cache-Control", "max-age=60")]
+    headers.append(("X-Accel-Buffering", "yes"))
     start_response("200 OK", headers)
     return [b"" if environ["REQUEST_METHOD"] == "HEAD" else b"the page"]

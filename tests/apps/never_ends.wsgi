@@ -1,5 +1,5 @@
 #!/usr/local/bin/wsgate
-"""Goes on for ever, after the processes that serve it; its close() writes a line into `var/closed`."""
+"""Sends an endless body. Its close() writes a line into `var/closed`."""
 
 import os
 

@@ -1,6 +1,6 @@
 #!/usr/local/bin/wsgate
-"""Reads a body as upload.wsgi does, or as a form with `?form` as Flask does, and says in a header how much memory its
-process has ever held."""
+"""Reads a body as upload.wsgi does, or with `?form` as Flask reads a form. A header has the peak
+memory of the process."""
 
 import hashlib
 import os

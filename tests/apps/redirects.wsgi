@@ -3,5 +3,6 @@
 
 
 def application(environ, start_response):
-    start_response("302 Found", [("Location", "/cgi-bin/hello.wsgi"), ("Content-Type", "text/plain")])
+    headers = [("Location", "/cgi-bin/hello.wsgi"), ("Content-Type", "text/plain")]
+    start_response("302 Found", headers)
     return [b"Over there\n"]

@@ -1,6 +1,6 @@
 #!/usr/local/bin/wsgate
-"""Has sent all that it announced, and goes on until somebody writes a line into `var/gate`; its close() then writes one
-into `var/closed`."""
+"""Sends its whole body, and returns from close() when a line is written into `var/gate`. Then it
+writes a line into `var/closed`."""
 
 import os
 
@@ -19,5 +19,6 @@ class Body:
 
 
 def application(environ, start_response):
-    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "4"), ("X-Accel-Buffering", "no")])
+    headers = [("Content-Type", "text/plain"), ("Content-Length", "4"), ("X-Accel-Buffering", "no")]
+    start_response("200 OK", headers)
     return Body()

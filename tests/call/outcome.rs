@@ -36,7 +36,7 @@ fn a_response_below_400_is_a_success_and_any_other_a_failure() {
 #[test]
 fn an_application_that_fails_is_a_failure() {
     let shell = Shell::new();
-    for (code, entry) in [
+    for (code, message) in [
         ("raise RuntimeError()", "W0301"),
         ("import nowhere", "W0302"),
         ("", "W0303"),
@@ -48,7 +48,7 @@ fn an_application_that_fails_is_a_failure() {
         shell.file("fails.wsgi", code);
         let ended = shell.run(&["fails.wsgi"]);
         assert_eq!(ended.code(), Some(1), "{code}: {ended:?}");
-        assert_eq!(crate::support::assertions::codes(&ended.stderr), [entry], "{code}");
+        assert_eq!(crate::support::assertions::codes(&ended.stderr), [message], "{code}");
     }
 }
 

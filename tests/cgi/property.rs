@@ -1,5 +1,5 @@
 //! Whatever variables and bytes come: the response is a valid one, and the log has at most one
-//! entry.
+//! log message.
 
 use std::{
     ffi::OsStr,
@@ -141,7 +141,7 @@ fn c29_for_any_variables_and_bytes_the_response_is_valid_and_the_log_has_one_mes
                 codes(&ended.stderr).into_iter().filter(|code| *code != "W0406").collect();
             prop_assert!(codes.len() <= 1, "{}", ended.stderr);
             let response = parse_response(&ended.stdout).map_err(TestCaseError::fail)?;
-            // Names must not bring more than one error page, nor a page without its entry.
+            // Names must not bring more than one error page, nor a page without its log message.
             prop_assert_eq!(response.status == 200, codes.is_empty(), "{:?}", ended);
             let is_head = variables
                 .iter()

@@ -319,8 +319,8 @@ fn c39_response_headers_that_no_web_server_accepts_are_an_error_page() {
     ] {
         let response = answering("'200 OK'", headers, "[b'x']").run();
         assert_eq!(complete_response(&response.raw).status, 500, "{headers}");
-        let entry = only_log_message(&response.log, "W0503");
-        assert!(entry.len() < 1000, "the log repeats it: {entry}");
+        let message = only_log_message(&response.log, "W0503");
+        assert!(message.len() < 1000, "the log repeats it: {message}");
         assert!(response.log.len() < 10_000, "the log repeats it");
     }
 }

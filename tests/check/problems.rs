@@ -34,10 +34,21 @@ fn an_application_that_cannot_be_loaded_is_a_problem_with_its_log_message() {
 #[test]
 fn an_application_that_crashes_python_is_a_problem_with_its_log_message() {
     let site = CheckSite::new();
-    for (code, entry) in [("import os; os._exit(3)", "W0601"), ("import os; os.abort()", "W0603")] {
+    for (code, message) in [
+        (
+            "import os; \
+        os._exit(3)",
+            "W0601",
+        ),
+        (
+            "import os; \
+        os.abort()",
+            "W0603",
+        ),
+    ] {
         let ended = site.check_code(code);
         only_problem(&ended, "python exited before it could report more");
-        assert_eq!(crate::support::assertions::codes(&ended.stderr), [entry], "{}", ended.stderr);
+        assert_eq!(crate::support::assertions::codes(&ended.stderr), [message], "{}", ended.stderr);
     }
 }
 

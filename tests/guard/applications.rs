@@ -44,8 +44,8 @@ fn an_application_that_fails_before_it_responses_is_answered_for() {
              start_response('200 OK', [('Content-Type', 'text/plain')])\n    {statement}\n"
         );
         let response = Probe::new(&app).run();
-        let entry = page(&response, status, code);
-        assert!(entry.contains(args), "{statement}: {entry}");
+        let message = page(&response, status, code);
+        assert!(message.contains(args), "{statement}: {message}");
     }
 }
 

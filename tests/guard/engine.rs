@@ -34,11 +34,11 @@ fn a_missing_engine_is_named_with_every_path_that_was_searched() {
     fs::remove_file(dir.path("bin/libwsgate_engine.so")).unwrap();
     let script = dir.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
     let ended = child_process::run(&mut dir.request(&script), "");
-    let entry = page_of(&ended, 500, "W0203");
+    let message = page_of(&ended, 500, "W0203");
     assert!(
-        entry.contains("bin/libwsgate_engine.so")
-            && entry.contains("lib/wsgate/libwsgate_engine.so"),
-        "{entry}"
+        message.contains("bin/libwsgate_engine.so")
+            && message.contains("lib/wsgate/libwsgate_engine.so"),
+        "{message}"
     );
 }
 
@@ -70,8 +70,8 @@ fn a_file_that_is_no_engine_is_named_with_pythons_message() {
     ];
     for (file, reason) in files {
         let response = Probe::new(HELLO).variable("WSGATE_ENGINE", file.to_str().unwrap()).run();
-        let entry = page(&response, 500, "W0206");
-        assert!(entry.contains(file.to_str().unwrap()) && entry.contains(reason), "{entry}");
+        let message = page(&response, 500, "W0206");
+        assert!(message.contains(file.to_str().unwrap()) && message.contains(reason), "{message}");
     }
 }
 
@@ -98,12 +98,12 @@ fn an_engine_of_another_build_is_refused_before_anything_is_exchanged() {
     let (engine, other) = dir.of_another_build("bin/libwsgate_engine.so");
     let engine = dir.executable("bin/other.so", engine);
     let ended = child_process::run(dir.request(&script).env("WSGATE_ENGINE", &engine), "");
-    let entry = page_of(&ended, 500, "W0206");
+    let message = page_of(&ended, 500, "W0206");
     assert!(
-        entry.contains(&format!(
+        message.contains(&format!(
             "the gateway is of build `{build}`, this engine of build `{other}`"
         )),
-        "{entry}"
+        "{message}"
     );
 }
 
@@ -165,8 +165,8 @@ fn broken() -> Vec<(&'static str, Vec<u8>, &'static [&'static str])> {
 
 #[track_caller]
 fn names(log: &str, engine: &Path, args: &[&str]) {
-    let entry = only_log_message(log, "W0206");
-    assert!(entry.contains(engine.to_str().unwrap()), "{log}");
+    let message = only_log_message(log, "W0206");
+    assert!(message.contains(engine.to_str().unwrap()), "{log}");
     args.iter().for_each(|word| assert!(log.contains(word), "no `{word}`: {log}"));
     assert!(!log.contains("/proc/self/fd") && !log.contains("SIGBUS"), "{log}");
 }

@@ -181,8 +181,8 @@ fn a_script_that_is_deleted_before_python_reads_it_is_named() {
         format!("#!/bin/sh\nrm '{}'\nexec '{}' \"$@\"\n", app.display(), python.display());
     let probe = probe.python(dir.executable("python", content));
     let response = probe.run();
-    let entry = page(&response, 500, "W0102");
-    assert!(entry.contains("app.wsgi"), "{}", response.log);
+    let message = page(&response, 500, "W0102");
+    assert!(message.contains("app.wsgi"), "{}", response.log);
 }
 
 #[test]

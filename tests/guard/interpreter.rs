@@ -71,8 +71,11 @@ fn an_interpreter_that_the_kernel_refuses_is_named() {
     ] {
         let program = dir.executable("broken", content);
         let response = Probe::new(HELLO).python(&program).run();
-        let entry = page(&response, 500, "W0204");
-        assert!(entry.contains(program.to_str().unwrap()) && entry.contains(reason), "{entry}");
+        let message = page(&response, 500, "W0204");
+        assert!(
+            message.contains(program.to_str().unwrap()) && message.contains(reason),
+            "{message}"
+        );
     }
 }
 
@@ -110,8 +113,15 @@ fn a_program_that_is_no_python_is_named_with_its_exit_status() {
     ] {
         let program = dir.executable("python", format!("#!/bin/sh\n{body}\n"));
         let response = Probe::new(HELLO).python(&program).run();
-        let entry = page(&response, 500, "W0205");
-        assert!(entry.contains(how) && entry.contains("before the engine was loaded"), "{entry}");
+        let message = page(&response, 500, "W0205");
+        assert!(
+            message.contains(how)
+                && message.contains(
+                    "before the engine was \
+            loaded"
+                ),
+            "{message}"
+        );
     }
 }
 
@@ -142,9 +152,9 @@ fn an_interpreter_that_does_not_get_ready_in_time_is_answered_with_504() {
 fn a_version_that_is_too_old_is_named_with_the_least() {
     for program in too_old() {
         let response = Probe::new(HELLO).python(&program).run();
-        let entry = page(&response, 500, "W0206");
-        assert!(entry.contains("is too old, 3.9 is the least"), "{entry}");
-        assert!(entry.contains(program.to_str().unwrap()), "{entry}");
+        let message = page(&response, 500, "W0206");
+        assert!(message.contains("is too old, 3.9 is the least"), "{message}");
+        assert!(message.contains(program.to_str().unwrap()), "{message}");
     }
 }
 

@@ -1,5 +1,5 @@
-//! Whatever goes wrong, the web server gets a valid response or a quiet end, the log one entry that
-//! says what to do, and nothing stays behind.
+//! Failures of every kind: the web server gets a valid response or a quiet end, the log gets one
+//! message that says what to do, and no process or file stays behind.
 
 mod applications;
 mod conditions;
@@ -21,8 +21,8 @@ use crate::support::{
     web_servers::eventually,
 };
 
-/// The response is an error page with this status, the log has an entry with this code, and the
-/// gateway has done its work. Gives the entry's first line.
+/// The response is an error page with this status, the log has a log message with this code, and
+/// the gateway has done its work. Gives the log message's first line.
 #[track_caller]
 fn page<'a>(response: &'a CgiResponse, status: u16, code: &str) -> &'a str {
     let page = complete_response(&response.raw);

@@ -60,12 +60,12 @@ fn a_sigterm_of_the_web_server_is_passed_on_and_leaves_no_process_behind() {
             (503, Some(code)),
             "{ended:?}"
         );
-        let entry = only_log_message(&ended.stderr, "W0606");
+        let message = only_log_message(&ended.stderr, "W0606");
         if [Signal::TERM, Signal::INT, Signal::HUP].contains(&signal) {
-            assert!(entry.contains(&format!("SIG{}", name_of(signal))), "{entry}");
+            assert!(message.contains(&format!("SIG{}", name_of(signal))), "{message}");
         } else {
-            assert!(entry.contains("by a signal that its gateway received"), "{entry}");
-            assert!(!entry.contains("SIGTERM"), "{entry}");
+            assert!(message.contains("by a signal that its gateway received"), "{message}");
+            assert!(!message.contains("SIGTERM"), "{message}");
         }
         assert!(!ended.stderr.contains("web server ended"), "{}", ended.stderr);
         nothing_is_left_of(&mark_of(&probe));

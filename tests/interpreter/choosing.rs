@@ -120,8 +120,8 @@ fn a_virtualenv_that_this_user_cannot_enter_is_named_with_the_directory_to_open(
     dir.describe(&mut command, &script);
     let ended =
         run(command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&script), "");
-    let entry = only_log_message(&ended.stderr, "W0201");
-    assert!(entry.contains("user 65534 may not enter"), "{entry}");
+    let message = only_log_message(&ended.stderr, "W0201");
+    assert!(message.contains("user 65534 may not enter"), "{message}");
     assert!(ended.stderr.contains("hint: let that user enter it: chmod o+x "), "{}", ended.stderr);
 }
 

@@ -59,7 +59,7 @@ fn a_log_that_cannot_be_opened_is_a_wrong_setting() {
         let setup = setup.args(&[word, &log]);
         let ended = run(&mut setup.command(), "");
         assert_eq!(ended.code(), Some(78), "{}", ended.stderr);
-        let line = only_entry_of_a_command(&ended.stderr);
+        let line = only_message_of_a_command(&ended.stderr);
         assert!(line.contains("W0105") && line.contains(&log), "{line}");
         assert!(!setup.path("app.sock").exists());
     }
@@ -71,9 +71,9 @@ fn a_log_that_cannot_be_opened_is_a_wrong_setting() {
     assert_eq!(run(&mut setup.command(), "").code(), Some(78));
 }
 
-/// The first line of the one entry that a command has ended with.
+/// The first line of the one log message that a command has ended with.
 #[track_caller]
-fn only_entry_of_a_command(stderr: &str) -> &str {
+fn only_message_of_a_command(stderr: &str) -> &str {
     assert_eq!(
         (stderr.matches("wsgate: ").count(), stderr.matches("hint: ").count()),
         (1, 1),

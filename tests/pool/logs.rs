@@ -76,7 +76,7 @@ fn every_message_goes_to_the_error_log_and_none_to_standard_error() {
             print('printed')
             os.write(2, b'written by C code\\n')
             subprocess.call(['sh', '-c', 'echo printed by a child; echo written by a child >&2'])
-            raise ValueError('an entry')
+            raise ValueError('a log message')
         ",
         &[],
     );

@@ -59,15 +59,15 @@ mod workers;
 use crate::support::assertions::codes;
 pub(crate) use crate::support::pool::{Pool, PoolSetup, children};
 
-/// Asserts that `log` has one entry, with this code and with all its parts, beside the notices, and
-/// gives its first line.
+/// Asserts that `log` has one log message, with this code and with all its parts, beside the
+/// notices, and gives its first line.
 #[track_caller]
 fn only_log_message<'a>(log: &'a str, code: &str) -> &'a str {
     assert_eq!(codes(log), [code], "{log}");
-    let mut entry =
+    let mut message =
         log.lines().skip_while(|line| !line.starts_with("wsgate: ") || !line.contains(code));
-    let first = entry.next().unwrap();
-    let rest: Vec<_> = entry.take_while(|line| !line.starts_with("wsgate: ")).collect();
+    let first = message.next().unwrap();
+    let rest: Vec<_> = message.take_while(|line| !line.starts_with("wsgate: ")).collect();
     let beginning = |word: &str| rest.iter().filter(|line| line.starts_with(word)).count();
     assert_eq!((beginning("hint: "), beginning("request: ")), (1, 1), "{log}");
     first

@@ -175,19 +175,25 @@ fn a_connection_that_is_opened_at_import_is_each_workers_own_unless_the_pool_is_
                 continue;
             }
         };
-        let entry = log
+        let message = log
             .split("wsgate: ")
-            .find(|entry| entry.starts_with(code))
+            .find(|message| message.starts_with(code))
             .unwrap_or_else(|| panic!("{log}"));
         let origin = if when == "auto" { "module `app.wsgi` (line 5) " } else { "" };
         let said = format!("\n  {origin}opened a socket, descriptor ");
         assert!(
-            entry.contains(" while it was loaded what processes must not share")
-                && entry.contains(&said),
-            "{entry}"
+            message.contains(" while it was loaded what processes must not share")
+                && message.contains(&said),
+            "{message}"
         );
-        assert!(entry.contains(&format!(": connected to `{address}` from `127.0.0.1:")), "{entry}");
-        assert!(entry.contains("\nhint: ") && entry.contains("--preload"), "{entry}");
+        assert!(
+            message.contains(&format!(
+                ": connected to `{address}` from \
+            `127.0.0.1:"
+            )),
+            "{message}"
+        );
+        assert!(message.contains("\nhint: ") && message.contains("--preload"), "{message}");
     }
 }
 

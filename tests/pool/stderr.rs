@@ -172,7 +172,8 @@ fn the_reason_of_a_cut_response_is_sent_before_the_connection_closes() {
     }
     let last = said.pop();
     assert!(
-        matches!(&last, Some(Received::Stderr(1, entry)) if entry.starts_with(b"wsgate: error[W0502]")),
+        matches!(&last, Some(Received::Stderr(1, message)) if message.starts_with(b"wsgate: \
+            error[W0502]")),
         "{last:?}"
     );
     pool.stop();

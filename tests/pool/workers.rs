@@ -37,8 +37,8 @@ fn a_worker_that_is_killed_is_replaced_and_named_in_the_log() {
     });
     assert_eq!(pool.ask(&FastcgiRequest::get("/after")).text(), "/after|");
     let log = pool.stop();
-    let entry = only_log_message(&log, "W0701");
-    assert!(entry.contains("KILL"), "{entry}");
+    let message = only_log_message(&log, "W0701");
+    assert!(message.contains("KILL"), "{message}");
 }
 
 #[test]

@@ -80,17 +80,17 @@ pub(crate) fn complete_response(response: &[u8]) -> ValidResponse {
     head
 }
 
-/// The codes of all entries of a log, in their order.
+/// The codes of all log messages of a log, in their order.
 pub(crate) fn codes(log: &str) -> Vec<&str> {
-    let entries = log.lines().filter_map(|line| line.strip_prefix("wsgate: ")?.split_once('['));
-    entries
+    let messages = log.lines().filter_map(|line| line.strip_prefix("wsgate: ")?.split_once('['));
+    messages
         .filter(|(severity, _)| ["error", "warning"].contains(severity))
         .map(|(_, rest)| &rest[..5])
         .collect()
 }
 
-/// Asserts that `log` has one entry, with this code and with all its parts, and gives its first
-/// line.
+/// Asserts that `log` has one log message, with this code and with all its parts, and gives its
+/// first line.
 #[track_caller]
 pub(crate) fn only_log_message<'a>(log: &'a str, code: &str) -> &'a str {
     assert_eq!(codes(log), [code], "{log}");

@@ -236,7 +236,7 @@ impl CgiResponse {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Codes of the entries in the log, in their order.
+    /// Codes of the log messages in the log, in their order.
     pub(crate) fn codes(&self) -> Vec<&str> {
         self.log
             .lines()

@@ -50,30 +50,28 @@ const MISBEHAVES: &str = "
         return Body(act if late else (lambda: None))
     ";
 
-impl WarmSite {
-    /// A request of this kind that a warm process has taken.
-    #[track_caller]
-    fn misbehave(&self, query: &str) -> RunningProcess {
-        let mut command = self.request();
-        command.env("QUERY_STRING", query);
-        let mut running = RunningProcess::start(&mut command);
-        running.stdin = None;
-        running
-    }
+/// A request of this kind that a warm process has taken.
+#[track_caller]
+fn misbehave(site: &WarmSite, query: &str) -> RunningProcess {
+    let mut command = site.request();
+    command.env("QUERY_STRING", query);
+    let mut running = RunningProcess::start(&mut command);
+    running.stdin = None;
+    running
+}
 
-    /// The process that serves the only request of this site.
-    #[track_caller]
-    fn serving(&self) -> Pid {
-        let mut pid = None;
-        eventually(&format!("a process serves: {}", self.log()), || {
-            let log = self.log();
-            pid = log
-                .split_once("serving as ")
-                .and_then(|(_, rest)| rest.split_once('.')?.0.parse().ok());
-            pid.is_some()
-        });
-        Pid::from_raw(pid.unwrap()).unwrap()
-    }
+/// The process that serves the only request of this site.
+#[track_caller]
+fn serving(site: &WarmSite) -> Pid {
+    let mut pid = None;
+    eventually(&format!("a process serves: {}", site.log()), || {
+        let log = site.log();
+        pid = log
+            .split_once("serving as ")
+            .and_then(|(_, rest)| rest.split_once('.')?.0.parse().ok());
+        pid.is_some()
+    });
+    Pid::from_raw(pid.unwrap()).unwrap()
 }
 
 #[track_caller]
@@ -89,7 +87,7 @@ fn a_process_that_exits_before_the_response_headers_is_answered_with_an_error_pa
     for (query, status) in [("kill", 502), ("exit", 502), ("raise", 500)] {
         let site = WarmSite::new(MISBEHAVES);
         site.warm_up();
-        let ended = site.misbehave(query).end();
+        let ended = misbehave(&site, query).end();
         assert_eq!(
             (complete_response(&ended.stdout).status, ended.code()),
             (status, Some(0)),
@@ -106,7 +104,7 @@ fn a_process_that_exits_after_the_response_headers_leaves_a_cut_response() {
     for query in ["kill late", "exit late", "raise late"] {
         let site = WarmSite::new(MISBEHAVES);
         site.warm_up();
-        let ended = site.misbehave(query).end();
+        let ended = misbehave(&site, query).end();
         assert_eq!(
             parse_response(&ended.stdout).unwrap().body,
             b"first",
@@ -121,7 +119,7 @@ fn a_process_that_exits_after_the_response_headers_leaves_a_cut_response() {
 fn a_request_that_takes_too_long_is_answered_with_504() {
     let site = WarmSite::with("--timeout 1", MISBEHAVES);
     site.warm_up();
-    let ended = site.misbehave("wait").end();
+    let ended = misbehave(&site, "wait").end();
     assert_eq!(
         (complete_response(&ended.stdout).status, ended.code()),
         (504, Some(0)),
@@ -130,7 +128,7 @@ fn a_request_that_takes_too_long_is_answered_with_504() {
     );
     assert_eq!(site.log().matches("W0604").count(), 1, "{}", site.log());
     assert!(site.log().contains("longer than 1 s"), "{}", site.log());
-    await_end(site.serving());
+    await_end(serving(&site));
 }
 
 #[test]
@@ -140,8 +138,8 @@ fn a_web_server_that_ends_its_request_ends_the_process() {
     {
         let site = WarmSite::new(MISBEHAVES);
         site.warm_up();
-        let running = site.misbehave(query);
-        let pid = site.serving();
+        let running = misbehave(&site, query);
+        let pid = serving(&site);
         eventually("it waits", || site.log().contains("waiting"));
         running.signal(signal);
         let ended = running.end();
@@ -210,7 +208,7 @@ fn requests_that_are_being_served_outlive_their_pool() {
         let mut command = site.request();
         command.env("REQUEST_METHOD", "POST").env("CONTENT_LENGTH", "4");
         let mut running = RunningProcess::start(&mut command);
-        site.serving();
+        serving(&site);
         for pid in site.supervisors() {
             kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
         }

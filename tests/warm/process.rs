@@ -30,35 +30,29 @@ const EVALUATES: &str = "
         return [repr((BORN != os.getpid(), value)).encode()]
     ";
 
-impl WarmSite {
-    /// The value of `expression` in a warm process.
-    #[track_caller]
-    fn evaluate(&self, expression: &str, variables: &[(&str, &str)], body: &str) -> String {
-        let mut found = None;
-        eventually(&format!("a warm process evaluates: {}", self.log()), || {
-            let mut command = self.request();
-            command.env("QUERY_STRING", expression).envs(variables.iter().copied());
-            let response = self.response(&mut command, body);
-            assert_eq!(complete_response(&response.raw).status, 200, "{response:?}");
-            let text = response.text();
-            found = text
-                .strip_prefix("(True, ")
-                .and_then(|rest| rest.strip_suffix(')'))
-                .map(str::to_owned);
-            found.is_some()
-        });
-        found.unwrap()
-    }
+/// The value of `expression` in a warm process.
+#[track_caller]
+fn evaluate(site: &WarmSite, expression: &str, variables: &[(&str, &str)], body: &str) -> String {
+    let mut found = None;
+    eventually(&format!("a warm process evaluates: {}", site.log()), || {
+        let mut command = site.request();
+        command.env("QUERY_STRING", expression).envs(variables.iter().copied());
+        let response = site.response(&mut command, body);
+        assert_eq!(complete_response(&response.raw).status, 200, "{response:?}");
+        let text = response.text();
+        found =
+            text.strip_prefix("(True, ").and_then(|rest| rest.strip_suffix(')')).map(str::to_owned);
+        found.is_some()
+    });
+    found.unwrap()
 }
 
-impl WarmSite {
-    /// The response of a cold process.
-    #[track_caller]
-    fn evaluate_cold(&self, expression: &str) -> String {
-        let mut command = self.request();
-        command.env("QUERY_STRING", expression).env("WSGATE_RUNTIME_DIR", "/proc/nowhere");
-        self.response(&mut command, "").text()
-    }
+/// The response of a cold process.
+#[track_caller]
+fn evaluate_cold(site: &WarmSite, expression: &str) -> String {
+    let mut command = site.request();
+    command.env("QUERY_STRING", expression).env("WSGATE_RUNTIME_DIR", "/proc/nowhere");
+    site.response(&mut command, "").text()
 }
 
 #[test]
@@ -85,9 +79,10 @@ fn environment_directory_and_umask_are_those_of_the_request() {
     let site = WarmSite::new(EVALUATES);
     site.warm_up();
     let names = "sorted(os.environ) == sorted(k.decode() for k in os.environb)";
-    assert_eq!(site.evaluate(names, &[], ""), "True");
+    assert_eq!(evaluate(&site, names, &[], ""), "True");
     assert_eq!(
-        site.evaluate(
+        evaluate(
+            &site,
             "(os.environ.get('HTTP_X_ONE'), os.environ.get('HTTP_X_TWO'))",
             &[("HTTP_X_ONE", "1")],
             ""
@@ -95,7 +90,8 @@ fn environment_directory_and_umask_are_those_of_the_request() {
         "('1', None)"
     );
     assert_eq!(
-        site.evaluate(
+        evaluate(
+            &site,
             "(os.environ.get('HTTP_X_ONE'), os.environ.get('HTTP_X_TWO'))",
             &[("HTTP_X_TWO", "2")],
             ""
@@ -106,17 +102,20 @@ fn environment_directory_and_umask_are_those_of_the_request() {
         text=True).split()";
     let directory = site.dir.path("site").display().to_string();
     assert_eq!(
-        site.evaluate(child, &[("HTTP_X_ONE", "one")], ""),
+        evaluate(&site, child, &[("HTTP_X_ONE", "one")], ""),
         format!("['one', '{directory}']")
     );
-    assert_eq!(site.evaluate("os.getcwd()", &[], ""), format!("'{directory}'"));
+    assert_eq!(evaluate(&site, "os.getcwd()", &[], ""), format!("'{directory}'"));
     let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     rustix::process::umask(mask);
     assert_eq!(
-        site.evaluate("(os.umask(0), os.umask(0))[0]", &[], ""),
+        evaluate(&site, "(os.umask(0), os.umask(0))[0]", &[], ""),
         mask.as_raw_mode().to_string()
     );
-    assert_eq!(site.evaluate("'HTTP_PROXY' in os.environ", &[("HTTP_PROXY", "evil")], ""), "False");
+    assert_eq!(
+        evaluate(&site, "'HTTP_PROXY' in os.environ", &[("HTTP_PROXY", "evil")], ""),
+        "False"
+    );
 }
 
 #[test]
@@ -126,9 +125,10 @@ fn nothing_of_a_request_is_left_for_the_next() {
     for _ in 0..4 {
         let spoil = "(COUNT, os.environ.__setitem__('SPOILT', '1'), setattr(sys, 'spoilt', 1), \
             os.chdir('/'))[0]";
-        assert_eq!(site.evaluate(spoil, &[], ""), "[1]");
+        assert_eq!(evaluate(&site, spoil, &[], ""), "[1]");
         assert_eq!(
-            site.evaluate(
+            evaluate(
+                &site,
                 "('SPOILT' in os.environ, hasattr(sys, 'spoilt'), os.getcwd() == '/')",
                 &[],
                 ""
@@ -143,11 +143,14 @@ fn body_and_standard_streams_are_those_of_the_request() {
     let site = WarmSite::new(EVALUATES);
     site.warm_up();
     let length = [("REQUEST_METHOD", "POST"), ("CONTENT_LENGTH", "9")];
-    assert_eq!(site.evaluate("environ['wsgi.input'].read()", &length, "some body"), "b'some body'");
-    assert_eq!(site.evaluate("sys.stdin.read()", &length, "some body"), "''");
+    assert_eq!(
+        evaluate(&site, "environ['wsgi.input'].read()", &length, "some body"),
+        "b'some body'"
+    );
+    assert_eq!(evaluate(&site, "sys.stdin.read()", &length, "some body"), "''");
     let says = "[print('printed'), print('to stderr', file=sys.stderr), \
         environ['wsgi.errors'].write('no end'), os.write(1, b'raw\\n')] and 1";
-    assert_eq!(site.evaluate(says, &[], ""), "1");
+    assert_eq!(evaluate(&site, says, &[], ""), "1");
     let log = site.log();
     for args in ["printed", "to stderr", "no end", "raw"] {
         assert!(log.contains(args), "{args}: {log}");
@@ -161,20 +164,20 @@ fn signals_random_numbers_and_descriptors_are_as_in_a_new_process() {
     let handlers = "[signal.getsignal(s).__class__.__name__ for s in (signal.SIGCHLD, \
         signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)]";
     assert_eq!(
-        format!("(False, {})", site.evaluate(handlers, &[], "")),
-        site.evaluate_cold(handlers)
+        format!("(False, {})", evaluate(&site, handlers, &[], "")),
+        evaluate_cold(&site, handlers)
     );
-    assert_eq!(site.evaluate("len(signal.pthread_sigmask(signal.SIG_BLOCK, []))", &[], ""), "0");
+    assert_eq!(evaluate(&site, "len(signal.pthread_sigmask(signal.SIG_BLOCK, []))", &[], ""), "0");
     let numbers: HashSet<String> =
-        (0..4).map(|_| site.evaluate("random.random()", &[], "")).collect();
+        (0..4).map(|_| evaluate(&site, "random.random()", &[], "")).collect();
     assert_eq!(numbers.len(), 4, "{numbers:?}");
-    assert_eq!(site.evaluate("threading.active_count()", &[], ""), "1");
+    assert_eq!(evaluate(&site, "threading.active_count()", &[], ""), "1");
     // Children of an application get the standard streams, and what the web server has left open by
     // itself.
     let open = "__import__('subprocess').check_output(['/bin/ls', '/proc/self/fd'], \
         close_fds=False, text=True).split()[:-1]";
-    assert_eq!(format!("(False, {})", site.evaluate(open, &[], "")), site.evaluate_cold(open));
-    assert_eq!(site.evaluate("os.getpgrp() == os.getpid()", &[], ""), "True");
+    assert_eq!(format!("(False, {})", evaluate(&site, open, &[], "")), evaluate_cold(&site, open));
+    assert_eq!(evaluate(&site, "os.getpgrp() == os.getpid()", &[], ""), "True");
 }
 
 #[test]

@@ -42,22 +42,20 @@ fn resident(options: &str) -> WarmSite {
     site
 }
 
-impl WarmSite {
-    /// The response to a request that a process of the pool has served.
-    #[track_caller]
-    fn by_resident(&self, query: &str, variable: &str) -> CgiResponse {
-        let mut found = None;
-        eventually(&format!("a process of the pool answers: {}", self.log()), || {
-            let mut command = self.request();
-            command.env("QUERY_STRING", query).env(variable, "1");
-            command.env("REQUEST_METHOD", "POST").env("CONTENT_LENGTH", "4");
-            let response = self.response(&mut command, "body");
-            assert_eq!(complete_response(&response.raw).status, 200, "{response:?}");
-            found = Some(response).filter(|response| Who::of(response).is_warm());
-            found.is_some()
-        });
-        found.unwrap()
-    }
+/// The response to a request that a process of the pool has served.
+#[track_caller]
+fn by_resident(site: &WarmSite, query: &str, variable: &str) -> CgiResponse {
+    let mut found = None;
+    eventually(&format!("a process of the pool answers: {}", site.log()), || {
+        let mut command = site.request();
+        command.env("QUERY_STRING", query).env(variable, "1");
+        command.env("REQUEST_METHOD", "POST").env("CONTENT_LENGTH", "4");
+        let response = site.response(&mut command, "body");
+        assert_eq!(complete_response(&response.raw).status, 200, "{response:?}");
+        found = Some(response).filter(|response| Who::of(response).is_warm());
+        found.is_some()
+    });
+    found.unwrap()
 }
 
 #[test]
@@ -66,7 +64,7 @@ fn processes_stay_and_each_request_has_its_own_environment() {
     let mut most = 0;
     for number in 0..30 {
         let (query, variable) = (format!("q{number}"), format!("HTTP_X_{number}"));
-        let response = site.by_resident(&query, &variable);
+        let response = by_resident(&site, &query, &variable);
         assert_eq!(
             (response.header("X-Query"), response.header("X-Names")),
             (Some(query.as_str()), Some(variable.as_str()))
@@ -84,12 +82,12 @@ fn processes_stay_and_each_request_has_its_own_environment() {
 #[test]
 fn a_process_that_crashes_is_answered_with_an_error_page_and_replaced() {
     let site = resident("");
-    site.by_resident("x", "HTTP_X_A");
+    by_resident(&site, "x", "HTTP_X_A");
     for _ in 0..3 {
         let mut command = site.request();
         let response = site.response(command.env("QUERY_STRING", "die"), "");
         assert!([200, 502].contains(&complete_response(&response.raw).status), "{response:?}");
-        site.by_resident("x", "HTTP_X_A");
+        by_resident(&site, "x", "HTTP_X_A");
     }
     assert!(site.log().contains("W0601"), "{}", site.log());
 }
@@ -103,7 +101,7 @@ fn modules_that_are_imported_late_are_watched_too() {
             site.dir.file("site/lazy.draft", &format!("VALUE = {:?}\n", format!("{value}{value}")));
         fs::rename(draft, site.dir.path("site/lazy.py")).unwrap();
         for _ in 0..6 {
-            let response = site.by_resident("import", "HTTP_X_A");
+            let response = by_resident(&site, "import", "HTTP_X_A");
             assert_eq!(
                 response.header("X-Query"),
                 Some(format!("{value}{value}").as_str()),
@@ -118,7 +116,7 @@ fn modules_that_are_imported_late_are_watched_too() {
 fn a_web_server_that_ends_its_request_ends_the_process() {
     for signal in [Signal::TERM, Signal::KILL] {
         let site = resident("");
-        let pid = Who::of(&site.by_resident("x", "HTTP_X_A")).pid;
+        let pid = Who::of(&by_resident(&site, "x", "HTTP_X_A")).pid;
         assert!(pid > 0);
         let mut command = site.request();
         let mut running = RunningProcess::start(command.env("QUERY_STRING", "wait"));
@@ -142,17 +140,17 @@ fn a_web_server_that_ends_its_request_ends_the_process() {
                 stat.is_empty() || stat.contains(") Z ")
             });
         }
-        site.by_resident("x", "HTTP_X_A");
+        by_resident(&site, "x", "HTTP_X_A");
     }
 }
 
 #[test]
 fn a_pool_stops_on_a_command_and_when_it_is_idle() {
     let site = resident("--warm-idle 1");
-    site.by_resident("x", "HTTP_X_A");
+    by_resident(&site, "x", "HTTP_X_A");
     site.await_no_process();
     let site = resident("");
-    site.by_resident("x", "HTTP_X_A");
+    by_resident(&site, "x", "HTTP_X_A");
     for pid in site.supervisors() {
         kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
     }
@@ -184,7 +182,7 @@ fn each_request_has_its_own_environment_in_every_view_of_it() {
     let site = resident("");
     site.dir.script("site/app.wsgi", "#!WSGATE --mode resident", &format!("{shown}{COUNTS}"));
     for name in ["HTTP_X_A", "HTTP_X_B", "HTTP_X_A"] {
-        assert_eq!(site.by_resident("x", name).header("X-Names"), Some(name));
+        assert_eq!(by_resident(&site, "x", name).header("X-Names"), Some(name));
     }
 }
 

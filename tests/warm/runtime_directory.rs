@@ -32,39 +32,37 @@ fn named_by_user(temporary: &str) -> String {
     format!("{temporary}/wsgate-{}", geteuid().as_raw())
 }
 
-impl WarmSite {
-    fn set(&self, command: &mut Command, variables: Variables<'_>) {
-        command.env_remove("WSGATE_RUNTIME_DIR");
-        for (name, path) in variables {
-            command.env(name, self.dir.path(path));
-        }
+fn set(site: &WarmSite, command: &mut Command, variables: Variables<'_>) {
+    command.env_remove("WSGATE_RUNTIME_DIR");
+    for (name, path) in variables {
+        command.env(name, site.dir.path(path));
     }
+}
 
-    #[track_caller]
-    fn ask_with(&self, variables: Variables<'_>) -> CgiResponse {
-        let mut command = self.request();
-        self.set(&mut command, variables);
-        let response = self.response(&mut command, "");
-        assert_eq!(complete_response(&response.raw).status, 200, "{response:?}");
-        response
-    }
+#[track_caller]
+fn ask_with(site: &WarmSite, variables: Variables<'_>) -> CgiResponse {
+    let mut command = site.request();
+    set(site, &mut command, variables);
+    let response = site.response(&mut command, "");
+    assert_eq!(complete_response(&response.raw).status, 200, "{response:?}");
+    response
+}
 
-    pub(super) fn wsgate_with(
-        &self,
-        args: &[&str],
-        variables: Variables<'_>,
-    ) -> (Option<i32>, String) {
-        let mut command = Command::new(self.dir.wsgate());
-        self.set(command.args(args).env_clear(), variables);
-        let ended = run(&mut command, "");
-        (ended.code(), ended.text() + &ended.stderr)
-    }
+pub(super) fn wsgate_with(
+    site: &WarmSite,
+    args: &[&str],
+    variables: Variables<'_>,
+) -> (Option<i32>, String) {
+    let mut command = Command::new(site.dir.wsgate());
+    set(site, command.args(args).env_clear(), variables);
+    let ended = run(&mut command, "");
+    (ended.code(), ended.text() + &ended.stderr)
+}
 
-    fn sockets_in(&self, path: &str) -> Vec<PathBuf> {
-        let Ok(entries) = fs::read_dir(self.dir.path(path)) else { return Vec::new() };
-        let paths = entries.map(|entry| entry.unwrap().path());
-        paths.filter(|path| path.extension().is_some_and(|suffix| suffix == "sock")).collect()
-    }
+fn sockets_in(site: &WarmSite, path: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(site.dir.path(path)) else { return Vec::new() };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.extension().is_some_and(|suffix| suffix == "sock")).collect()
 }
 
 #[test]
@@ -88,20 +86,20 @@ fn the_runtime_directory_is_the_named_one_that_of_the_session_or_a_temporary_one
         directory(&site.dir.path("open"), 0o755);
         directory(&site.dir.path("tmp"), 0o1777);
         symlink(site.dir.path("session"), site.dir.path("link")).unwrap();
-        assert!(!Who::of(&site.ask_with(variables)).is_warm());
+        assert!(!Who::of(&ask_with(&site, variables)).is_warm());
         eventually(&format!("a pool serves in {expected}: {}", site.log()), || {
-            site.sockets_in(expected).len() == 1
+            sockets_in(&site, expected).len() == 1
         });
-        assert!(Who::of(&site.ask_with(variables)).is_warm(), "{}", site.log());
+        assert!(Who::of(&ask_with(&site, variables)).is_warm(), "{}", site.log());
         let found = fs::symlink_metadata(site.dir.path(expected)).unwrap();
         assert_eq!((found.mode() & 0o7777, found.uid()), (0o700, geteuid().as_raw()), "{expected}");
         // A command finds the pool by the same variables.
-        let socket = site.sockets_in(expected).remove(0);
+        let socket = sockets_in(&site, expected).remove(0);
         let name = socket.file_stem().unwrap().to_str().unwrap();
-        let (code, status) = site.wsgate_with(&["status"], variables);
+        let (code, status) = wsgate_with(&site, &["status"], variables);
         assert!(code == Some(0) && status.contains(name), "{status}");
-        assert_eq!(site.wsgate_with(&["reload", name], variables).0, Some(0));
-        assert_eq!(site.wsgate_with(&["stop", name], variables).0, Some(0));
+        assert_eq!(wsgate_with(&site, &["reload", name], variables).0, Some(0));
+        assert_eq!(wsgate_with(&site, &["stop", name], variables).0, Some(0));
         site.await_no_process();
     }
 }
@@ -113,15 +111,15 @@ fn a_shell_with_a_session_finds_the_pools_of_a_web_server_without_one() {
     directory(&site.dir.path("tmp"), 0o1777);
     let of_server: Variables<'_> = &[("XDG_RUNTIME_DIR", "not_there"), ("TMPDIR", "tmp")];
     let of_shell: Variables<'_> = &[("XDG_RUNTIME_DIR", "session"), ("TMPDIR", "tmp")];
-    site.ask_with(of_server);
-    eventually("a pool serves", || site.sockets_in(&named_by_user("tmp")).len() == 1);
-    let socket = site.sockets_in(&named_by_user("tmp")).remove(0);
+    ask_with(&site, of_server);
+    eventually("a pool serves", || sockets_in(&site, &named_by_user("tmp")).len() == 1);
+    let socket = sockets_in(&site, &named_by_user("tmp")).remove(0);
     let name = socket.file_stem().unwrap().to_str().unwrap();
-    let (_, status) = site.wsgate_with(&["status"], of_shell);
+    let (_, status) = wsgate_with(&site, &["status"], of_shell);
     assert!(status.contains(name), "{status}");
-    assert_eq!(site.wsgate_with(&["stop", name], of_shell).0, Some(0));
+    assert_eq!(wsgate_with(&site, &["stop", name], of_shell).0, Some(0));
     site.await_no_process();
-    let (code, message) = site.wsgate_with(&["stop", name], of_shell);
+    let (code, message) = wsgate_with(&site, &["stop", name], of_shell);
     assert!(code == Some(1) && message.contains("W0905"), "{message}");
     assert!(!site.dir.path("session/wsgate").exists(), "asking makes nothing");
 }
@@ -227,14 +225,14 @@ fn a_directory_of_another_user_is_not_used_and_the_request_falls_back_to_cold_cg
             let path = site.dir.path(relative);
             squat(&path, &site.dir.path("good"));
             let before = site.log().matches("wsgate: ").count();
-            let response = site.ask_with(variables);
+            let response = ask_with(&site, variables);
             let log = site.log();
             assert!(!Who::of(&response).is_warm(), "{what} at {relative}");
             assert_eq!(log.matches("wsgate: ").count(), before + 1, "{what} at {relative}: {log}");
-            let entry = &log[log.rfind("wsgate: ").unwrap()..];
+            let message = &log[log.rfind("wsgate: ").unwrap()..];
             assert!(
-                entry.starts_with("wsgate: warning[W0801]") && entry.contains(relative),
-                "{entry}"
+                message.starts_with("wsgate: warning[W0801]") && message.contains(relative),
+                "{message}"
             );
             assert!(site.supervisors().is_empty(), "{what} at {relative}");
             assert_eq!(
@@ -243,7 +241,7 @@ fn a_directory_of_another_user_is_not_used_and_the_request_falls_back_to_cold_cg
                 "{what} at {relative}"
             );
             if relative == "named" && what != "another user's directory" {
-                let (code, message) = site.wsgate_with(&["status"], variables);
+                let (code, message) = wsgate_with(&site, &["status"], variables);
                 let is_there = path.exists() || path.is_symlink();
                 assert!(
                     is_there && code == Some(1) && message.contains("W0905"),
@@ -292,16 +290,16 @@ fn root_controls_the_pools_of_another_user_by_naming_the_directory() {
         site.response(&mut command, "")
     };
     assert!(!Who::of(&request()).is_warm());
-    eventually(&format!("a pool serves: {}", site.log()), || site.sockets_in("run").len() == 1);
+    eventually(&format!("a pool serves: {}", site.log()), || sockets_in(&site, "run").len() == 1);
     assert!(Who::of(&request()).is_warm());
-    let socket = site.sockets_in("run").remove(0);
+    let socket = sockets_in(&site, "run").remove(0);
     let name = socket.file_stem().unwrap().to_str().unwrap();
     let variables: Variables<'_> = &[("WSGATE_RUNTIME_DIR", "run")];
-    let (code, status) = site.wsgate_with(&["status"], variables);
+    let (code, status) = wsgate_with(&site, &["status"], variables);
     assert!(code == Some(0) && status.contains(name), "{status}");
-    assert_eq!(site.wsgate_with(&["stop", name], variables).0, Some(0));
+    assert_eq!(wsgate_with(&site, &["stop", name], variables).0, Some(0));
     site.await_no_process();
     // Root's own requests do not use it.
-    assert!(!Who::of(&site.ask_with(variables)).is_warm());
+    assert!(!Who::of(&ask_with(&site, variables)).is_warm());
     assert!(site.log().contains("W0801"), "{}", site.log());
 }

@@ -51,40 +51,40 @@ impl Memory {
     }
 }
 
-impl WarmSite {
-    /// The memory of a process that has done what its request wants, but not ended yet.
-    #[track_caller]
-    fn memory_during_a_request(&self) -> Memory {
-        let gate = Gate::new(&self.dir.path("site"));
-        let request = || {
-            let mut command: Command = self.request();
-            command.env("GATE", gate.path());
-            command
-        };
-        // The request may fall back to cold CGI, which does not wait.
-        assert!(!Who::of(&self.response(&mut request(), "")).is_warm());
-        self.await_pools(1);
-        let running = RunningProcess::start(&mut request());
-        let mut pid = None;
-        eventually(&format!("a process serves: {}", self.log()), || {
-            let log = self.log();
-            pid = log
-                .split_once("serving as ")
-                .and_then(|(_, rest)| rest.split_once('.')?.0.parse().ok());
-            pid.is_some()
-        });
-        let memory = Memory::of(pid.unwrap()).unwrap();
-        gate.open();
-        running.end();
-        memory
-    }
+/// The memory of a process that has done what its request wants, but not ended yet.
+#[track_caller]
+fn memory_during_a_request(site: &WarmSite) -> Memory {
+    let gate = Gate::new(&site.dir.path("site"));
+    let request = || {
+        let mut command: Command = site.request();
+        command.env("GATE", gate.path());
+        command
+    };
+    // The request may fall back to cold CGI, which does not wait.
+    assert!(!Who::of(&site.response(&mut request(), "")).is_warm());
+    site.await_pools(1);
+    let running = RunningProcess::start(&mut request());
+    let mut pid = None;
+    eventually(&format!("a process serves: {}", site.log()), || {
+        let log = site.log();
+        pid = log
+            .split_once("serving as ")
+            .and_then(|(_, rest)| rest.split_once('.')?.0.parse().ok());
+        pid.is_some()
+    });
+    let memory = Memory::of(pid.unwrap()).unwrap();
+    gate.open();
+    running.end();
+    memory
 }
 
 #[test]
 fn a_process_shares_the_memory_of_its_template_and_more_after_a_warm_up_request() {
-    let without = WarmSite::with(LONG_QUEUE, IMPORTS_LATE).memory_during_a_request();
-    let with = WarmSite::with(&format!("--warm-up / {LONG_QUEUE}"), IMPORTS_LATE)
-        .memory_during_a_request();
+    let without = memory_during_a_request(&WarmSite::with(LONG_QUEUE, IMPORTS_LATE));
+    let with = memory_during_a_request(&WarmSite::with(
+        &format!("--warm-up / {LONG_QUEUE}"),
+        IMPORTS_LATE,
+    ));
     // The 20 MB that the module has made are not copied, whatever else is.
     assert!(without.own + 15_000 < without.resident, "{without:?}");
     assert!(with.own * 4 < with.resident, "{with:?} {without:?}");

@@ -24,38 +24,36 @@ fn versions(own: &str) -> String {
     )
 }
 
-impl WarmSite {
-    /// Asks until a warm process answers; every answer is of `version`.
-    #[track_caller]
-    fn await_version(&self, version: &str) {
-        eventually(&format!("a warm process answers: {}", self.log()), || {
-            let response = self.ask();
-            assert_eq!(
-                (complete_response(&response.raw).status, response.header("X-Version")),
-                (200, Some(version)),
-                "{}",
-                response.log
-            );
-            Who::of(&response).is_warm()
-        });
-    }
+/// Asks until a warm process answers; every answer is of `version`.
+#[track_caller]
+fn await_version(site: &WarmSite, version: &str) {
+    eventually(&format!("a warm process answers: {}", site.log()), || {
+        let response = site.ask();
+        assert_eq!(
+            (complete_response(&response.raw).status, response.header("X-Version")),
+            (200, Some(version)),
+            "{}",
+            response.log
+        );
+        Who::of(&response).is_warm()
+    });
+}
 
-    fn helper(&self, value: &str) {
-        // A new file takes the name of the old one, as with many editors.
-        let draft = self.dir.file("site/helper.draft", &format!("VALUE = {value:?}\n"));
-        fs::rename(draft, self.dir.path("site/helper.py")).unwrap();
-    }
+fn helper(site: &WarmSite, value: &str) {
+    // A new file takes the name of the old one, as with many editors.
+    let draft = site.dir.file("site/helper.draft", &format!("VALUE = {value:?}\n"));
+    fs::rename(draft, site.dir.path("site/helper.py")).unwrap();
 }
 
 #[test]
 fn a_changed_script_runs_in_its_new_version() {
     let site = WarmSite::new(&versions("one"));
-    site.helper("x");
-    site.await_version("one x");
+    helper(&site, "x");
+    await_version(&site, "one x");
     let mut supervisors = site.supervisors();
     for own in ["two", "three", "four"] {
         site.release(&versions(own));
-        site.await_version(&format!("{own} x"));
+        await_version(&site, &format!("{own} x"));
         eventually("the old pool has ended", || site.supervisors().len() == 1);
         assert_ne!(site.supervisors(), supervisors);
         supervisors = site.supervisors();
@@ -65,27 +63,27 @@ fn a_changed_script_runs_in_its_new_version() {
 #[test]
 fn a_changed_module_runs_in_its_new_version() {
     let site = WarmSite::new(&versions("one"));
-    site.helper("a");
-    site.await_version("one a");
+    helper(&site, "a");
+    await_version(&site, "one a");
     for value in ["b1", "c12", "d123"] {
-        site.helper(value);
-        site.await_version(&format!("one {value}"));
+        helper(&site, value);
+        await_version(&site, &format!("one {value}"));
     }
     // Some editors write in place.
     fs::write(site.dir.path("site/helper.py"), "VALUE = 'in place'\n").unwrap();
-    site.await_version("one in place");
+    await_version(&site, "one in place");
 }
 
 #[test]
 fn a_broken_module_is_reported_until_it_is_repaired() {
     let site = WarmSite::new(&versions("one"));
-    site.helper("a");
-    site.await_version("one a");
+    helper(&site, "a");
+    await_version(&site, "one a");
     fs::write(site.dir.path("site/helper.py"), "VALUE = 'not closed\n").unwrap();
     assert_eq!(complete_response(&site.ask().raw).status, 500);
     eventually("the old pool has ended", || site.supervisors().is_empty());
     assert_eq!(complete_response(&site.ask().raw).status, 500);
-    site.helper("mended");
+    helper(&site, "mended");
     let response = site.ask();
     assert_eq!(response.header("X-Version"), Some("one mended"), "{}", response.log);
 }
@@ -93,27 +91,27 @@ fn a_broken_module_is_reported_until_it_is_repaired() {
 #[test]
 fn a_restart_can_be_requested_by_a_file() {
     let site = WarmSite::new(&versions("one"));
-    site.helper("a");
-    site.await_version("one a");
+    helper(&site, "a");
+    await_version(&site, "one a");
     let before = Who::of(&site.ask());
     site.dir.file("site/tmp/restart.txt", "");
     let response = site.ask();
     assert!(Who::of(&response).born != before.born, "{response:?}");
-    site.await_version("one a");
+    await_version(&site, "one a");
     eventually("the old pool has ended", || site.supervisors().len() == 1);
 }
 
 #[test]
 fn changed_options_take_effect_at_once() {
     let site = WarmSite::new(&versions("one"));
-    site.helper("a");
-    site.await_version("one a");
+    helper(&site, "a");
+    await_version(&site, "one a");
     site.dir.script(
         "site/app.wsgi",
         "#!WSGATE --mode warm --env HELLO=1",
         &versions("one").replace("OWN = 'one'", "OWN = os.environ['HELLO']"),
     );
-    site.await_version("1 a");
+    await_version(&site, "1 a");
 }
 
 #[test]
@@ -138,17 +136,17 @@ fn a_changed_virtualenv_is_read_again() {
     let installed = packages("site/.venv");
     let prefix = site.dir.path("site/.venv");
     fs::write(&installed, "VALUE = 'one'\n").unwrap();
-    site.await_version(&format!("{} one", prefix.display()));
+    await_version(&site, &format!("{} one", prefix.display()));
 
     // A package is upgraded.
     fs::write(&installed, "VALUE = 'second'\n").unwrap();
-    site.await_version(&format!("{} second", prefix.display()));
+    await_version(&site, &format!("{} second", prefix.display()));
 
     // Another virtualenv replaces the first one, as after an upgrade of Python.
     fs::rename(&prefix, site.dir.path("site/old")).unwrap();
     fs::write(packages("site/new"), "VALUE = 'three'\n").unwrap();
     fs::rename(site.dir.path("site/new"), &prefix).unwrap();
-    site.await_version(&format!("{} three", prefix.display()));
+    await_version(&site, &format!("{} three", prefix.display()));
 
     // A changed setting of the virtualenv makes other processes serve.
     let before = site.supervisors();
@@ -159,7 +157,7 @@ fn a_changed_virtualenv_is_read_again() {
         text.replace("include-system-site-packages = false", "include-system-site-packages = true"),
     )
     .unwrap();
-    site.await_version(&format!("{} three", prefix.display()));
+    await_version(&site, &format!("{} three", prefix.display()));
     assert!(
         site.supervisors().iter().any(|supervisor| !before.contains(supervisor)),
         "{}",
@@ -276,11 +274,11 @@ fn code_that_is_loaded_in_any_way_runs_in_its_new_version() {
 fn a_path_that_the_script_line_names_is_watched() {
     for mode in ["warm", "resident"] {
         let site = WarmSite::of(mode, "--reload-on settings.ini", &versions("one"));
-        site.helper("a");
-        site.await_version("one a");
+        helper(&site, "a");
+        await_version(&site, "one a");
         let before = Who::of(&site.ask());
         site.dir.file("site/settings.ini", "");
         assert_ne!(Who::of(&site.ask()).born, before.born, "{mode}");
-        site.await_version("one a");
+        await_version(&site, "one a");
     }
 }

@@ -38,32 +38,41 @@ fn start(site: &WarmSite, path: &str) -> Child {
 
 #[test]
 fn a_client_that_stalls_ends_its_request_and_no_other_in_every_mode() {
-    for mode in ["cold", "warm", "resident"] {
-        let site = WarmSite::of(mode, "--timeout 1", LARGE);
-        let small = || site.response(site.request().env("PATH_INFO", "/small"), "").text();
-        assert_eq!(small(), "small");
-        if mode != "cold" {
-            site.await_pools(1);
+    std::thread::scope(|scope| {
+        for mode in ["cold", "warm", "resident"] {
+            scope.spawn(move || stall(mode));
         }
-        for (path, what) in [
-            ("/body", "its body did not come in time"),
-            ("/list", "its client did not read the response in time"),
-            ("/pieces", "its client did not read the response in time"),
-            ("/write", "its client did not read the response in time"),
-        ] {
-            let before = site.log().matches(what).count();
-            let mut stalled = start(&site, path);
-            eventually("the request has ended", || stalled.try_wait().unwrap().is_some());
-            let mut response = Vec::new();
-            stalled.stdout.take().unwrap().read_to_end(&mut response).unwrap();
-            assert_eq!(response.starts_with(b"Status: 504 "), path == "/body", "{mode} {path}");
-            assert!(response.len() < 1 << 20, "{mode} {path}");
-            eventually("the log says so", || site.log().matches(what).count() == before + 1);
-            assert_eq!(small(), "small", "{mode} {path}");
-        }
-        let log = site.log();
-        assert_eq!(codes(&log), ["W0604"; 4], "{mode}: {log}");
+    });
+}
+
+/// Long enough for a request that does not stall, on a busy machine too.
+const TIMEOUT: &str = "--timeout 5";
+
+fn stall(mode: &str) {
+    let site = WarmSite::of(mode, TIMEOUT, LARGE);
+    let small = || site.response(site.request().env("PATH_INFO", "/small"), "").text();
+    assert_eq!(small(), "small");
+    if mode != "cold" {
+        site.await_pools(1);
     }
+    for (path, what) in [
+        ("/body", "its body did not come in time"),
+        ("/list", "its client did not read the response in time"),
+        ("/pieces", "its client did not read the response in time"),
+        ("/write", "its client did not read the response in time"),
+    ] {
+        let before = site.log().matches(what).count();
+        let mut stalled = start(&site, path);
+        eventually("the request has ended", || stalled.try_wait().unwrap().is_some());
+        let mut response = Vec::new();
+        stalled.stdout.take().unwrap().read_to_end(&mut response).unwrap();
+        assert_eq!(response.starts_with(b"Status: 504 "), path == "/body", "{mode} {path}");
+        assert!(response.len() < 1 << 20, "{mode} {path}");
+        eventually("the log says so", || site.log().matches(what).count() == before + 1);
+        assert_eq!(small(), "small", "{mode} {path}");
+    }
+    let log = site.log();
+    assert_eq!(codes(&log), ["W0604"; 4], "{mode}: {log}");
 }
 
 /// Stalls in a forked process before it begins with a request that has the header `X-Stalls`.

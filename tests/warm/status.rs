@@ -10,7 +10,7 @@ use crate::{
         child_process::{Gate, RunningProcess},
         web_servers::eventually,
     },
-    warm::{WarmSite, Who},
+    warm::{WarmSite, Who, runtime_directory::wsgate_with},
 };
 
 /// Waits at the gate if it is asked to.
@@ -27,19 +27,17 @@ const WAITS: &str = "
         return [('%d %d' % (BORN, os.getpid())).encode()]
     ";
 
-impl WarmSite {
-    #[track_caller]
-    fn status(&self) -> Value {
-        let text = self.wsgate(&["status", "--json"]);
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
-    }
+#[track_caller]
+fn status_of(site: &WarmSite) -> Value {
+    let text = site.wsgate(&["status", "--json"]);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
 
-    fn request_for(&self, query: &str, gate: &Gate) -> Command {
-        let mut command = self.request();
-        let uri = format!("/cgi-bin/app.wsgi?{query}");
-        command.env("QUERY_STRING", query).env("REQUEST_URI", uri).env("GATE", gate.path());
-        command
-    }
+fn request_for(site: &WarmSite, query: &str, gate: &Gate) -> Command {
+    let mut command = site.request();
+    let uri = format!("/cgi-bin/app.wsgi?{query}");
+    command.env("QUERY_STRING", query).env("REQUEST_URI", uri).env("GATE", gate.path());
+    command
 }
 
 fn workers(status: &Value) -> &Vec<Value> {
@@ -55,24 +53,24 @@ fn requests_are_counted_and_current_ones_are_named() {
     for mode in ["warm", "resident"] {
         let site = WarmSite::of(mode, "--queue 60 --max-processes 5", WAITS);
         let gate = Gate::new(&site.dir.path("site"));
-        site.response(&mut site.request_for("first", &gate), "");
+        site.response(&mut request_for(&site, "first", &gate), "");
         site.await_pools(1);
-        assert_eq!(site.status()["served"], 0, "the first was served cold");
+        assert_eq!(status_of(&site)["served"], 0, "the first was served cold");
         let mut per_process = HashMap::new();
         for _ in 0..7 {
-            let who = Who::of(&site.response(&mut site.request_for("", &gate), ""));
+            let who = Who::of(&site.response(&mut request_for(&site, "", &gate), ""));
             assert!(who.is_warm(), "{}", site.log());
             *per_process.entry(who.pid).or_insert(0) += 1;
         }
-        let status = site.status();
+        let status = status_of(&site);
         assert_eq!(
             (&status["mode"], &status["served"], &status["max"]),
             (&mode.into(), &7.into(), &5.into())
         );
-        let slow = RunningProcess::start(&mut site.request_for("slow", &gate));
+        let slow = RunningProcess::start(&mut request_for(&site, "slow", &gate));
         eventually("it is at the gate", || site.log().contains("at the gate: slow."));
-        eventually(&format!("two wait beside it: {}", site.status()), || {
-            let status = site.status();
+        eventually(&format!("two wait beside it: {}", status_of(&site)), || {
+            let status = status_of(&site);
             let busy: Vec<_> =
                 workers(&status).iter().filter(|worker| worker["busy"] == true).collect();
             assert_eq!((busy.len(), &status["served"]), (1, &8.into()), "{status}");
@@ -114,10 +112,10 @@ fn requests_are_counted_and_current_ones_are_named() {
 fn a_process_that_outlives_its_template_leaves_others_alone() {
     let site = WarmSite::with("--max-processes 2 --queue 60", WAITS);
     let gate = Gate::new(&site.dir.path("site"));
-    site.response(&mut site.request_for("first", &gate), "");
+    site.response(&mut request_for(&site, "first", &gate), "");
     site.await_pools(1);
     let slow: Vec<_> = ["slow1", "slow2"]
-        .map(|query| RunningProcess::start(&mut site.request_for(query, &gate)))
+        .map(|query| RunningProcess::start(&mut request_for(&site, query, &gate)))
         .into();
     eventually("both are at the gate", || {
         site.log().contains("slow1.") && site.log().contains("slow2.")
@@ -128,12 +126,12 @@ fn a_process_that_outlives_its_template_leaves_others_alone() {
     let waits = |status: &Value| {
         count(status, |worker| worker["busy"] == false && worker["leaving"] == false) == 2
     };
-    eventually(&format!("others wait: {}", site.log()), || waits(&site.status()));
+    eventually(&format!("others wait: {}", site.log()), || waits(&status_of(&site)));
     slow.iter().for_each(|_| gate.open());
     for running in slow {
         assert_eq!(running.end().code(), Some(0), "{}", site.log());
     }
-    let status = site.status();
+    let status = status_of(&site);
     assert!(waits(&status) && status["served"] == 2, "{status}");
 }
 
@@ -145,7 +143,7 @@ fn a_suspended_supervisor_is_reported() {
     let supervisor = Pid::from_raw(site.supervisors()[0]).unwrap();
     kill_process(supervisor, Signal::STOP).unwrap();
     for args in [vec!["status"], vec!["stop", &name]] {
-        let (code, message) = site.wsgate_with(&args, &[("WSGATE_RUNTIME_DIR", "run")]);
+        let (code, message) = wsgate_with(&site, &args, &[("WSGATE_RUNTIME_DIR", "run")]);
         assert_eq!(code, Some(1), "{message}");
         assert!(message.contains("W0905") && message.contains(&name), "{message}");
     }

@@ -101,11 +101,11 @@ fn a_warm_up_request_that_fails_is_one_log_message_and_the_pool_serves() {
         assert!(!seen(&first_of_a_process(&site)).is_empty(), "{path}: {}", site.log());
         let log = site.log();
         assert!(log.contains("warning[W0311]") && log.contains(why), "{path}: {log}");
-        // The lines of what failed belong to that entry.
-        let entries = log
+        // The lines of what failed belong to that log message.
+        let messages = log
             .lines()
             .filter(|line| line.starts_with("wsgate: ") && !line.starts_with("wsgate: notice"));
-        assert_eq!(entries.count(), 1, "{path}: {log}");
+        assert_eq!(messages.count(), 1, "{path}: {log}");
     }
 }
 

@@ -21,13 +21,13 @@ fn a_worker_that_crashes_with_a_request_is_replaced(web_server: &mut dyn WebServ
         for times in 1..=3 {
             let response = HttpClient::get(web_server.script(script)).run();
             assert!((500..=504).contains(&response.status), "{response:?}");
-            let entries = || {
+            let messages = || {
                 let log = web_server.log();
                 log.lines()
                     .filter(|line| line.contains("wsgate: error[W0701]") && line.contains(how))
                     .count()
             };
-            eventually("the log has an entry for each", || entries() == times);
+            eventually("the log has a log message for each", || messages() == times);
         }
     }
     HttpClient::get(web_server.script("hello.wsgi")).run().expect(200);
@@ -40,7 +40,7 @@ fn a_request_that_takes_too_long_is_answered_and_its_worker_goes_on(
     for times in 1..=3 {
         let response = HttpClient::get(web_server.script("hangs.wsgi")).run().expect(504);
         assert!(!response.text().contains("Traceback"), "{response:?}");
-        eventually("the log has an entry for each", || {
+        eventually("the log has a log message for each", || {
             web_server.log().matches("wsgate: error[W0604]").count() == times
         });
     }

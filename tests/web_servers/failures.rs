@@ -1,6 +1,6 @@
 //! Applications that fail, each in its own way: the browser gets a valid response that says nothing
-//! of the cause, and the error log one entry that says it all. What is other where workers stay
-//! stands in `workers`.
+//! of the cause, and the error log one message that says it all. The file
+//! stay stands in `workers`.
 
 use crate::{
     support::web_servers::{HttpClient, WebServer, eventually},
@@ -106,29 +106,30 @@ fn fails_well(web_server: &mut dyn WebServer, app: &str, status: u16) {
         .unwrap_or_default();
     assert!(!id.is_empty(), "the page names no request id: {text}");
 
-    // The entry may be on its way still; a second one would be when nothing of ours runs any more.
-    eventually("the log has an entry", || web_server.log().contains("hint: "));
+    // The log message may be on its way still; a second one would be when nothing of ours runs any
+    // more.
+    eventually("the log has a log message", || web_server.log().contains("hint: "));
     eventually("no process of ours is left", || web_server.site().processes().is_empty());
     let log = without_obituaries(&web_server.stop());
-    let entries = log.matches("wsgate: error[W").count();
-    assert_eq!(entries, 1, "entries in the log: {log}");
-    let entry = &log[log.find("wsgate: error[W").unwrap()..];
-    let (code, rest) = entry.strip_prefix("wsgate: error[W").unwrap().split_at(4);
-    assert!(code.bytes().all(|byte| byte.is_ascii_digit()) && rest.starts_with("]: "), "{entry}");
+    let messages = log.matches("wsgate: error[W").count();
+    assert_eq!(messages, 1, "messages in the log: {log}");
+    let message = &log[log.find("wsgate: error[W").unwrap()..];
+    let (code, rest) = message.strip_prefix("wsgate: error[W").unwrap().split_at(4);
+    assert!(code.bytes().all(|byte| byte.is_ascii_digit()) && rest.starts_with("]: "), "{message}");
     assert_eq!(log.matches("hint: ").count(), 1, "hints in the log: {log}");
     assert!(log.contains(id), "the log does not name request {id}: {log}");
     assert!(!log.contains("End of script output before headers"), "{log}");
 }
 
 /// The log without what a warm pool says of the end of a worker, beside what the request's own
-/// entry says.
+/// log message says.
 fn without_obituaries(log: &str) -> String {
     // A warning if the gateway may have had it killed.
     let found = ["error", "warning"]
         .iter()
         .find_map(|severity| log.split_once(&format!("wsgate: {severity}[W0701]")));
-    let Some((before, entry)) = found else { return log.to_owned() };
-    let (_, after) = entry
+    let Some((before, message)) = found else { return log.to_owned() };
+    let (_, after) = message
         .split_once("\nrequest: none, pool of ")
         .unwrap_or_else(|| panic!("of no pool: {log}"));
     let after = after.split_once('\n').map_or("", |(_, after)| after);

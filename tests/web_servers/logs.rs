@@ -54,9 +54,9 @@ fn logs_the_messages_of_a_request(web_server: &mut dyn WebServer, args: &str) {
         HttpClient::get(web_server.script("hello.wsgi")).run().expect(200);
     }
     let log = web_server.stop();
-    let entries: Vec<_> =
+    let messages: Vec<_> =
         log.lines().filter(|line| line.contains(&format!("{args}wsgate: error[W0501]"))).collect();
-    assert_eq!(entries.len(), 3, "{log}");
+    assert_eq!(messages.len(), 3, "{log}");
     for note in ["a note before the headers", "a note during the body"] {
         let reported =
             log.lines().filter(|line| line.contains(args) && line.contains(note)).count();

@@ -58,7 +58,7 @@ fn fails_and_goes_on(web_server: &mut dyn WebServer, app: &str) {
     assert_eq!(
         log.matches("wsgate: error[W").count(),
         pages.len(),
-        "an entry for each request: {log}"
+        "a log message for each request: {log}"
     );
     assert_eq!(log.matches("hint: ").count(), pages.len(), "{log}");
     for page in &pages {

@@ -138,7 +138,7 @@ impl Drop for Warm {
     }
 }
 
-/// The log without the notices of pools: each is an entry of two lines.
+/// The log without the notices of pools: each is a log message of two lines.
 fn of_requests(log: &str) -> String {
     let mut lines = log.split_inclusive('\n').peekable();
     let mut rest = String::new();
