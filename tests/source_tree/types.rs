@@ -10,42 +10,10 @@ use crate::source_tree::{
 const MAX_FILES_OF_METHODS: usize = 2;
 
 /// Types whose methods stand in more files.
-const SPREAD_TYPES: &[&str] = &[
-    "crates/engine/src: Peer",
-    "crates/engine/src: Shared",
-    "crates/engine/src: Worker",
-    "src: Supervisor",
-    "tests: Pool",
-    "tests: Site",
-];
+const SPREAD_TYPES: &[&str] = &[];
 
 /// Names that several types of a crate have.
-const SHARED_NAMES: &[&str] = &[
-    "crates/engine/src: Body",
-    "crates/engine/src: Lingering",
-    "crates/engine/src: Shared",
-    "crates/engine/src: Stage",
-    "crates/engine/src: State",
-    "crates/engine/src: Watched",
-    "crates/fastcgi-server/src: Connection",
-    "crates/fastcgi-server/src: Current",
-    "crates/fastcgi-server/src: Error",
-    "crates/fastcgi-server/src: Event",
-    "crates/fastcgi-server/src: Request",
-    "crates/fastcgi-server/src: Step",
-    "tests: Asked",
-    "tests: Client",
-    "tests: Pool",
-    "tests: Program",
-    "tests: Random",
-    "tests: Response",
-    "tests: Row",
-    "tests: Served",
-    "tests: Server",
-    "tests: Setup",
-    "tests: Site",
-    "tests: Stream",
-];
+const SHARED_NAMES: &[&str] = &[];
 
 /// The crate that a file belongs to: `src`, `crates/wire/src`, `tests`.
 fn crate_of(path: &str) -> &str {
