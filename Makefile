@@ -68,9 +68,9 @@ try: ## run some tests with a debug build: make try TESTS='pool::timeouts warm::
 	WSGATE_TEST_DIST="$$(cd '$(TARGET)' && pwd)/debug" $(CARGO) test --test wsgate -- $(TESTS)
 
 # Rooms of the tests that need no web server, and whose tests take a moment each.
-FAST_TESTS = application_signals:: call:: cgi:: check:: cli:: documents:: interpreter:: limits:: \
-	messages:: source_tree:: support:: wsgi:: \
-	pool::connections:: pool::framing:: pool::requests:: pool::separation:: pool::starting::
+FAST_TESTS = application_signals:: call:: cgi:: check:: cli:: documents:: interpreter:: messages:: \
+	source_tree:: support:: wsgi:: pool::framing:: pool::requests:: pool::separation:: pool::starting::
+SLOW_TESTS = attack:: cgi::property:: packages:: warm:: web_servers::
 
 # Most of the time these wait.
 test-fast: ## run the tests that need no web server and little time, with a debug build: two minutes
@@ -78,7 +78,8 @@ test-fast: ## run the tests that need no web server and little time, with a debu
 	$(CARGO) test --workspace --exclude wsgate
 	$(CARGO) test --bin wsgate
 	WSGATE_TEST_DIST="$$(cd '$(TARGET)' && pwd)/debug" \
-		$(CARGO) test --test wsgate -- --test-threads 8 $(FAST_TESTS)
+		$(CARGO) test --test wsgate -- --test-threads 8 \
+		$(FAST_TESTS) $(addprefix --skip ,$(SLOW_TESTS))
 
 # Each attack writes a row. The page has the rows in the order of their numbers.
 ATTACK_ROWS = $(TARGET)/attack
