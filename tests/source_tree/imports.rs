@@ -49,11 +49,7 @@ const UPWARD: &[&str] = &[
 
 /// Files that still use each other.
 const CIRCLES: &[&str] = &[
-    "crates/engine/src: cgi::warm+pool::serving+pool::template+run",
     "crates/engine/src: loading::import_audit::descriptors+loading::import_audit::sockets+loading::import_audit::state+loading::import_audit::trace",
-    "crates/engine/src: transport::fastcgi::filter+transport::fastcgi::incoming+transport::fastcgi::lingering_close",
-    "src: pool::control+pool::control_client",
-    "src: pool::inherited+pool::listeners",
 ];
 
 /// The modules of a crate, each with the modules that it names.
