@@ -17,6 +17,7 @@ mod lingering_close;
 mod records;
 mod request;
 mod response;
+mod room;
 mod settings;
 mod shared;
 mod socket;

@@ -19,8 +19,8 @@ use crate::{
             active_request::ActiveRequest,
             cut_response::CutStyle,
             error_records::ErrorRecords,
+            room::wait_and_spool,
             shared::{ConnectionState, SharedConnection},
-            socket::wait_for_socket,
         },
     },
     wsgi::ResponseSink,
@@ -32,9 +32,6 @@ const SAFE_WRITE_SIZE: usize = 4096;
 /// So few bytes are copied into one piece before they are sent: that takes less time than the
 /// kernel needs to gather them.
 const MAX_COPIED_BYTES: usize = 2048;
-
-/// Bytes can be sent, or have arrived.
-const READ_OR_WRITE: PollFlags = PollFlags::OUT.union(PollFlags::IN);
 
 const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
@@ -222,33 +219,6 @@ impl FastCgiResponse {
         let mut end = self.errors.end(&self.output);
         end.extend(self.output.end_request(1, ProtocolStatus::RequestComplete));
         self.send_all(py, &end).is_ok()
-    }
-}
-
-/// Waits until bytes can be sent, and spools what arrives of the body meanwhile.
-fn wait_and_spool(shared: &SharedConnection) -> io::Result<()> {
-    let socket = shared.own_socket()?;
-    loop {
-        let (may_continue, interruptible, limit) = {
-            let mut state = shared.state();
-            let ConnectionState { records, request, socket_timeout, .. } = &mut *state;
-            let may_continue = match request {
-                Some(request) => request.may_continue(records, socket)?,
-                None => false,
-            };
-            let interruptible = request.as_ref().map(|request| request.interruptible().clone());
-            (may_continue, interruptible, *socket_timeout)
-        };
-        let events = if may_continue { READ_OR_WRITE } else { PollFlags::OUT };
-        let ready = wait_for_socket(socket, events, interruptible.as_ref(), limit)?;
-        if ready.contains(PollFlags::IN) {
-            let mut state = shared.state();
-            let ConnectionState { records, request, .. } = &mut *state;
-            request.iter_mut().try_for_each(|request| request.spool_available(records, socket))?;
-        }
-        if ready != PollFlags::IN {
-            return Ok(());
-        }
     }
 }
 
