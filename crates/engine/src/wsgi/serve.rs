@@ -84,7 +84,7 @@ impl Server {
             exchange;
         let response =
             Response::new(sink, form, variables.is_head(), log.clone(), interruptible.clone());
-        let response = response.to_request(&variables);
+        let response = response.for_request(&variables);
         let made = (|| -> PyResult<_> {
             let input = Bound::new(py, Input::new(body, interruptible))?;
             let response = Bound::new(py, response)?;

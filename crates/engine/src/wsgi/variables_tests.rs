@@ -8,7 +8,7 @@ const GET: (&[u8], &[u8]) = (b"REQUEST_METHOD", b"GET");
 
 fn variables(received: &Received, duplicates: DuplicatePolicy) -> Variables<'static> {
     let received = [&[GET], received].concat();
-    Variables::new(received, duplicates).expect("the variables are good")
+    Variables::new(received, duplicates).unwrap_or_else(|refused| panic!("{refused}"))
 }
 
 /// The value of each variable `name`, which should be one at most.

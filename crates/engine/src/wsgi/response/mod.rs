@@ -108,7 +108,7 @@ impl Response {
 
     /// Makes this the response to the request of `variables`: its web server may have to close the
     /// client's connection after the response.
-    pub(super) fn to_request(self, variables: &Variables<'_>) -> Self {
+    pub(super) fn for_request(self, variables: &Variables<'_>) -> Self {
         Self { closes_if_incomplete: variables.web_server_ignores_short_bodies(self.form), ..self }
     }
 
