@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_of_an_address_is_told_apart() {
+    fn every_form_of_an_address_is_recognised() {
         assert_eq!("unix:/run/a.sock".parse(), Ok(Address::Unix("/run/a.sock".into())));
         assert_eq!("127.0.0.1:9000".parse(), Ok(Address::Tcp("127.0.0.1:9000".into())));
         assert_eq!("[::1]:0".parse(), Ok(Address::Tcp("[::1]:0".into())));

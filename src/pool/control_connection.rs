@@ -25,7 +25,7 @@ pub(super) const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 /// A connection to the pool `name` of `directory`; `None` if no such pool is running.
 ///
 /// # Errors
-/// If its accept queue is full, or `directory` is gone.
+/// If its accept queue is full, or `directory` does not exist.
 pub(super) fn connected(
     directory: &Path,
     name: &str,

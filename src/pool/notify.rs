@@ -67,7 +67,7 @@ struct ManagerSocket {
     name: OsString,
 }
 
-/// State that the manager was told last.
+/// State of the last announcement to the manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Announced {
     Starting,

@@ -1,4 +1,4 @@
-//! What workers are told to do, and its defaults.
+//! The service that workers are asked to do, and its defaults.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 

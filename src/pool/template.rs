@@ -47,7 +47,7 @@ pub(super) struct Template {
     workers: usize,
     /// Number of ordered workers that are not running yet.
     pending: usize,
-    /// The template was told to give up its pending workers.
+    /// The template was asked to give up its pending workers.
     has_cancelled_pending: bool,
     /// Time at which the process is killed if it has not exited.
     kill_at: Option<Instant>,

@@ -75,7 +75,7 @@ pub(in crate::pool) struct PoolResources {
 }
 
 impl PoolResources {
-    /// What a template process needs that is told `preload`, for workers that do `service`.
+    /// What a template process with `preload` needs, for workers that do `service`.
     pub(super) fn launch(&self, service: &Service, preload: Preload) -> TemplateLaunch<'_> {
         let shared = [self.scoreboard_fd.as_fd(), self.bell.as_fd()];
         let inherited = self.sockets.inherited().chain(shared).chain(self.logs.inherited());

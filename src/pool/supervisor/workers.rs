@@ -218,7 +218,7 @@ impl Workers {
 
     /// Decides how many workers there are to be, and stops those that are not needed. `may_rest`
     /// says whether the template could be released, `connections_wait` whether accept queues are
-    /// not empty; it is told whether there is a worker.
+    /// not empty; its argument says whether there is a worker.
     pub(super) fn check_scale(
         &mut self,
         may_rest: bool,
