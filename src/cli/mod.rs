@@ -73,8 +73,7 @@ fn dispatch_or_print(command: Result<Command, clap::Error>) -> Exit {
     match command {
         Ok(command) => dispatch(command),
         Err(error) => {
-            // Help goes to standard output, errors to standard error. If that is closed, nobody
-            // could read about it.
+            // Help goes to standard output, errors to standard error. A closed one has no reader.
             let _ = error.print();
             if error.use_stderr() { Exit::Usage } else { Exit::Success }
         }
