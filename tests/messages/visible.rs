@@ -69,5 +69,5 @@ fn a_check_shows_names_of_files_and_modules_as_they_are() {
         "{text:?} {}",
         ended.stderr
     );
-    assert!(text.contains("GET / gave 204 No in"), "{text} {}", ended.stderr);
+    assert!(text.contains("GET / returned 204 No in"), "{text} {}", ended.stderr);
 }
