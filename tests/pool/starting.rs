@@ -220,7 +220,7 @@ fn f04_an_invalid_address_list_admits_no_client_and_is_logged() {
     pool.await_log("hint: ");
     let log = pool.stop();
     assert_eq!(codes(&log), ["W0105", "W0405"], "{log}");
-    assert!(log.contains("holds `localhost`, which is no address"), "{log}");
+    assert!(log.contains("contains `localhost`, which is not an address"), "{log}");
 }
 
 /// The pool's worker, which is the process that was started.
