@@ -42,7 +42,7 @@ pub fn write(message: &[u8], about: &dyn fmt::Display) {
     write_to([stderr(), stderr()], message, about);
 }
 
-/// Writes `message` to the first of `logs` that is open, as [`write`] does.
+/// Writes `message` to the first of `logs` that is open, as [`write()`] does.
 pub fn write_to(logs: [BorrowedFd<'_>; 2], message: &[u8], about: &dyn fmt::Display) {
     let lost = LOST.load(Ordering::Relaxed);
     if lost > 0 {
