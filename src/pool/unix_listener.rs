@@ -20,7 +20,7 @@ use rustix::{
 };
 
 use crate::{
-    pool::file_creator::FileCreator,
+    pool::file_creator::{FileCreator, Rights},
     system::{trusted_path::LastLink, users},
 };
 
@@ -144,9 +144,22 @@ fn create(
 ) -> io::Result<(UnixListener, u64)> {
     let ((listener, file), rights) =
         creator.create(draft, LastLink::Kept, |draft, _| bind(&draft.path, access.mode))?;
+    let rename = || rights.act(|| fs::rename(draft, path));
     let renamed = set_owner(&file, access, creator)
         .and_then(|()| Ok(listen(&listener, BACKLOG)?))
-        .and_then(|()| rights.act(|| fs::rename(draft, path)));
+        .and_then(|()| match rename() {
+            // In a sticky directory nobody but the owner of a file renames it.
+            Err(error)
+                if error.kind() == io::ErrorKind::PermissionDenied
+                    && matches!(rights, Rights::Account(_)) =>
+            {
+                let user = creator.owner().0.map(Uid::from_raw);
+                chownat(&file, "", user, None, AtFlags::EMPTY_PATH)?;
+                rename()?;
+                set_owner(&file, access, creator)
+            }
+            renamed => renamed,
+        });
     if let Err(error) = renamed {
         let _ = rights.act(|| fs::remove_file(draft));
         return Err(error);

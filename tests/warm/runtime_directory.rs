@@ -262,7 +262,7 @@ fn a_relative_path_is_refused() {
     let mut command = site.request();
     let response = site.response(command.env("WSGATE_RUNTIME_DIR", "run"), "");
     assert!(!Who::of(&response).is_warm());
-    assert!(site.log().contains("no absolute path"), "{}", site.log());
+    assert!(site.log().contains("is not an absolute path"), "{}", site.log());
     assert!(!site.dir.path("site/run").exists());
 }
 
