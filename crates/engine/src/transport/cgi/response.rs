@@ -28,6 +28,9 @@ const SAFE_WRITE_SIZE: usize = 4096;
 /// How long a web server may take between ending this process and closing its end of the response.
 const CLOSE_TIMEOUT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
+/// Time between the last byte of an incomplete response and its end, in which Apache reads the byte.
+const CUT_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
 const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// The response of a CGI request.
@@ -177,6 +180,12 @@ impl CgiResponse {
         let Some(response) = self.descriptor.take() else {
             return;
         };
+        if !complete && self.is_for_apache {
+            // Apache corrects the length of a response that it reads with its end in one go, and
+            // the client would take that for complete. The pause ends early without a reader.
+            let mut watched = [PollFd::new(&response, PollFlags::empty())];
+            let _ = poll(&mut watched, Some(&CUT_PAUSE));
+        }
         if shutdown(&response, Shutdown::Write).is_ok() {
             self.socket = Some(response);
         } else if self.is_for_apache && is_pipe(&response) && is_pipe(io::stderr()) {
