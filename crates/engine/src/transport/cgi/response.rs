@@ -28,7 +28,7 @@ const SAFE_WRITE_SIZE: usize = 4096;
 /// How long a web server may take between ending this process and closing its end of the response.
 const CLOSE_TIMEOUT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
-/// Time between the last byte of an incomplete response and its end, in which Apache reads the byte.
+/// Time from the last byte of an incomplete response to its end, in which Apache reads the byte.
 const CUT_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
