@@ -1,9 +1,9 @@
-//! Modules of Python's standard library, for the engine's own use after the application's
-//! directories are on `sys.path`.
+//! Imports modules of Python's standard library after the application's directories are on
+//! `sys.path`.
 //!
-//! A file `traceback.py` beside the script is the application's. The engine neither runs such a
-//! file nor leaves a module of the standard library where the application would find its own: where
-//! a name is taken, the engine does without.
+//! A file `traceback.py` beside the script belongs to the application. The engine does not run such
+//! a file. Nor does the engine import a standard module under a name that the application uses. If
+//! a name is taken, the engine does without the module.
 
 use std::ffi::OsString;
 
@@ -14,8 +14,8 @@ use pyo3::{
     types::{PyDict, PyString},
 };
 
-/// Modules that `traceback`, `threading` and `wsgiref.validate` import, at once or later, in any
-/// version of Python. Built-in modules are always found first, and need not stand here.
+/// Modules that `traceback`, `threading` and `wsgiref.validate` import, immediately or later, in
+/// any version of Python. Built-in modules are omitted: Python always finds them first.
 const NEEDED: [&str; 46] = [
     "traceback",
     "threading",
@@ -65,14 +65,14 @@ const NEEDED: [&str; 46] = [
     "warnings",
 ];
 
-/// Names that the modules above need in Python 3.9 and 3.10 alone.
+/// Modules that only Python 3.9 and 3.10 need for the modules above.
 const NEEDED_BY_OLD_RE: [&str; 3] = ["sre_compile", "sre_constants", "sre_parse"];
 
-/// The module `name`, one of `traceback`, `threading` and `wsgiref.validate`.
+/// Imports the module `name`: `traceback`, `threading` or `wsgiref.validate`.
 ///
 /// # Errors
-/// `ImportError` that names the file, if the application hides this module or another that it
-/// needs; and what importing raises.
+/// `ImportError` that names the file, if the application hides this module or a dependency of the
+/// module. Also any exception of the import itself.
 pub(crate) fn import<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyModule>> {
     if let Some(taken) = hidden(py)? {
         return Err(PyImportError::new_err(format!(
@@ -82,7 +82,7 @@ pub(crate) fn import<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, Py
     py.import(name)
 }
 
-/// The first file that would be imported, or was, under the name of a module that is needed.
+/// The first file of the application that has the name of a needed module.
 fn hidden(py: Python<'_>) -> PyResult<Option<String>> {
     let library = Library::of(py)?;
     let finder = py.import("_frozen_importlib_external")?.getattr("PathFinder")?;
@@ -91,7 +91,7 @@ fn hidden(py: Python<'_>) -> PyResult<Option<String>> {
             Some(module) => module.getattr(intern!(py, "__spec__")).ok(),
             None => Some(finder.call_method1(intern!(py, "find_spec"), (*name,))?),
         };
-        // Not every version has all of them, and built-in modules are in no file.
+        // Some modules are missing in some versions, and built-in modules have no file.
         let origin = spec
             .filter(|spec| !spec.is_none())
             .and_then(|spec| spec.getattr(intern!(py, "origin")).ok());
@@ -103,17 +103,17 @@ fn hidden(py: Python<'_>) -> PyResult<Option<String>> {
     Ok(None)
 }
 
-/// Where the standard library is.
+/// The location of the standard library.
 struct Library<'py> {
     modules: Bound<'py, PyDict>,
-    /// Its directory, with a slash behind it.
+    /// The directory, with a trailing slash.
     directory: String,
 }
 
 impl<'py> Library<'py> {
     fn of(py: Python<'py>) -> PyResult<Self> {
         let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;
-        // Python has loaded it before there was an application.
+        // Python imports `os` at its start, before the application can hide the module.
         let os = py.import("os")?.getattr("__file__")?.cast_into::<PyString>()?.to_string();
         let directory = os.rsplit_once('/').map_or("", |(directory, _)| directory);
         Ok(Self { modules, directory: format!("{directory}/") })
@@ -123,7 +123,7 @@ impl<'py> Library<'py> {
         let Some(file) = file.to_str() else {
             return false;
         };
-        // `sys.path` may name extension modules of the library by another way.
+        // `sys.path` may name the directory of extension modules by another path.
         let is_inside = file.starts_with(&self.directory) || file.contains("/lib-dynload/");
         let is_installed =
             ["/site-packages/", "/dist-packages/"].iter().any(|place| file.contains(place));

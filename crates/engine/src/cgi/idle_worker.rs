@@ -35,20 +35,20 @@ use crate::{
 const CONNECTION_EVENT: u64 = 0;
 const SIGTERM_EVENT: u64 = 1;
 
-/// How long a gateway may take to send its request after the greeting. The request is ready.
+/// How long a gateway may take to send its request after the greeting.
 const HANDOFF_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A worker that waits for its next request.
 pub(super) struct IdleWorker {
     listeners: Vec<Descriptor>,
     pub(super) sigterm: Sigterm,
-    /// An epoll of the listeners and `sigterm`. For a connection the kernel wakes one of the waiting
-    /// workers: in a resident pool the one that served last, as long as one is enough.
+    /// An epoll of the listeners and `sigterm`. The kernel wakes one waiting worker for a
+    /// connection. A resident pool reuses the last worker as long as one worker suffices.
     events: Descriptor,
     process: Descriptor,
     pub(super) fresh: SourceWatch,
     supervisor: Option<Pid>,
-    /// The descriptors above.
+    /// The inventory of the descriptors above.
     inventory: Inventory,
     /// A request was served since the inventory was last checked.
     pub(super) has_served: bool,
@@ -64,7 +64,7 @@ pub(super) struct AcceptedRequest {
 }
 
 impl IdleWorker {
-    /// Waits for requests at `listeners`. SIGTERM is noted from here on.
+    /// Waits for requests on `listeners`. SIGTERM is recorded from here on.
     pub(super) fn new(
         listeners: Vec<Descriptor>,
         fresh: SourceWatch,
@@ -130,7 +130,7 @@ impl IdleWorker {
             if self.has_lost() {
                 return None;
             }
-            // Also when asked to stop: no other worker was woken for this connection.
+            // Accepts even after SIGTERM: the kernel woke no other worker for this connection.
             for listener in &self.listeners {
                 match Descriptor::made(|| accept_with(listener, SocketFlags::CLOEXEC)) {
                     Ok(connection) => {
@@ -140,7 +140,7 @@ impl IdleWorker {
                     }
                     // Another worker was faster, or the gateway has closed the connection.
                     Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
-                    // The application has closed the listener, or no descriptor is free: another
+                    // The application has closed the listener, or no descriptor is free. Another
                     // worker serves the request.
                     Err(_) => return None,
                 }
@@ -156,7 +156,8 @@ impl IdleWorker {
         }
     }
 
-    /// Has the application closed or replaced a descriptor that the next request needs? Logs that.
+    /// Has the application closed or replaced a descriptor that the next request needs? Logs the
+    /// loss.
     fn has_lost(&mut self) -> bool {
         if !std::mem::take(&mut self.has_served) || self.inventory.lost().is_empty() {
             return false;
@@ -166,8 +167,8 @@ impl IdleWorker {
         true
     }
 
-    /// Offers to serve the gateway that has connected. `None` if the gateway has another user or has
-    /// closed the connection, or if the code is stale.
+    /// Offers to serve the connected gateway. `None` if the gateway has another user or closed the
+    /// connection, or if the code is stale.
     fn greet(&self, connection: Descriptor) -> Option<AcceptedRequest> {
         let gateway = sockopt::socket_peercred(&connection).ok()?;
         if gateway.uid != geteuid() {
@@ -206,13 +207,13 @@ impl IdleWorker {
     }
 }
 
-/// A descriptor that is readable once this process has exited.
+/// A descriptor that becomes readable when this process exits.
 fn process_descriptor() -> io::Result<Descriptor> {
     if let Ok(process) = Descriptor::made(|| pidfd_open(getpid(), PidfdFlags::empty())) {
         return Ok(process);
     }
-    // Before Linux 5.3, or where a filter forbids the call: a socket whose other end only this
-    // process has, so the kernel closes it at the exit.
+    // The kernel is older than Linux 5.3, or a filter forbids the call. The other end of this
+    // socket exists only in this process, so the kernel closes it at exit.
     let (theirs, ours) = forks::pair(SocketType::STREAM)?;
     std::mem::forget(ours);
     Ok(theirs)

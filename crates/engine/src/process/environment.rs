@@ -1,4 +1,4 @@
-//! The environment of a process that serves requests of others' environments.
+//! The process environment: each request has its own, which this module sets and restores.
 
 use std::{
     borrow::Cow,
@@ -14,18 +14,18 @@ use pyo3::{
     types::{PyBytes, PyDict},
 };
 
-/// Names and values.
+/// Names and values of environment variables.
 pub(crate) type EnvironmentPairs = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// Python itself sets this variable at its start where no locale is set (PEP 538).
+/// Python sets this variable at its start if no locale is set (PEP 538).
 const LOCALE_VARIABLE: &[u8] = b"LC_CTYPE";
 
-/// What loading the application has changed in the environment of its process.
+/// The changes that loading the application made to the process environment.
 #[derive(Debug, Default)]
 pub(crate) struct EnvironmentChanges {
-    /// Variables that were set, with their values.
+    /// Variables that loading set.
     set: HashMap<Vec<u8>, ChangedVariable>,
-    /// Names of those that were removed.
+    /// Names of variables that loading removed.
     removed: HashSet<Vec<u8>>,
 }
 
@@ -33,12 +33,12 @@ pub(crate) struct EnvironmentChanges {
 #[derive(Debug)]
 struct ChangedVariable {
     value: Vec<u8>,
-    /// It replaced another value, which every request of the pool carries.
+    /// The variable replaced another value, which every request of the pool also has.
     has_replaced: bool,
 }
 
 impl EnvironmentChanges {
-    /// What makes `after` out of `before`.
+    /// The changes that lead from `before` to `after`.
     pub(crate) fn between(before: EnvironmentPairs, after: EnvironmentPairs) -> Self {
         let mut before: HashMap<_, _> = before.into_iter().collect();
         let mut set = HashMap::new();
@@ -51,8 +51,8 @@ impl EnvironmentChanges {
         Self { set, removed: before.into_keys().collect() }
     }
 
-    /// The environment of a request that carries `variables`. A variable that is not there while
-    /// the application is loaded is the request's own, and has the request's value.
+    /// The environment of a request with `variables`, after these changes. A variable that was
+    /// missing while the application was loaded keeps the request's value.
     pub(crate) fn applied_to<'a>(
         &self,
         variables: &'a EnvironmentPairs,
@@ -76,8 +76,8 @@ impl EnvironmentChanges {
     }
 }
 
-/// Makes `variables` the environment of this process, for Python and for libraries in C. What is
-/// there already is not touched: each change costs a process that was just forked pages of memory.
+/// Sets the process environment to `variables`, for Python and for C libraries. Skips unchanged
+/// variables: each change costs a forked process copied pages.
 pub(crate) fn take_environment(py: Python<'_>, variables: &[(Vec<u8>, Vec<u8>)]) -> PyResult<()> {
     let environment = Environment::of(py)?;
     let old = environment.copy()?;
@@ -92,7 +92,7 @@ pub(crate) fn take_environment(py: Python<'_>, variables: &[(Vec<u8>, Vec<u8>)])
         }
     }
     for name in old.keys() {
-        // Programs that Python starts are to have it.
+        // Programs that Python starts need `LC_CTYPE`.
         if !name.eq(PyBytes::new(py, LOCALE_VARIABLE))? {
             environment.remove(&name)?;
         }
@@ -103,15 +103,15 @@ pub(crate) fn take_environment(py: Python<'_>, variables: &[(Vec<u8>, Vec<u8>)])
 /// `os.environb`.
 struct Environment<'py> {
     view: Bound<'py, PyAny>,
-    /// The dictionary that it shows. Whatever is done by way of the view runs Python code for each
-    /// name, and again for each value: some tenth of a millisecond at each request.
+    /// The dictionary behind the view. The view itself runs Python code for each name and value,
+    /// about a tenth of a millisecond in each request.
     data: Option<Bound<'py, PyDict>>,
 }
 
 impl<'py> Environment<'py> {
     fn of(py: Python<'py>) -> PyResult<Self> {
         let view = py.import(intern!(py, "os"))?.getattr(intern!(py, "environb"))?;
-        // Not a documented name. Without it there is the view.
+        // The attribute is undocumented. If it is missing, the view is used.
         let data =
             view.getattr(intern!(py, "_data")).ok().and_then(|data| data.cast_into_exact().ok());
         Ok(Self { view, data })
@@ -148,7 +148,7 @@ impl<'py> Environment<'py> {
     }
 }
 
-/// The environment of this process, as Python knows it.
+/// The process environment as Python knows it.
 pub(crate) fn variables(py: Python<'_>) -> PyResult<EnvironmentPairs> {
     Environment::of(py)?
         .copy()?
@@ -157,19 +157,18 @@ pub(crate) fn variables(py: Python<'_>) -> PyResult<EnvironmentPairs> {
         .collect()
 }
 
-/// An environment that is to be there again after a request, whatever the application has done to
-/// it.
+/// A saved environment, which [`SavedEnvironment::restore`] brings back after a request.
 pub(crate) struct SavedEnvironment {
-    /// What `os.environ` and `os.environb` are; each shows the same dictionary.
+    /// The objects `os.environ` and `os.environb`, which share one dictionary.
     views: [(&'static str, Py<PyAny>); 2],
-    /// What stands in that.
+    /// The variables in that dictionary.
     variables: EnvironmentPairs,
-    /// What libraries in C find, and programs that are started.
+    /// The variables that C libraries and started programs see.
     of_process: HashMap<OsString, OsString>,
 }
 
 impl SavedEnvironment {
-    /// What is there now.
+    /// Saves the present environment.
     pub(crate) fn new(py: Python<'_>) -> PyResult<Self> {
         let os = py.import("os")?;
         let view = |name: &'static str| Ok::<_, PyErr>((name, os.getattr(name)?.unbind()));
@@ -180,7 +179,7 @@ impl SavedEnvironment {
         })
     }
 
-    /// Restores the environment, and the time zone that the C library has taken from it.
+    /// Restores the environment, and the time zone that the C library derives from the environment.
     pub(crate) fn restore(&self, py: Python<'_>) -> PyResult<()> {
         let os = py.import("os")?;
         for (name, view) in &self.views {
@@ -192,7 +191,7 @@ impl SavedEnvironment {
             os.getattr("environb")?
                 .call_method1("pop", (PyBytes::new(py, LOCALE_VARIABLE), py.None()))?;
         }
-        // `os.putenv` and libraries in C go past what Python knows.
+        // `os.putenv` and C libraries change variables without Python's knowledge.
         let posix = py.import("posix")?;
         let bytes = |text: &OsString| PyBytes::new(py, text.as_bytes()).unbind();
         let mut left: HashMap<OsString, OsString> = env::vars_os().collect();

@@ -1,10 +1,9 @@
-//! `sys.stdin`, `sys.stdout` and `sys.stderr`: what a request does to them ends with it.
+//! Restores `sys.stdin`, `sys.stdout` and `sys.stderr` after requests.
 //!
-//! While a request is served, the application may put others in their place
-//! (`contextlib.redirect_stdout`), take them apart, or leave a line without its end. When no
-//! request is served any more, those that stood there after loading stand there again. With several
-//! threads that is so when the last of the requests at one time ends: which request replaced them
-//! is not known.
+//! During a request the application may replace a stream (`contextlib.redirect_stdout`), detach its
+//! buffer, or leave a line unfinished. wsgate restores the streams that loading left when no
+//! request is running. With several threads this happens after the last of the simultaneous
+//! requests, since the request that replaced a stream is unknown.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -18,7 +17,7 @@ use crate::wsgi::{
     error_stream::{LineBuffer, stream_of},
 };
 
-/// Names in `sys`.
+/// Indexes and names of the streams in `sys`.
 const STDIN: usize = 0;
 const NAMES: [&str; 3] = ["stdin", "stdout", "stderr"];
 
@@ -26,30 +25,30 @@ static STREAMS: OnceLock<StandardStreams> = OnceLock::new();
 
 /// The standard streams of this process.
 struct StandardStreams {
-    /// Attributes of `sys`.
+    /// The attributes of `sys`.
     sys: Py<PyDict>,
-    /// What is written to our own `stdout` and `stderr`.
+    /// The line buffers of the engine's own `stdout` and `stderr`.
     lines: [Arc<LineBuffer>; 2],
-    /// Requests that are being served.
+    /// The number of running requests.
     serving: AtomicUsize,
     after_loading: Mutex<LoadedStreams>,
 }
 
-/// What a request finds.
+/// The streams that every request starts with.
 struct LoadedStreams {
     streams: [Option<Py<PyAny>>; 3],
-    /// The stream is ours, not one that loading has put in its place.
+    /// The stream is the engine's own, not a replacement that loading made.
     is_ours: [bool; 3],
-    /// How `stdout` and `stderr` are set, by the names that `reconfigure` has for that; none of
-    /// what is no text stream of Python's.
+    /// The settings of `stdout` and `stderr`, as arguments of `reconfigure`. `None` for a stream
+    /// that is not a text stream of Python.
     settings: [Option<Py<PyDict>>; 2],
     /// Loading has closed `stdin`.
     is_stdin_closed: bool,
-    /// How often our own streams had been used when they were last known to work.
+    /// The use counts of the engine's own streams when they last worked.
     uses: [usize; 2],
 }
 
-/// Puts streams that write to `sink` in the place of Python's own.
+/// Replaces Python's standard streams with streams that write to `sink`.
 pub(crate) fn install(py: Python<'_>, sink: &Arc<dyn ErrorSink>) -> PyResult<()> {
     let sys = py.import("sys")?.dict();
     let lines = [(); 2].map(|()| Arc::new(LineBuffer::new(sink.clone())));
@@ -64,7 +63,7 @@ pub(crate) fn install(py: Python<'_>, sink: &Arc<dyn ErrorSink>) -> PyResult<()>
         is_stdin_closed: false,
         uses: [0; 2],
     };
-    // A process begins once.
+    // A process installs its streams once.
     let _ = STREAMS.set(StandardStreams {
         sys: sys.unbind(),
         lines,
@@ -74,8 +73,7 @@ pub(crate) fn install(py: Python<'_>, sink: &Arc<dyn ErrorSink>) -> PyResult<()>
     Ok(())
 }
 
-/// The application was loaded: requests find the streams that are there now, and lines begin at
-/// their start.
+/// Records the streams that loading leaves, and ends unfinished lines.
 pub(crate) fn note(py: Python<'_>) {
     if let Some(streams) = STREAMS.get() {
         streams.lines.iter().for_each(|lines| lines.end_line());
@@ -93,14 +91,14 @@ pub(crate) fn note(py: Python<'_>) {
     }
 }
 
-/// A request begins.
+/// Notes that a request begins.
 pub(super) fn begin_request() {
     if let Some(streams) = STREAMS.get() {
         streams.serving.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// A request has ended.
+/// Notes that a request has ended, and restores the streams if no other request is running.
 pub(super) fn end_request(py: Python<'_>) {
     if let Some(streams) = STREAMS.get() {
         streams.end_lines();
@@ -110,7 +108,7 @@ pub(super) fn end_request(py: Python<'_>) {
     }
 }
 
-/// The process ends: writes what has no line end.
+/// Writes unfinished lines before this process exits.
 pub(crate) fn end_lines() {
     STREAMS.get().into_iter().flat_map(|streams| &streams.lines).for_each(|lines| lines.end_all());
 }
@@ -120,19 +118,19 @@ impl StandardStreams {
         self.after_loading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the lines that this thread has begun, first one that stands in the log already.
+    /// Ends the unfinished lines of this thread. A line that was partly written comes first.
     fn end_lines(&self) {
         self.lines.iter().for_each(|lines| lines.end_open_line());
         self.lines.iter().for_each(|lines| lines.end_line());
     }
 
-    /// Makes the streams so again that a request finds them as they were after loading.
+    /// Restores the streams as loading left them.
     fn restore(&self, py: Python<'_>) {
         let sys = self.sys.bind(py);
         let names = [intern!(py, "stdin"), intern!(py, "stdout"), intern!(py, "stderr")];
         let now = names.map(|name| sys.get_item(name).ok().flatten().map(Bound::unbind));
         let is_stdin_closed = is_closed(py, now[STDIN].as_ref());
-        // No code of Python's runs while this is locked.
+        // No Python code runs while this lock is held.
         let (streams, doubtful) = {
             let mut known = self.after_loading();
             let mut doubtful = [false; 3];
@@ -142,7 +140,7 @@ impl StandardStreams {
                     let uses = self.lines[number].uses();
                     let is_used = known.uses[number] != uses;
                     if is_used {
-                        // To flush it is one more use.
+                        // Flushing counts as a use.
                         known.uses[number] = uses.wrapping_add(1);
                     }
                     is_used
@@ -174,11 +172,11 @@ impl StandardStreams {
                 error.print(py);
             }
         }
-        // Streams of the application's may have held something back.
+        // Streams of the application may have held back output until now.
         self.end_lines();
     }
 
-    /// Does `stream` take what is written to it, or give what is read? Writes what it holds back.
+    /// Is `stream` usable? Flushes an output stream.
     fn works(&self, py: Python<'_>, number: usize, stream: &Py<PyAny>) -> bool {
         if stream.is_none(py) {
             return true;
@@ -189,7 +187,7 @@ impl StandardStreams {
         stream.call_method0(py, intern!(py, "flush")).is_ok()
     }
 
-    /// Undoes what a request has done to `stream` by `reconfigure`.
+    /// Restores the settings of `stream` that a request changed by `reconfigure`.
     fn reset(&self, py: Python<'_>, number: usize, stream: &Py<PyAny>) -> PyResult<()> {
         let Some(number) = number.checked_sub(1) else { return Ok(()) };
         let known =
@@ -201,7 +199,7 @@ impl StandardStreams {
         Ok(())
     }
 
-    /// Puts a new stream in the place of one that a request has closed or taken apart.
+    /// Replaces a stream that a request has closed or detached.
     fn renew(&self, py: Python<'_>, number: usize) -> PyResult<()> {
         let stream = match number.checked_sub(1) {
             Some(number) => stream_of(py, self.lines[number].clone())?,
@@ -221,7 +219,7 @@ fn present(sys: &Bound<'_, PyDict>) -> [Option<Py<PyAny>>; 3] {
     NAMES.map(|name| sys.get_item(name).ok().flatten().map(Bound::unbind))
 }
 
-/// How `stream` is set, if it is a text stream of Python's.
+/// The settings of `stream`, if it is a text stream of Python.
 fn settings_of(py: Python<'_>, stream: &Py<PyAny>) -> Option<Py<PyDict>> {
     let settings = PyDict::new(py);
     let names = [
@@ -236,12 +234,12 @@ fn settings_of(py: Python<'_>, stream: &Py<PyAny>) -> Option<Py<PyDict>> {
     Some(settings.unbind())
 }
 
-/// Is `stream` closed, or taken apart?
+/// Is `stream` closed or detached?
 fn is_closed(py: Python<'_>, stream: Option<&Py<PyAny>>) -> bool {
     let Some(stream) = stream.filter(|stream| !stream.is_none(py)) else { return false };
     match stream.getattr(py, intern!(py, "closed")) {
         Ok(closed) => closed.is_truthy(py).unwrap_or(true),
-        // A stream of the application's need not have the attribute.
+        // A stream of the application may lack the attribute.
         Err(error) => error.is_instance_of::<PyValueError>(py),
     }
 }

@@ -1,4 +1,4 @@
-//! Which processes may have a file descriptor that an import left open.
+//! Decides which processes may share a file descriptor that an import left open.
 
 use std::{
     cell::OnceCell,
@@ -19,18 +19,18 @@ use crate::{
     process::forks,
 };
 
-/// How SQLite databases begin.
+/// The first bytes of a SQLite database.
 const SQLITE: (i64, &[u8]) = (0, b"SQLite format 3\0");
 
-/// What stands in LMDB databases (behind the head of a page) and in their lock files.
+/// Magic numbers of LMDB: in a database after the page header, in a lock file at the start.
 const LMDB: [(i64, &[u8]); 2] = [(16, b"\xde\xc0\xef\xbe"), (0, b"\xde\xc0\xef\xbe")];
 
-/// Major numbers of devices that keep nothing for the process that has opened them: memory
-/// (`/dev/null`, `/dev/urandom`) and terminals.
+/// Major numbers of devices without state for each open file: memory devices (`/dev/null`,
+/// `/dev/urandom`) and terminals.
 const PLAIN_DEVICES: [u32; 3] = [1, 4, 5];
 const PSEUDO_TERMINALS: std::ops::RangeInclusive<u32> = 136..=143;
 
-/// All descriptors of this process, for questions about one of them.
+/// All open descriptors of this process, with lookups for a single descriptor.
 pub(crate) struct Descriptors<'a, 'py> {
     py: Python<'py>,
     pub(crate) names: &'a BTreeMap<i32, OsString>,
@@ -39,11 +39,11 @@ pub(crate) struct Descriptors<'a, 'py> {
     connections: OnceCell<BTreeSet<i32>>,
 }
 
-/// What the kernel says of an open descriptor (proc(5), fdinfo).
+/// The kernel's description of an open descriptor (proc(5), fdinfo).
 struct DescriptorInfo {
     flags: i32,
     position: u64,
-    /// Locks that go with it: no other process may have them at the same time, or only readers may.
+    /// The descriptor holds locks that exclude other processes, or other writers.
     write_locks: bool,
     read_locks: bool,
 }
@@ -57,17 +57,17 @@ impl<'a, 'py> Descriptors<'a, 'py> {
         Self { py, names, mappings, python_files: OnceCell::new(), connections: OnceCell::new() }
     }
 
-    /// Does a file object of Python use this descriptor? What was opened by `os.open` alone has
-    /// none.
+    /// Does a Python file object use this descriptor? A descriptor from `os.open` has no file
+    /// object.
     fn is_python_file(&self, number: i32) -> bool {
         self.python_files
             .get_or_init(|| python_files(self.py).unwrap_or_default())
             .contains(&number)
     }
 
-    /// Does a connection of `multiprocessing` use this descriptor? What processes send each other
-    /// by one that they all have is mixed up, though for now both ends are here: a queue has one,
-    /// and so has an executor.
+    /// Does a connection of `multiprocessing` use this descriptor? If several processes share such
+    /// a connection, their messages mix. Queues and executors hold both ends in one process, so a
+    /// look at the ends does not find the problem.
     fn is_connection(&self, number: i32) -> bool {
         self.connections.get_or_init(|| connections(self.py).unwrap_or_default()).contains(&number)
     }
@@ -106,8 +106,8 @@ impl DescriptorInfo {
     }
 }
 
-/// What was done to open a descriptor, and which processes may have it. Nothing for what needs no
-/// word.
+/// Describes how the descriptor was opened, and decides which processes may share it. `None` if
+/// sharing is harmless.
 pub(crate) fn judge(
     number: i32,
     name: &OsStr,
@@ -141,7 +141,7 @@ pub(crate) fn judge(
         return (!is_plain).then(|| (format!("opened the device `{shown}`"), EachProcess));
     }
     if kind.is_fifo() && !name.as_bytes().starts_with(b"pipe:") {
-        // Others open it by its name, whatever ends this process has.
+        // Other processes open a named pipe by its path, so both ends here prove nothing.
         return Some((
             format!("opened the named pipe `{shown}`, descriptor {number}"),
             EachProcess,
@@ -157,8 +157,8 @@ pub(crate) fn judge(
         ));
     }
     if !kind.is_file() && !kind.is_block_device() {
-        // epoll, inotify, eventfd, timerfd, signalfd, io_uring … But a process shown by a
-        // descriptor is the same for everybody.
+        // epoll, inotify, eventfd, timerfd, signalfd, io_uring and similar objects hold state. A
+        // pidfd does not: every process sees the same process through it.
         let is_process = name == "anon_inode:[pidfd]" || name.as_bytes().starts_with(b"pidfd:");
         return (!is_process)
             .then(|| (format!("opened descriptor {number}, `{shown}`"), EachProcess));
@@ -167,7 +167,7 @@ pub(crate) fn judge(
     judge_file(number, name, &info, is_deleted, all)
 }
 
-/// The same, for a regular file or a block device.
+/// As [`judge`], for a regular file or a block device.
 fn judge_file(
     number: i32,
     name: &OsStr,
@@ -179,7 +179,7 @@ fn judge_file(
     let shown = name.to_string_lossy();
     let locked = if info.write_locks { " and locked it" } else { "" };
     let by_lock = if info.write_locks { OneProcess } else { EachProcess };
-    // Both databases are made for several processes, but not for being carried across a fork.
+    // SQLite and LMDB support several processes, but not an open database across a fork.
     if is_database(number, &[SQLITE]) {
         return Some((format!("opened the SQLite database `{shown}`{locked}"), by_lock));
     }
@@ -205,7 +205,7 @@ fn judge_file(
         ));
     }
     if info.is_read_only() {
-        // Its position is of no account where the file is read through memory, or by `pread`.
+        // The shared position does not matter if the file is read through a mapping or by `pread`.
         let is_without_position = all.mappings.private.contains(name)
             || info.position == 0 && !all.is_python_file(number);
         return (!is_without_position).then(|| {
@@ -216,34 +216,34 @@ fn judge_file(
         });
     }
     if info.has(libc::O_APPEND) {
-        // Everybody appends at the end, wherever that is.
+        // Appending writes at the end of the file, whatever the shared position is.
         return Some((format!("opened the file `{shown}` to append to it"), Forked));
     }
-    // A temporary file of its own, by a name that nobody else can guess, or a database of SQLite
-    // that is still empty.
+    // A deleted file or one opened with O_NOFOLLOW is a private temporary file, or an empty SQLite
+    // database.
     if is_deleted || info.has(libc::O_NOFOLLOW) {
         return Some((format!("opened the file `{shown}` to write to it"), EachProcess));
     }
     Some((format!("opened the file `{shown}` to write to it"), OneProcess))
 }
 
-/// Does one of `marks` stand in the file, at its place?
+/// Does the file contain one of `marks` at its offset?
 fn is_database(number: i32, marks: &[(i64, &[u8])]) -> bool {
     marks.iter().any(|(offset, mark)| {
         let mut bytes = [0_u8; 16];
         let bytes = &mut bytes[..mark.len().min(16)];
-        // By the number: closing a copy of the descriptor would release the locks of SQLite.
+        // Reads by the descriptor number: closing a duplicate would release SQLite's locks.
         forks::read_at(number, bytes, *offset) == Some(bytes.len()) && bytes == *mark
     })
 }
 
-/// Descriptors that file objects of Python use.
+/// The descriptors that Python file objects use.
 fn python_files(py: Python<'_>) -> PyResult<BTreeSet<i32>> {
     let class = py.import("_io")?.getattr("FileIO")?;
     numbers_of(py, |object| object.get_type().is(&class))
 }
 
-/// Descriptors that connections of `multiprocessing` use, if that is loaded.
+/// The descriptors that connections of `multiprocessing` use, if that module is loaded.
 fn connections(py: Python<'_>) -> PyResult<BTreeSet<i32>> {
     let Ok(module) = py.import("sys")?.getattr("modules")?.get_item("multiprocessing.connection")
     else {
@@ -253,8 +253,8 @@ fn connections(py: Python<'_>) -> PyResult<BTreeSet<i32>> {
     numbers_of(py, |object| object.get_type().is(&class))
 }
 
-/// The descriptors of all objects that `is_one` finds by their type: objects may be in the making,
-/// and nothing else is asked of them.
+/// The descriptors of all objects whose type `is_one` accepts. Only the type is checked, since
+/// other objects may be incomplete.
 fn numbers_of(
     py: Python<'_>,
     is_one: impl Fn(&Bound<'_, PyAny>) -> bool,

@@ -1,4 +1,4 @@
-//! What templates log about an import that processes must not share.
+//! The template's log messages about an import whose results processes must not share.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use wire::{
     launch::{Launch, Service},
 };
 
-/// The log messages when workers are forked all the same, with `--preload yes`.
+/// The log messages if workers are forked in spite of `remains`, with `--preload yes`.
 pub(crate) fn forked_all_the_same(remains: &[SideEffect], launch: &Launch) -> Vec<LogMessage> {
     let app = &launch.app;
     let mut entries = Vec::new();
@@ -34,7 +34,7 @@ pub(crate) fn forked_all_the_same(remains: &[SideEffect], launch: &Launch) -> Ve
     entries
 }
 
-/// The log message when no worker is forked because of `remains`.
+/// The log message if `remains` prevents forking workers.
 pub(crate) fn not_forked(remains: &[SideEffect], launch: &Launch, service: &Service) -> LogMessage {
     let app = &launch.app;
     let is_for_one = Sharing::of(remains) == Sharing::OneProcess;
@@ -92,16 +92,16 @@ pub(crate) fn not_forked(remains: &[SideEffect], launch: &Launch, service: &Serv
     message.detail(listing(remains, launch)).hint(hint)
 }
 
-/// What follows where processes load by themselves.
+/// The consequence if each worker loads the application itself.
 const SECRETS_HINT: &str = "; a secret that is made at import is another one in each process, \
     which \
     then refuses the others' tokens: read it from a file or a variable";
 
-/// The hint for an application whose threads are those of OpenBLAS, which numpy and scipy load:
-/// nobody has started them on purpose.
+/// The hint for threads that OpenBLAS started. numpy and scipy load OpenBLAS, so the application
+/// did not start these threads on purpose.
 fn of_openblas(remains: &[SideEffect]) -> &'static str {
     let has_threads = strictly(remains).any(|one| one.is_threads);
-    // Where the maps cannot be read, the other hints have to do.
+    // If the maps cannot be read, the other hints have to suffice.
     let maps = || std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     if has_threads && maps().contains("openblas") {
         "OpenBLAS, which numpy loads, starts threads: --env OPENBLAS_NUM_THREADS=1 keeps it from \
@@ -115,7 +115,7 @@ fn strictly(remains: &[SideEffect]) -> impl Iterator<Item = &SideEffect> {
     remains.iter().filter(|one| one.sharing > Sharing::Forked)
 }
 
-/// What processes must not share, a line each, with the code that did it as far as that is known.
+/// Lists what processes must not share, a line for each, with the responsible code if known.
 pub(crate) fn listing(remains: &[SideEffect], launch: &Launch) -> String {
     list(strictly(remains), launch)
 }

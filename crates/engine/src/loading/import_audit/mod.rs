@@ -1,9 +1,9 @@
 //! The import audit: what loading an application leaves open or running, and which processes may
-//! have it.
+//! share that.
 //!
-//! `wsgate check`, templates of pools and templates of warm pools all ask [`audit`], so they say
-//! the same. The table in `docs/imports.md` lists each case with its reason; `descriptors` and
-//! `sockets` are that table.
+//! `wsgate check`, templates of pools and templates of warm pools all call [`audit`], so their
+//! findings agree. `docs/imports.md` explains each case in a table, which `descriptors` and
+//! `sockets` implement.
 
 pub(crate) mod descriptors;
 pub(crate) mod messages;
@@ -23,22 +23,22 @@ use crate::loading::import_audit::{state::ProcessState, trace::Trace};
 
 use crate::reporter::Reporter;
 
-/// How the code is found that leaves something open or running.
+/// How the audit finds the code that leaves something open or running.
 pub(crate) enum Tracing {
-    /// The code is not looked for.
+    /// The audit does not look for the code.
     Off,
-    /// Code that Python itself announces to open or start something: not what C code does by
-    /// itself.
+    /// Finds code that raises an audit event when opening or starting something. C code that opens
+    /// something without an audit event is not found.
     Announced,
-    /// All code. Loading takes several times as long.
+    /// Finds all code. Loading takes several times as long.
     Complete,
 }
 
-/// Has `load` load an application, and lists what that leaves open or running, with the code that
-/// did it as far as `tracing` finds that. A process with tracing is not to serve requests.
+/// Runs `load`, and lists what loading leaves open or running. The list names the responsible code
+/// as far as `tracing` finds it. A process with tracing must not serve requests.
 ///
 /// # Errors
-/// If Python raises where no application is at fault.
+/// If Python raises an error for which the application is not responsible.
 pub(crate) fn audit<T>(
     py: Python<'_>,
     tracing: Tracing,
@@ -56,8 +56,8 @@ pub(crate) fn audit<T>(
     Ok(audit_with(py, trace, load, |before| py.detach(|| before.await_ends())))
 }
 
-/// Has `load` load an application for one CGI request, and reports to the gateway whether other
-/// processes may load it meanwhile.
+/// Runs `load` for one CGI request, and reports the audit to the gateway. The report says whether
+/// other processes may also load the application at the same time.
 pub(crate) fn report<T, E>(
     py: Python<'_>,
     launch: &Launch,
@@ -66,7 +66,7 @@ pub(crate) fn report<T, E>(
 ) -> Result<T, E> {
     // Without a trace the report names no code.
     let trace = Trace::of_audit_events(py).ok();
-    // Threads and child processes, which might be ending, are of no account here; a client waits.
+    // Does not wait for exiting threads and child processes: a client waits for the response.
     let (loaded, remains) = audit_with(py, trace, load, |_| {});
     if loaded.is_ok() {
         reporter.send(&match Sharing::of(&remains) {
@@ -86,7 +86,7 @@ fn audit_with<T>(
     wait: impl FnOnce(&ProcessState),
 ) -> (T, Vec<SideEffect>) {
     let before = ProcessState::now();
-    // An application that is loaded is held until the list is complete.
+    // Keeps the application alive until the list is complete.
     let loaded = load();
     let origins = trace.map(|trace| trace.end(py)).unwrap_or_default();
     wait(&before);

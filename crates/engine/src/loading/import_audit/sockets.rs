@@ -1,4 +1,4 @@
-//! Which processes may have a socket that an import left open.
+//! Decides which processes may share a socket that an import left open.
 
 use std::{
     fs,
@@ -16,13 +16,13 @@ use wire::check::Sharing;
 
 use crate::{loading::import_audit::descriptors::Descriptors, process::forks::Descriptor};
 
-/// Ports that the kernel chooses by itself, if it does not say which.
+/// The default range of ephemeral ports, if the kernel's range cannot be read.
 const CHOSEN_PORTS: (u16, u16) = (32_768, 60_999);
 
-/// A socket, as the kernel describes it.
+/// The kernel's description of a socket.
 struct SocketDescription<'fd> {
     socket: BorrowedFd<'fd>,
-    /// Its own address and its peer's, in words.
+    /// The socket's own address as text; `theirs` is the address of its peer.
     ours: Option<String>,
     theirs: Option<String>,
     is_connected: bool,
@@ -31,8 +31,8 @@ struct SocketDescription<'fd> {
     kind: Option<SocketType>,
 }
 
-/// A socket in words, and which processes may have it. Nothing for one end of a pair whose other
-/// end is here, too.
+/// Describes the socket, and decides which processes may share it. `None` for one end of a socket
+/// pair whose other end is open here, too.
 pub(crate) fn judge(number: i32, all: &Descriptors<'_, '_>) -> Option<(String, Sharing)> {
     let Ok(copy) = Descriptor::duplicate(number) else {
         // The descriptor was closed meanwhile.
@@ -67,17 +67,17 @@ impl<'fd> SocketDescription<'fd> {
     fn sharing(&self) -> Sharing {
         use Sharing::{EachProcess, Forked};
         if self.kind.is_none() || self.kind == Some(SocketType::RAW) {
-            // Answers of the kernel (netlink), or packets that the first reader takes.
+            // Netlink replies, or packets: the first reader takes them from all others.
             return EachProcess;
         }
         if self.kind == Some(SocketType::DGRAM) {
             return match (&self.ours, self.is_connected) {
-                // Nothing can come back, and datagrams of several senders do not mix: a logger's
-                // socket, connected to `/dev/log` or not.
+                // Nothing is received, and datagrams of several senders do not mix. Loggers have
+                // such a socket, connected to `/dev/log` or not.
                 (None, true) if self.is_unix && self.theirs.is_some() => Forked,
                 (None, false) => Forked,
                 (Some(_), true) | (None, true) => EachProcess,
-                // The kernel has chosen the address when something was sent.
+                // The kernel chose the address when the socket first sent something.
                 (Some(_), false) if !self.is_unix && self.has_chosen_port() => Forked,
                 (Some(_), false) => self.second_binding(),
             };
@@ -89,7 +89,7 @@ impl<'fd> SocketDescription<'fd> {
         }
     }
 
-    /// An address belongs to one socket, unless that agrees to share it.
+    /// Only one socket can bind an address, unless the socket allows sharing (`SO_REUSEPORT`).
     fn second_binding(&self) -> Sharing {
         if sockopt::socket_reuseport(self.socket).unwrap_or(false) {
             Sharing::EachProcess
@@ -107,7 +107,7 @@ impl<'fd> SocketDescription<'fd> {
         })
     }
 
-    /// Was it made by this process, as one of two that are connected to each other and have no
+    /// Is this socket one end of a socket pair: created and connected by this process, without an
     /// address?
     fn is_half_of_a_pair(&self) -> bool {
         let made_here =
@@ -131,8 +131,8 @@ impl<'fd> SocketDescription<'fd> {
     }
 }
 
-/// Is the other end of a pair open here, too? The kernel numbers both one after the other; where it
-/// has not, the answer is no.
+/// Is the other end of a socket pair open here, too? The kernel usually numbers both ends
+/// consecutively; otherwise the answer is no.
 fn has_other_half(number: i32, all: &Descriptors<'_, '_>) -> bool {
     let inode = |number| {
         let name = all.names.get(number)?.to_str()?;
@@ -156,15 +156,15 @@ fn chosen_ports() -> Option<(u16, u16)> {
     Some((ports.next()?, ports.next()?))
 }
 
-/// An address in words, if it is one.
+/// The address as text; `None` for an unnamed socket.
 fn named(address: SocketAddrAny) -> Option<String> {
     if let Ok(internet) = SocketAddr::try_from(address.clone()) {
-        // A socket that is neither bound nor connected.
+        // Port 0: the socket is neither bound nor connected.
         return (internet.port() != 0).then(|| internet.to_string());
     }
     let unix = SocketAddrUnix::try_from(address).ok()?;
     let path = unix.path().map(|path| path.to_string_lossy().into_owned());
-    // A socket without a name may come as one with an empty name.
+    // The kernel may return an empty name for an unnamed socket.
     let abstract_name = unix.abstract_name().filter(|name| !name.is_empty());
     path.filter(|path| !path.is_empty())
         .or_else(|| Some(format!("@{}", String::from_utf8_lossy(abstract_name?))))

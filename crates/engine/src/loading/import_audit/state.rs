@@ -1,4 +1,4 @@
-//! What a process has open and running at one moment, as /proc lists it.
+//! A snapshot of what a process has open and running, read from /proc.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,43 +20,42 @@ use crate::loading::import_audit::{
     trace::Origins,
 };
 
-/// How long a thread or a child process that has run its last code may take to end.
+/// How long an exiting thread or child process may take to disappear.
 const END_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// What is open, and what runs.
+/// Everything that is open or running.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ProcessState {
-    /// The kernel's name for what each descriptor is open on.
+    /// The kernel's name for the file behind each descriptor.
     pub(crate) descriptors: BTreeMap<i32, OsString>,
     pub(crate) threads: BTreeSet<i32>,
-    /// Child processes that have not ended.
+    /// Child processes that have not exited.
     pub(crate) children: BTreeSet<i32>,
-    /// Child processes that have ended, and that nobody has waited for.
+    /// Child processes that have exited without being waited for (zombies).
     ended_children: BTreeSet<i32>,
     pub(crate) mappings: Mappings,
 }
 
-/// Areas of memory that show a file or that other processes may have, by the kernel's names for
-/// what they show.
+/// Memory mappings of files, and mappings that other processes may share, by the kernel's names.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Mappings {
-    /// Those that other processes see change when this one writes to them.
+    /// Mappings whose changes other processes see.
     pub(crate) shared: BTreeSet<OsString>,
-    /// All others.
+    /// All other mappings.
     pub(crate) private: BTreeSet<OsString>,
 }
 
 impl ProcessState {
-    /// What there is now.
+    /// Takes a complete snapshot.
     pub(crate) fn now() -> Self {
         let mut now = Self::of_descriptors_and_threads();
         now.look_at_children_and_mappings();
         now
     }
 
-    /// A part of that, which costs less.
+    /// Takes a cheaper snapshot, of descriptors and threads only.
     pub(crate) fn of_descriptors_and_threads() -> Self {
-        // The directory that is read here is open meanwhile.
+        // The descriptor that reads this directory is listed, too.
         let own = PathBuf::from(format!("/proc/{}/fd", std::process::id()));
         let descriptors = numbers("/proc/self/fd")
             .filter_map(|number| {
@@ -67,14 +66,14 @@ impl ProcessState {
         Self { descriptors: descriptors.collect(), threads: threads().collect(), ..Self::default() }
     }
 
-    /// The other part.
+    /// Completes a snapshot of [`ProcessState::of_descriptors_and_threads`].
     pub(crate) fn look_at_children_and_mappings(&mut self) {
         (self.children, self.ended_children) = children();
         self.mappings = Mappings::now();
     }
 
-    /// What has come since then and is still there. `origins` says which code did it, as far as
-    /// that is known.
+    /// Lists what is new since this snapshot and still exists. `origins` names the responsible code
+    /// as far as known.
     pub(crate) fn remains(&self, py: Python<'_>, origins: &Origins) -> Vec<SideEffect> {
         let awaited = awaited_programs(py).unwrap_or_default();
         let now = Self::now();
@@ -112,8 +111,7 @@ impl ProcessState {
             .difference(&self.mappings.shared)
             .filter(|name| !open.contains(name))
         {
-            // A semaphore is made to be shared by processes that are forked, and is nothing but a
-            // lock.
+            // A semaphore is a mere lock, made to be shared by forked processes.
             if !name.as_bytes().starts_with(b"/dev/shm/sem.") {
                 remains.push(SideEffect {
                     what: format!("mapped shared memory, `{}`", name.to_string_lossy()),
@@ -144,8 +142,8 @@ impl ProcessState {
         remains.collect()
     }
 
-    /// Waits a moment until threads and child processes that are ending have ended: Python counts
-    /// threads as joined before the kernel has removed them.
+    /// Waits briefly for exiting threads and child processes. Python counts a thread as joined
+    /// before the kernel removes the thread.
     pub(crate) fn await_ends(&self) {
         let begin = Instant::now();
         let is_left = || {
@@ -159,7 +157,7 @@ impl ProcessState {
 }
 
 impl Mappings {
-    /// What there is now.
+    /// The present mappings of this process.
     pub(crate) fn now() -> Self {
         let mut mappings = Self::default();
         // Paths need not be UTF-8.
@@ -186,7 +184,7 @@ fn threads() -> impl Iterator<Item = i32> {
     numbers("/proc/self/task")
 }
 
-/// Child processes of all threads: those that run, and those that have ended and that nobody has
+/// The child processes of all threads: first those running, then those that exited without being
 /// waited for.
 fn children() -> (BTreeSet<i32>, BTreeSet<i32>) {
     let lists = threads()
@@ -201,18 +199,19 @@ fn children() -> (BTreeSet<i32>, BTreeSet<i32>) {
     all.into_iter().partition(runs)
 }
 
-/// Programs that `subprocess` has not waited for, and whose exit status somebody may still ask for.
+/// Programs that `subprocess` has not waited for, and whose exit status the application may still
+/// query.
 fn awaited_programs(py: Python<'_>) -> PyResult<BTreeSet<i32>> {
     let Ok(module) = py.import("sys")?.getattr("modules")?.get_item("subprocess") else {
         return Ok(BTreeSet::new());
     };
-    // Those that nobody refers to are waited for here, as whenever another program is started.
+    // Waits for programs without a reference, as starting another program also does.
     let _ = module.call_method0("_cleanup");
     let class = module.getattr("Popen")?;
     let mut awaited = BTreeSet::new();
     for object in py.import("gc")?.call_method0("get_objects")?.try_iter()? {
         let object = object?;
-        // Objects may be in the making: nothing is asked of those of other types.
+        // Only the type is checked, since other objects may be incomplete.
         if object.get_type().is(&class)
             && object.getattr("returncode").is_ok_and(|status| status.is_none())
             && let Ok(pid) = object.getattr("pid").and_then(|pid| pid.extract())
@@ -223,7 +222,7 @@ fn awaited_programs(py: Python<'_>) -> PyResult<BTreeSet<i32>> {
     Ok(awaited)
 }
 
-/// Entries of a directory of /proc that are numbers.
+/// The numeric entries of a directory in /proc.
 fn numbers(directory: &str) -> impl Iterator<Item = i32> {
     let entries = fs::read_dir(directory).into_iter().flatten();
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())

@@ -1,8 +1,8 @@
-//! Which code opened what, and started what, while an application was loaded.
+//! Finds the code that opened or started something while an application was loaded.
 //!
-//! Audit events alone would not do: a client library in C opens its connections, and starts its
-//! threads, without one. So whenever Python calls its profiler, the trace looks whether something
-//! is new; between two such calls one function alone has run.
+//! Audit events alone do not suffice: a client library in C opens connections and starts threads
+//! without an event. So the trace checks for changes whenever Python calls its profiler. Between
+//! two such calls only one function has run.
 
 use std::{
     collections::BTreeMap,
@@ -26,10 +26,10 @@ use wire::check::CodeLocation;
 
 use crate::{loading::import_audit::state::ProcessState, stdlib};
 
-/// Audit events of what opens no descriptor and starts no thread.
+/// Audit events of calls that open no descriptor and start no thread.
 const SILENT_EVENTS: [&str; 4] = ["mmap.__new__", "os.fork", "os.posix_spawn", "subprocess.Popen"];
 
-/// How the names of audit events begin that announce what may stay open or running, beside `open`.
+/// Prefixes of audit events that announce something which may stay open or running, besides `open`.
 const ANNOUNCEMENTS: [&str; 9] = [
     "socket.",
     "sqlite3.",
@@ -42,12 +42,11 @@ const ANNOUNCEMENTS: [&str; 9] = [
     "tempfile.",
 ];
 
-/// How often the trace looks for what such an event announces, before it counts as nothing. Between
-/// the event of `subprocess.Popen` and the new process stand some twenty calls for each directory
-/// of PATH.
+/// How often the trace looks for an announced change before giving up. `subprocess.Popen` makes
+/// about twenty calls for each directory of PATH between its event and the new process.
 const LOOKS_PER_ANNOUNCEMENT: u32 = 2048;
 
-/// Which code opened what, and started what.
+/// The code that opened or started each thing.
 #[derive(Debug, Default)]
 pub(crate) struct Origins {
     pub(crate) descriptors: BTreeMap<(i32, OsString), CodeLocation>,
@@ -56,22 +55,22 @@ pub(crate) struct Origins {
     pub(crate) mappings: BTreeMap<OsString, CodeLocation>,
 }
 
-/// Looks on while the main thread runs.
+/// Watches the main thread while the application is loaded.
 pub(crate) struct Trace {
     seen: Arc<Mutex<TraceState>>,
 }
 
 struct TraceState {
-    /// Where the threads of this process are listed, as long as the trace lasts: the kernel counts
-    /// them as links of it.
+    /// The open thread directory of this process. The kernel counts the threads as links of the
+    /// directory.
     threads: Option<File>,
     thread_links: u64,
-    /// The lowest number that no descriptor has.
+    /// The lowest unused descriptor number.
     free: i32,
     state: ProcessState,
     origins: Origins,
     stdlib: PathBuf,
-    /// How often the trace looks still for what an audit event has announced.
+    /// How many more times the trace looks for an announced change.
     looks: Arc<AtomicU32>,
     /// The code that has announced to open or start something.
     expected: Option<CodeLocation>,
@@ -79,11 +78,11 @@ struct TraceState {
 }
 
 impl Trace {
-    /// Begins to look on, until the application has Python's profiler call somebody else. This
-    /// process is not to serve requests: its hook for audit events stays.
+    /// Starts a trace that lasts until the application replaces Python's profiler. This process
+    /// must not serve requests, since the audit hook stays.
     ///
     /// # Errors
-    /// If there is no /proc.
+    /// If /proc is not mounted.
     pub(crate) fn begin(py: Python<'_>) -> PyResult<Self> {
         let seen = TraceState::now(py)?;
         let seen = Arc::new(Mutex::new(seen));
@@ -93,7 +92,7 @@ impl Trace {
                 let mut seen = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 if seen.is_changed() {
                     let (frame, event) = (arguments.get_item(0)?, arguments.get_item(1)?);
-                    // A function that is just entered has done nothing yet.
+                    // A function that was just entered has done nothing yet.
                     let actor = if event.eq("call")? { frame.getattr("f_back")? } else { frame };
                     seen.take_note(&actor);
                 }
@@ -106,7 +105,7 @@ impl Trace {
         Ok(Self { seen })
     }
 
-    /// Notes that something may be new which changes no descriptor and no number of threads.
+    /// Notes a possible change that affects neither descriptors nor the number of threads.
     fn hook<'py>(
         py: Python<'py>,
         seen: &Arc<Mutex<TraceState>>,
@@ -123,20 +122,18 @@ impl Trace {
         PyCFunction::new_closure(py, Some(c"note"), None, note)
     }
 
-    /// Looks only when Python announces that something is to be opened or started: what C code does
-    /// by itself is not seen. That costs little, and is for a process that serves one request, as
-    /// the hook stays.
+    /// Starts a trace that checks only after audit events, and so misses C code without events. The
+    /// trace is cheap, for a process that serves one request. The hook stays.
     ///
     /// # Errors
-    /// If there is no /proc.
+    /// If /proc is not mounted.
     pub(crate) fn of_audit_events(py: Python<'_>) -> PyResult<Self> {
         let seen = Arc::new(Mutex::new(TraceState::now(py)?));
         let (shared, sys) = (Arc::clone(&seen), py.import("sys")?);
         let current_frame = sys.getattr("_getframe")?.unbind();
         let note =
             move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
-                // To ask for the frame is an event of its own, which comes while this one is dealt
-                // with.
+                // Getting the frame raises an audit event, too, while this event is handled.
                 if is_announcement(arguments).unwrap_or(false)
                     && let Ok(frame) = current_frame.bind(arguments.py()).call0()
                     && let Ok(mut seen) = shared.try_lock()
@@ -153,9 +150,9 @@ impl Trace {
         Ok(Self { seen })
     }
 
-    /// Looks, too, whenever Python code starts a thread, which Python announces from version 3.12
-    /// on. This process is not to serve requests: the function that starts threads is another one
-    /// from now on.
+    /// Also checks whenever Python code starts a thread. Python has an audit event for that only
+    /// from version 3.12 on. This process must not serve requests, since the function that starts
+    /// threads stays replaced.
     ///
     /// # Errors
     /// If Python raises.
@@ -182,14 +179,14 @@ impl Trace {
         let Ok(threading) = stdlib::import(py, "threading") else {
             return Ok(());
         };
-        // Another name of the same function there, until Python 3.12.
+        // Until Python 3.12, `threading` has a second name for the same function.
         if threading.getattr("_start_new_thread").is_ok_and(|known| known.is(&start)) {
             threading.setattr("_start_new_thread", note)?;
         }
         Ok(())
     }
 
-    /// Stops looking, and says what was seen.
+    /// Stops the trace, and returns the findings.
     pub(crate) fn end(self, py: Python<'_>) -> Origins {
         if let Err(error) =
             py.import("sys").and_then(|sys| sys.call_method1("setprofile", (py.None(),)))
@@ -203,8 +200,8 @@ impl Trace {
     }
 }
 
-/// Does an audit event announce that something is opened or started which stays? Modules are read
-/// and closed.
+/// Does the audit event announce something that may stay open or running? Files of modules are
+/// excluded: the import closes them.
 fn is_announcement(arguments: &Bound<'_, PyTuple>) -> PyResult<bool> {
     let event = arguments.get_item(0)?;
     let event: &Bound<'_, PyString> = event.cast()?;
@@ -239,8 +236,8 @@ impl TraceState {
         Ok(seen)
     }
 
-    /// Attributes what is new to the code that was expected to do it, and expects the code in
-    /// `frame` to do the next thing.
+    /// Attributes present changes to the code that was expected to make them. Then expects the next
+    /// change from the code in `frame`.
     fn expect(&mut self, frame: &Bound<'_, PyAny>) {
         self.settle_expected();
         self.looks.store(LOOKS_PER_ANNOUNCEMENT, Ordering::Relaxed);
@@ -253,8 +250,8 @@ impl TraceState {
         }
     }
 
-    /// Has a descriptor been opened or closed, a thread begun or ended? Costs a few system calls,
-    /// as often as anything is called.
+    /// Was a descriptor opened or closed, or has the number of threads changed? Runs at every call,
+    /// so a check takes only a few system calls.
     fn is_changed(&self) -> bool {
         lowest_free().ok() != Some(self.free)
             || links(&self.threads) != self.thread_links
@@ -290,7 +287,7 @@ impl TraceState {
             for &child in now.children.difference(&self.state.children) {
                 self.origins.children.insert(child, origin.clone());
             }
-            // Taken over above where nothing was looked for.
+            // Unchanged mappings were moved to `now` above.
             let mappings =
                 now.mappings.shared.difference(&self.state.mappings.shared).filter(|_| looks > 0);
             for name in mappings {
@@ -303,7 +300,7 @@ impl TraceState {
         self.state = now;
     }
 
-    /// Has `now` a child process, or memory that is shared, which was not there before?
+    /// Does `now` have a child process or a shared mapping that this snapshot lacks?
     fn has_less_than(&self, now: &ProcessState) -> bool {
         now.children.difference(&self.state.children).next().is_some()
             || now.mappings.shared.difference(&self.state.mappings.shared).next().is_some()
@@ -315,7 +312,7 @@ fn lowest_free() -> io::Result<i32> {
 }
 
 fn links(directory: &Option<File>) -> u64 {
-    // The type differs from one architecture to the next.
+    // The type differs between architectures.
     #[allow(
         clippy::allow_attributes,
         clippy::useless_conversion,
@@ -327,8 +324,8 @@ fn links(directory: &Option<File>) -> u64 {
         .map_or(0, |found| found.st_nlink.into())
 }
 
-/// Who called, seen from `frame`: code of the application if there is any, else of a package that
-/// it uses, but not the library that comes with Python.
+/// The innermost code that is responsible for `frame`: preferably code of the application,
+/// otherwise of a package, never of the standard library.
 fn origin(frame: &Bound<'_, PyAny>, stdlib: &Path) -> Option<CodeLocation> {
     let mut package: Option<CodeLocation> = None;
     let mut next = frame.clone();

@@ -1,11 +1,12 @@
-//! Pages of memory that requests use, made ready before the request of a process.
+//! Prepares memory pages in a forked process before its request comes.
 //!
-//! A process that was just forked shares its memory with its template. Python counts references in
-//! the objects themselves, so that a request writes to hundreds of pages that were loaded before
-//! it, and at each the kernel interrupts it for a copy; it does so, too, at each page of a program
-//! that is run for the first time. With a framework that takes longer than its own work. Which
-//! pages these are is looked up in a process that has served (`pagemap`, proc(5)), and for the
-//! processes that are forked from then on the kernel does it all in one go, while nobody waits.
+//! A forked process shares memory with its template. Python counts references in the objects
+//! themselves, so a request writes to hundreds of loaded pages. Each first write interrupts the
+//! request while the kernel copies the page. The first use of each program page interrupts the
+//! request as well. With a framework these interruptions take longer than the request's own work. A
+//! process that has served a request finds out which pages these are (`pagemap`, proc(5)). In
+//! processes that are forked later, the kernel prepares all these pages at once, while no client
+//! waits.
 
 pub(crate) mod rehearsal;
 
@@ -25,57 +26,57 @@ use rustix::{
     param::page_size,
 };
 
-/// Pages that are copied beforehand: 16 MiB of the usual size. What a process that may never be
-/// asked has for itself has a limit.
+/// How many pages are copied in advance: 16 MiB with the usual page size. The limit bounds the
+/// memory of an idle process.
 const MOST_COPIES: u64 = 4096;
 
-/// Ranges of pages that are remembered.
+/// How many page ranges are recorded.
 const MOST_RANGES: usize = 4096;
 
-/// Pages that are looked at in one go.
+/// How many `pagemap` entries are read at once.
 const LOOKED_AT: u64 = 4096;
 
-/// Pages of the longest area that is looked at: 16 GiB of the usual size. A longer one is hardly
-/// more than reserved.
+/// The length in pages of the largest area that is examined: 16 GiB with the usual page size.
+/// Larger areas are mostly reserved address space.
 const LONGEST_AREA: u64 = 1 << 22;
 
-/// Bytes that the kernel maps together where a page of a file is used (`fault_around_bytes`).
+/// How many bytes of a file the kernel maps together (`fault_around_bytes`).
 const AROUND: u64 = 64 * 1024;
 
-/// Bits of a range that hold its length in pages. The next tells whether they are written to, the
-/// others are the number of the first.
+/// How many bits of an encoded range hold the length in pages. The next bit says whether the pages
+/// are written to. The other bits hold the number of the first page.
 const LENGTH_BITS: u32 = 16;
 const LONGEST: u64 = (1 << LENGTH_BITS) - 1;
 const FIRST: u32 = LENGTH_BITS + 1;
 
-/// An entry of `pagemap`: the page is in memory, belongs to a file or is shared on purpose, is
+/// Bits of a `pagemap` entry: the page is in memory, belongs to a file or shared mapping, or is
 /// mapped once.
 const PRESENT: u64 = 1 << 63;
 const OF_FILE: u64 = 1 << 61;
 const EXCLUSIVE: u64 = 1 << 56;
 
-/// What the processes of one template know together.
+/// The page ranges that all processes of one template share.
 pub(crate) struct Pages(&'static Shared);
 
-/// All of it atomic: processes write it as they come to it, and a list that is half another one
-/// does no harm.
+/// All fields are atomic, since processes write them concurrently. A list that two processes wrote
+/// is harmless.
 struct Shared {
-    /// Requests that were served.
+    /// The number of served requests.
     served: AtomicU32,
-    /// Ranges that are listed.
+    /// The number of recorded ranges.
     count: AtomicU32,
     ranges: [AtomicU64; MOST_RANGES],
 }
 
 impl Pages {
-    /// Nothing is known yet. To be made before the processes are forked.
+    /// An empty record. Must be created before forking the processes.
     ///
     /// # Errors
     /// If memory is short.
     pub(crate) fn new() -> io::Result<Self> {
-        // SAFETY: a new mapping at a place of the kernel's choice, which stays for as long as the
-        // process. It is all zero, for which all fields are made, and begins at a page, which is
-        // enough for their alignment; they are atomic, as other processes have it, too.
+        // SAFETY: the kernel chooses the address of this new mapping, which lasts as long as the
+        // process. All fields are valid as zero. A mapping starts at a page, which satisfies their
+        // alignment. The fields are atomic, since other processes share them.
         let shared = unsafe {
             let access = ProtFlags::READ | ProtFlags::WRITE;
             &*mmap_anonymous(ptr::null_mut(), size_of::<Shared>(), access, MapFlags::SHARED)?
@@ -84,7 +85,8 @@ impl Pages {
         Ok(Self(shared))
     }
 
-    /// In a process that was just forked: makes the pages ready. Returns whether any are known.
+    /// Prepares the recorded pages in a process that was just forked. Returns whether any page is
+    /// recorded.
     pub(crate) fn meet(&self) -> bool {
         let count = usize::try_from(self.0.count.load(Ordering::Acquire)).unwrap_or(0);
         for range in self.0.ranges.iter().take(count) {
@@ -93,11 +95,11 @@ impl Pages {
                 if written { Advice::LinuxPopulateWrite } else { Advice::LinuxPopulateRead };
             let bytes = |pages: u64| usize::try_from(pages * page_size() as u64);
             let (Ok(first), Ok(length)) = (bytes(first), bytes(length)) else { return false };
-            // SAFETY: no byte is changed, and no page is taken away: the kernel does what it would
-            // do at the first use of each of these pages. Where there is none, or none that may be
-            // used so, it says so and does nothing.
+            // SAFETY: the call changes no byte and removes no page. The kernel only does the work
+            // of the first use of each page. For a missing or unsuitable page the kernel returns an
+            // error and does nothing.
             let met = unsafe { madvise(ptr::without_provenance_mut(first), length, advice) };
-            // Older than Linux 5.14.
+            // The kernel is older than Linux 5.14.
             if met == Err(Errno::INVAL) {
                 return false;
             }
@@ -105,11 +107,12 @@ impl Pages {
         count > 0
     }
 
-    /// In a process that has served a request: looks which pages have become its own, after the
-    /// first request of all, the second, the fourth, and so on. The last that looked is right.
+    /// Examines the pages of a process that has served a request. Runs after the first request of
+    /// all processes, the second, the fourth, and so on. Each examination replaces the earlier
+    /// record.
     pub(crate) fn note(&self) {
         if (self.0.served.fetch_add(1, Ordering::Relaxed) + 1).is_power_of_two() {
-            // Where this cannot be read, requests take longer.
+            // If `pagemap` cannot be read, requests only take longer.
             let _ = self.look();
         }
     }
@@ -125,7 +128,7 @@ impl Pages {
             maps.lines().filter_map(private).filter(|(first, end)| end - first <= LONGEST_AREA);
         for (first, end) in areas.flat_map(|(first, end)| pieces(first, end)) {
             let length = usize::try_from(end - first).map_err(io::Error::other)? * size_of::<u64>();
-            // The last areas are the kernel's, and have none.
+            // The last areas belong to the kernel and have no entries.
             let Ok(length) =
                 pagemap.read_at(&mut buffer[..length], first * size_of::<u64>() as u64)
             else {
@@ -140,7 +143,7 @@ impl Pages {
                 };
                 copies += u64::from(written);
                 match ranges.last_mut() {
-                    // With one page of a file come those around it.
+                    // Mapping one page of a file also maps the pages around it.
                     Some(last)
                         if !written && !last.written && last.first / around == page / around => {}
                     Some(last) if written && last.written && last.first + last.length == page => {
@@ -160,13 +163,13 @@ impl Pages {
     }
 }
 
-/// Pages that lie beside each other.
+/// A range of adjacent pages.
 struct Range {
-    /// The number of the first.
+    /// The number of the first page.
     first: u64,
-    /// How many they are.
+    /// The number of pages.
     length: u64,
-    /// They are written to.
+    /// The pages are written to.
     written: bool,
 }
 
@@ -184,8 +187,8 @@ impl Range {
     }
 }
 
-/// Whether a page with this entry was written to, so that it has become the process's own, or only
-/// read. `None` if it was not used, or if the process has had it since it was forked.
+/// Was the page of this entry written to (and so copied), or only read? `None` if the page was not
+/// used, or already belonged to the process after the fork.
 fn is_written(entry: [u8; 8]) -> Option<bool> {
     match u64::from_ne_bytes(entry) & (PRESENT | OF_FILE | EXCLUSIVE) {
         entry if entry == PRESENT | EXCLUSIVE => Some(true),
@@ -194,15 +197,15 @@ fn is_written(entry: [u8; 8]) -> Option<bool> {
     }
 }
 
-/// An area in pieces that are looked at in one go: what the application has mapped may be longer
-/// than the memory that it has left.
+/// Splits an area into pieces that are read at once. An area of the application may be larger than
+/// the free memory.
 fn pieces(first: u64, end: u64) -> impl Iterator<Item = (u64, u64)> {
     let beginnings =
         (0..).map(move |number| first + number * LOOKED_AT).take_while(move |begin| *begin < end);
     beginnings.map(move |begin| (begin, end.min(begin + LOOKED_AT)))
 }
 
-/// First page and end of an area of memory that is private to a process, from its line in `maps`.
+/// The first page and the end of a private memory area, from its line in `maps`.
 fn private(line: &str) -> Option<(u64, u64)> {
     let (area, rest) = line.split_once(' ')?;
     if !rest.starts_with('r') || rest.as_bytes().get(3) != Some(&b'p') {

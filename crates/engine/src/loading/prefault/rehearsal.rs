@@ -1,11 +1,10 @@
-//! A request that nobody has made, served with an application of our own, before there is a real
-//! one.
+//! Serves a synthetic request with a trivial application before the first real request.
 //!
-//! A process that was just forked shares its memory with its template, and the kernel interrupts it
-//! at each page that it first writes to, and at each page of a program that it first reads: some
-//! hundred times for one small response, which takes longer than the response itself. What is done
-//! here is done while nobody waits for it. In the template it has the dynamic linker and the
-//! interpreter find out once, for all processes, what they else find out in each.
+//! A forked process shares memory with its template. The kernel interrupts the process at the first
+//! write to each page, and at the first use of each program page. One small response causes some
+//! hundred interruptions, which take longer than the response itself. The rehearsal causes them
+//! while no client waits. In the template, the dynamic linker and the interpreter also do their
+//! lazy work once for all processes.
 
 use std::io;
 
@@ -38,10 +37,11 @@ use crate::{
     wsgi::{Interruptible, ServerSettings},
 };
 
-/// How often a template does it: the interpreter adapts code that has run a few times.
+/// How often a template repeats the rehearsal: the interpreter specializes code that has run a few
+/// times.
 const TIMES: usize = 12;
 
-/// Variables as of a browser's request.
+/// Variables as in a browser's request.
 const VARIABLES: [(&str, &str); 24] = [
     ("CONTEXT_DOCUMENT_ROOT", "/usr/lib/cgi-bin/"),
     ("CONTEXT_PREFIX", "/cgi-bin/"),
@@ -72,20 +72,20 @@ const VARIABLES: [(&str, &str); 24] = [
     ("SERVER_SOFTWARE", "rehearsal"),
 ];
 
-/// In a template.
+/// Runs the rehearsal in a template.
 pub(crate) fn of_template(py: Python<'_>, setting: &ServerSettings) {
     (0..TIMES).for_each(|_| once(py, setting));
 }
 
-/// In a process that has no other thread, which would see another environment meanwhile.
+/// Runs the rehearsal in a process without other threads, which would see the changed environment.
 pub(crate) fn once(py: Python<'_>, setting: &ServerSettings) {
-    // The application may have replaced what is needed here. Its requests report that.
+    // The application may have replaced something needed here. Its real requests report that.
     let _ = rehearse(py, setting);
 }
 
 fn rehearse(py: Python<'_>, setting: &ServerSettings) -> PyResult<()> {
     let before = environment::variables(py)?;
-    // What lasts comes first, as in what a gateway sends.
+    // Persistent variables come first, as in the request of a gateway.
     let mut variables = before.clone();
     variables.retain(|(name, _)| !VARIABLES.iter().any(|(known, _)| known.as_bytes() == name));
     variables.extend(
@@ -102,7 +102,7 @@ fn serve(
     setting: &ServerSettings,
     variables: Vec<(Vec<u8>, Vec<u8>)>,
 ) -> PyResult<()> {
-    // Nobody reads what is reported.
+    // Nobody reads these reports.
     let (ours, _theirs) = forks::pair(SocketType::SEQPACKET)?;
     let asked = CgiRequest {
         log: Log::new("rehearsal", "GET /"),
