@@ -21,7 +21,7 @@ use crate::{
     wsgi::{ServerSettings, end_if_child, remember_streams, type_name},
 };
 
-/// The names of an application, if the command line does not name it.
+/// The default names of an application, if the command line names none.
 const USUAL_NAMES: [&str; 2] = ["application", "app"];
 
 /// How many names a message lists.
@@ -46,10 +46,10 @@ pub(crate) fn load<'py>(
     loaded
 }
 
-/// How long a pool loads before it logs the stacks.
+/// How long loading in a pool may take before the stacks are logged.
 const SLOW_LOAD_DELAY: Duration = Duration::from_secs(30);
 
-/// As [`load`], in a process of a pool, where loading has no time limit.
+/// As [`load`], for a process of a pool, where loading has no time limit.
 pub(crate) fn load_for_pool<'py>(
     py: Python<'py>,
     launch: &Launch,
@@ -134,7 +134,8 @@ fn import<'py>(py: Python<'py>, source: &Source) -> PyResult<Bound<'py, PyAny>> 
         Ok(())
     };
     run().inspect_err(|_| {
-        // The import statement, too, removes a module that failed; it may have removed itself.
+        // The import statement also removes a module that failed. The module may have removed
+        // itself.
         let _ = modules.del_item(&name);
     })?;
     Ok(module)

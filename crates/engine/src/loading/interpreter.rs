@@ -36,8 +36,8 @@ pub(crate) fn prepare(py: Python<'_>, launch: &Launch) -> PyResult<()> {
     if let Some(prefix) = &launch.pycache_prefix {
         sys.setattr("pycache_prefix", OsStr::from_bytes(prefix))?;
     }
-    // Printed text goes to the log line by line, and must not fail the application when the log
-    // cannot be written.
+    // Printed text goes to the log line by line. If the log cannot be written, the application must
+    // not fail.
     let sink: Arc<dyn ErrorSink> = Arc::new(PrintedOutput);
     install_streams(py, &sink)?;
     // A crash in C code then leaves the Python stack in the log.
@@ -109,7 +109,7 @@ pub(crate) fn raise_on_sigterm(
                 };
             }
             let reason = match (reporter.stop(), &senders) {
-                // The supervisor: this process exits after its request in any case.
+                // The supervisor sent the signal: this process exits after its request in any case.
                 (None, SigtermSender::Gateway(asked_to_stop, _)) => {
                     asked_to_stop.store(true, Ordering::Relaxed);
                     return Ok(());
@@ -119,14 +119,14 @@ pub(crate) fn raise_on_sigterm(
                     return theirs.call1(arguments.py(), arguments.clone()).map(drop);
                 }
                 (Some(StopReason::Timeout), _) if asked.time_out() => StopReason::Timeout.as_str(),
-                // A person at a terminal may also interrupt `close()`.
+                // A user at a terminal may also interrupt `close()`.
                 (Some(stop @ (StopReason::Interrupted | StopReason::HungUp)), _)
                     if asked.time_out() =>
                 {
                     stop.as_str()
                 }
-                // The response is complete, and the rest should be short. The gateway ends the
-                // process if it is not.
+                // The response is complete, so the rest should be short. Otherwise the gateway
+                // kills the process.
                 _ if !asked.may_be_interrupted() => return Ok(()),
                 (Some(StopReason::Timeout), _) => return Ok(()),
                 (stop, _) => stop.unwrap_or(StopReason::Terminated).as_str(),

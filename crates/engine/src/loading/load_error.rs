@@ -1,4 +1,4 @@
-//! Why an application cannot be loaded, and what to do about it.
+//! Explains why an application cannot be loaded, and how to fix the problem.
 
 use std::{ffi::OsString, os::unix::ffi::OsStrExt as _, time::Duration};
 
@@ -20,9 +20,9 @@ use crate::wsgi::{ExceptionText, ServerSettings, interruption, text_of};
 /// Why the application cannot be loaded.
 #[derive(Clone, Debug)]
 pub(crate) struct LoadError {
-    /// For the log.
+    /// The message for the log.
     pub(crate) message: LogMessage,
-    /// For the client.
+    /// The message for the client.
     pub(crate) status: Status,
 }
 
@@ -32,7 +32,7 @@ impl From<LogMessage> for LoadError {
     }
 }
 
-/// Functions that wait for clients, or start a process that does.
+/// Functions that serve clients, or start a process that does.
 const SERVER_FUNCTIONS: [&str; 8] = [
     "serve_forever",
     "run_forever",
@@ -122,7 +122,7 @@ pub(super) fn failed_import(
         )
         .detail(trace)
         .hint(if position(py, error).1 {
-            // The reloader of a development server exits so when its own process ends.
+            // The reloader of a development server exits like this when its own process exits.
             STARTS_A_SERVER_HINT
         } else {
             "code that runs a program of its own belongs under `if __name__ == \"__main__\":`"
@@ -202,7 +202,7 @@ fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -
 /// `sys.path` as text.
 pub(crate) fn search_path(sys: &Bound<'_, PyModule>) -> PyResult<Vec<String>> {
     let mut path = Vec::new();
-    // Not by `collect`, which would import `operator` to learn the count.
+    // `collect` would import `operator` to learn the count.
     for directory in sys.getattr("path")?.try_iter()? {
         path.push(text_of(&directory?.str()?)?);
     }

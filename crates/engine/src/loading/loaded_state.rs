@@ -1,6 +1,6 @@
-//! What loading an application has changed in its process, which each request finds again. State of
-//! the interpreter (modules, locale, decimal context, warnings filters), resource limits and the
-//! time zone are inherited by fork.
+//! The changes that loading an application made to its process. Each request starts with these
+//! changes. Workers inherit the state of the interpreter (modules, locale, decimal context,
+//! warnings filters), resource limits and the time zone by fork.
 
 use std::{env, io, os::fd::AsFd as _, path::PathBuf};
 
@@ -18,7 +18,7 @@ use crate::process::{
     },
 };
 
-/// The process before loading.
+/// The state of the process before loading.
 pub(crate) struct StateBeforeLoading {
     environment: EnvironmentPairs,
     directory: Option<PathBuf>,
@@ -26,7 +26,7 @@ pub(crate) struct StateBeforeLoading {
     files: [Option<(u64, u64)>; 2],
 }
 
-/// What loading has changed.
+/// The changes that loading made.
 pub(crate) struct LoadedState {
     environment: EnvironmentChanges,
     /// The working directory, if it has changed.
@@ -35,7 +35,7 @@ pub(crate) struct LoadedState {
     umask: Option<Mode>,
     /// Whether descriptors 1 and 2 were redirected.
     is_redirected: [bool; 2],
-    /// Signals that are blocked.
+    /// The blocked signals.
     pub(crate) mask: SignalMask,
 }
 
@@ -50,7 +50,7 @@ impl StateBeforeLoading {
         })
     }
 
-    /// The changes since.
+    /// The changes since this state.
     pub(crate) fn changes(self, py: Python<'_>) -> PyResult<LoadedState> {
         let (directory, mask, files) = (env::current_dir().ok(), current_umask(), standard_files());
         Ok(LoadedState {
@@ -68,7 +68,7 @@ impl LoadedState {
     /// Prepares the process for a request whose gateway has the state `gateway`.
     pub(crate) fn enter(&self, py: Python<'_>, gateway: &ProcessState) -> PyResult<()> {
         match &self.directory {
-            // If the directory was removed, this process still has it, unless a request left it.
+            // This process still has a removed directory, unless a request left that directory.
             Some(directory) => drop(chdir(directory)),
             None => chdir(gateway.working_directory.as_slice()).map_err(io::Error::from)?,
         }
@@ -76,28 +76,28 @@ impl LoadedState {
         environment::take_environment(py, &self.environment.applied_to(&gateway.environment))
     }
 
-    /// The variables of a request, as loading has left them: what [`LoadedState::enter`] makes the
-    /// environment.
+    /// The variables of a request after the changes of loading: the environment that
+    /// [`LoadedState::enter`] sets.
     pub(crate) fn variables(&self, gateway: &ProcessState) -> EnvironmentPairs {
         self.environment.applied_to(&gateway.environment).into_owned()
     }
 
-    /// Do standard output and standard error lead to the log of a request, or where loading has
-    /// made them lead?
+    /// Do standard output and standard error lead to the log of a request, or to the files that
+    /// loading chose?
     pub(crate) fn is_redirected(&self) -> [bool; 2] {
         self.is_redirected
     }
 }
 
-/// The umask, which can only be read by changing it. Nothing else runs in a process that has just
-/// loaded an application, or only what would not be forked.
+/// The umask, which can only be read by changing it. No other thread creates files meanwhile in a
+/// process that has just loaded an application.
 fn current_umask() -> Mode {
     let mask = umask(Mode::from_raw_mode(0o077));
     umask(mask);
     mask
 }
 
-/// Which files standard output and standard error are.
+/// The identities of the files behind standard output and standard error.
 fn standard_files() -> [Option<(u64, u64)>; 2] {
     let (output, errors) = (io::stdout(), io::stderr());
     [output.as_fd(), errors.as_fd()]

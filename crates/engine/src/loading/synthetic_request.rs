@@ -1,5 +1,5 @@
-//! A request of our own making: `wsgate check` tries one, and `--warm-up` has one answered before
-//! the application is forked. Its response goes nowhere.
+//! A synthetic request: `wsgate check` tries one, and `--warm-up` sends one before forking. The
+//! response is discarded.
 
 use std::{
     io,
@@ -20,19 +20,20 @@ use crate::{
     },
 };
 
-/// What came of it.
+/// The result of a synthetic request.
 pub(crate) struct SyntheticResponse {
-    /// The status line of the response, such as `200 OK`, or the log messages that came instead.
+    /// The status line of the response, such as `200 OK`, or the log messages of a request without
+    /// a response.
     pub(crate) status: Result<String, String>,
-    /// How long it took.
+    /// The duration of the request.
     pub(crate) time: Duration,
 }
 
-/// Has `application` answer `GET target` at `host`, below the mount that `setting` names, without a
-/// body.
+/// Calls `application` for `GET target` on `host`, below the mount that `setting` names. The
+/// request has no body.
 ///
 /// # Errors
-/// If Python raises where no application is at fault.
+/// If Python raises an error for which the application is not responsible.
 pub(crate) fn ask(
     application: &Bound<'_, PyAny>,
     setting: ServerSettings,
@@ -83,7 +84,7 @@ pub(crate) fn ask(
     })
 }
 
-/// A request body without a byte.
+/// An empty request body.
 struct EmptyBody;
 
 impl BodySource for EmptyBody {
@@ -96,7 +97,7 @@ impl BodySource for EmptyBody {
     }
 }
 
-/// A response of which the head is kept.
+/// A response sink that keeps only the response headers.
 #[derive(Clone, Default)]
 struct HeadersSink {
     bytes: Arc<Mutex<Vec<u8>>>,

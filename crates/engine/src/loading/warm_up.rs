@@ -1,6 +1,5 @@
-//! `--warm-up`: one request that the process which loads the application answers within itself,
-//! before anything is forked from it. What the application loads or makes when it is first needed
-//! is there for all processes then.
+//! `--warm-up`: the process that loads the application serves one request before forking workers.
+//! Workers then inherit everything that the application loads or creates at its first request.
 
 use std::time::Duration;
 
@@ -20,11 +19,10 @@ use crate::{
     wsgi::{Interrupted, Interruptible, ServerSettings},
 };
 
-/// Which of the kernel's timers counts the time on the wall (setitimer(2)).
+/// The interval timer that counts real time (setitimer(2)).
 const ITIMER_REAL: i32 = 0;
 
-/// Has `application` answer the request that `launch` names, if it names one. What fails is one
-/// entry for `log`, and nothing more.
+/// Serves the warm-up request, if `launch` names one. A failure only writes a message to `log`.
 pub(crate) fn run(
     py: Python<'_>,
     application: &Bound<'_, PyAny>,
@@ -38,7 +36,7 @@ pub(crate) fn run(
     let ourselves = getpid();
     let answer = answer(py, application, launch, warm_up, setting);
     if getpid() != ourselves {
-        // A child that has fallen out of the application must not become a second template.
+        // A child that the application forked must not become a second template.
         std::process::exit(0);
     }
     let target = &warm_up.target;
@@ -88,7 +86,8 @@ fn answer(
     answer
 }
 
-/// Interrupts the request by SIGALRM when it takes too long: nobody else watches over it.
+/// Interrupts the warm-up request by SIGALRM at its time limit, since no gateway limits this
+/// request.
 struct WarmUpLimit<'py> {
     signal: Bound<'py, PyModule>,
     handler: Bound<'py, PyCFunction>,
@@ -115,12 +114,11 @@ impl<'py> WarmUpLimit<'py> {
     fn end(self, py: Python<'_>) -> PyResult<()> {
         let now = self.signal.call_method1("getsignal", (Signal::ALARM.as_raw(),))?;
         if !now.is(&self.handler) {
-            // The application has set one of its own, and perhaps a timer with it.
+            // The application has installed its own handler, and perhaps a timer for it.
             return Ok(());
         }
         self.signal.call_method1("setitimer", (ITIMER_REAL, 0))?;
-        // One that has come just now finds the handler that it was meant for, which does nothing
-        // any more.
+        // Handles a signal that has just arrived. The handler has no effect after the request.
         py.check_signals()?;
         let before = if self.before.is_none() {
             0_i32.into_pyobject(py)?.into_any()

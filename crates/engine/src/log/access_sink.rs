@@ -25,7 +25,7 @@ pub(super) struct AccessLogSink {
     reported: Option<Instant>,
     /// How many lines were lost since the last report of their number.
     lost: u64,
-    /// The reader has not read for so long that lines do not wait any more.
+    /// The reader has been blocked for so long that lines no longer wait.
     is_stuck: bool,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct AccessLogSink {
 pub(super) enum AccessLogTrouble {
     /// Lines are being lost because of this error.
     Losing(Errno),
-    /// So many lines were lost; the log is written again.
+    /// This number of lines was lost; the log is written again.
     Lost(u64),
 }
 

@@ -1,8 +1,8 @@
 //! The log files of a process of a pool, which are reopened when a rotation has renamed them.
 //!
-//! The supervisor reopens a file first, and then counts that in the scoreboard. A process compares
-//! the count before it writes; so no line goes to the old file once the supervisor has announced
-//! the new one. An event wakes processes that have nothing to write.
+//! The supervisor reopens a file first, and then increments a counter in the scoreboard. A process
+//! compares the counter before each write. So no line goes to the old file after the supervisor has
+//! announced the new file. An event wakes processes that have nothing to write.
 
 use std::{
     io,
@@ -56,11 +56,11 @@ struct AccessLogFile {
 pub(crate) struct LogDescriptors {
     /// The access log.
     pub(crate) access: Option<Descriptor>,
-    /// Readable when files are to be reopened.
+    /// An event that signals rotated files.
     pub(crate) bell: Option<Descriptor>,
 }
 
-/// Takes over the log files of this process. To be called once.
+/// Takes over the log files of this process. Must be called once.
 ///
 /// # Errors
 /// If the scoreboard cannot be mapped.
@@ -89,7 +89,7 @@ pub(crate) fn take_over(
         }),
         bell: descriptors.bell,
     };
-    // The files are not set yet: this function is called once.
+    // No files are set yet, since this function is called once.
     drop(FILES.set(files));
     Ok(())
 }
@@ -101,7 +101,7 @@ pub(super) fn reopen_rotated() -> Vec<LogMessage> {
     FILES.get().filter(|_| !forks::is_child()).map_or_else(Vec::new, LogFiles::reopen_rotated)
 }
 
-/// Is this the first call for `warning` in the life of the pool, or of a process without a pool?
+/// Is this the first call for `warning` in this pool, or in a process without a pool?
 pub(crate) fn is_first_warning(warning: OneTimeWarning) -> bool {
     static WARNED: AtomicU32 = AtomicU32::new(0);
     match FILES.get() {
@@ -110,12 +110,13 @@ pub(crate) fn is_first_warning(warning: OneTimeWarning) -> bool {
     }
 }
 
-/// Readable when [`reopen_rotated`] is due, and from then on: only its edges have a meaning.
+/// A descriptor that becomes readable when [`reopen_rotated`] is due, and stays readable. Only the
+/// edges have a meaning.
 pub(crate) fn bell() -> Option<BorrowedFd<'static>> {
     Some(FILES.get()?.bell.as_ref()?.as_fd())
 }
 
-/// The form of the lines of the access log, if there is one.
+/// The format of access log lines, if there is an access log.
 pub(crate) fn access_form() -> Option<LineFormat> {
     Some(FILES.get()?.access.as_ref()?.form)
 }
@@ -154,17 +155,17 @@ impl LogFiles {
 }
 
 impl LogFile {
-    /// Is there a new file that no other thread has noticed yet?
+    /// Is there a new file that no other thread has opened yet?
     fn is_old(&self, scoreboard: &Scoreboard) -> bool {
         let generation = scoreboard.log_generation(self.which);
         self.generation.load(Ordering::Relaxed) != generation
             && self.generation.swap(generation, Ordering::Relaxed) != generation
     }
 
-    /// Opens the file again. Returns the message if that fails.
+    /// Opens the file again. Returns the message for a failure.
     fn reopen(&self, replace: impl FnOnce(Descriptor) -> io::Result<()>) -> Option<LogMessage> {
         let error = Descriptor::made(|| open_file(&self.path)).and_then(replace).err()?;
-        // The supervisor could reopen the file.
+        // The supervisor itself was able to reopen the file.
         let path = String::from_utf8_lossy(&self.path);
         Some(
             LogMessage::warning(
@@ -179,16 +180,16 @@ impl LogFile {
     }
 }
 
-/// Where the lines of the access log go, if there is an access log.
+/// The destination of access log lines, if there is an access log.
 pub(super) fn access_log() -> Option<AccessLog> {
     let access = FILES.get()?.access.as_ref()?;
     Some(access.file.as_ref().map_or(AccessLog::ErrorLog, |(_, sink)| AccessLog::File(sink)))
 }
 
-/// Where the lines of the access log go.
+/// The destination of access log lines.
 pub(super) enum AccessLog {
-    /// To the error log.
+    /// The error log.
     ErrorLog,
-    /// To a file or pipe of their own.
+    /// A separate file or pipe.
     File(&'static Mutex<AccessLogSink>),
 }

@@ -93,8 +93,8 @@ impl Log {
         }
     }
 
-    /// Writes a message that no process of this pool has written before. A log that collects does
-    /// without it: such a message is about the application, not about the request.
+    /// Writes a message that no process of this pool has written before. A collecting log drops the
+    /// message, which concerns the application and not the request.
     pub(crate) fn write_once(&self, warning: OneTimeWarning, message: impl FnOnce() -> LogMessage) {
         if self.collected.is_none() && crate::log::files::is_first_warning(warning) {
             self.write(&message());
@@ -117,14 +117,14 @@ impl Log {
     }
 }
 
-/// Writes `bytes` to the error log, and waits only for a limited time for a reader. Does not use
-/// std's streams, whose lock another thread may hold when the application forks.
+/// Writes `bytes` to the error log, with a limited wait for the reader. Does not use std's streams:
+/// another thread may hold their lock when the application forks.
 pub(crate) fn write_all(bytes: &[u8]) {
     reopen_rotated();
     write_to([forks::log(), stderr()], bytes);
 }
 
-/// Writes what the application prints, to the application's standard error.
+/// Writes text that the application prints to the application's standard error.
 pub(crate) fn print(bytes: &[u8]) {
     reopen_rotated();
     write_to([stderr(), forks::log()], bytes);

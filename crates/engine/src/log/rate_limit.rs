@@ -1,5 +1,5 @@
-//! Log messages about what anybody may bring about who can connect: of each kind one a minute, with
-//! the number of those that were left out.
+//! Limits log messages that any client can cause. Each kind is logged once a minute, with the
+//! number of suppressed messages.
 
 use std::{
     sync::{
@@ -14,62 +14,63 @@ use wire::clock::recently;
 
 use crate::log::Log;
 
-/// Least time between two messages of a kind, in milliseconds.
+/// The minimum time between two messages of one kind, in milliseconds.
 const INTERVAL_MILLIS: u64 = 60_000;
 
-/// Milliseconds by which the clock that is used may be late.
+/// How far the coarse clock may lag, in milliseconds.
 const CLOCK_LAG_MILLIS: u64 = 20;
 
-/// No time of the clock.
+/// The value of [`DUE`] while no count is due.
 const NEVER: u64 = u64::MAX;
 
-/// What such a message is about.
+/// The kind of a limited message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LimitedMessage {
-    /// Bytes that are not FastCGI.
+    /// The bytes are not FastCGI.
     OtherVersion,
-    /// A record that begins a request and has the wrong length.
+    /// A record that begins a request has the wrong length.
     BeginLength,
-    /// A request with the id of another.
+    /// A new request has the id of an active request.
     AlreadyActive,
-    /// A stream before its turn.
+    /// A stream came out of order.
     OutOfOrder,
-    /// Parameters that are too long.
+    /// The parameters are too long.
     LongParams,
-    /// Too many parameters.
+    /// There are too many parameters.
     ManyParams,
-    /// Parameters that end in the middle.
+    /// The parameters end in the middle.
     CutParams,
-    /// The start of a request took too long.
+    /// The start of a request exceeded its timeout.
     HeaderTimeout,
     /// There were too many connections.
     Connections,
-    /// The starts of requests took too much memory.
+    /// The parameters of incomplete requests took too much memory.
     ParamsMemory,
-    /// A web server may not connect.
+    /// The address of a web server is not allowed.
     RefusedAddress,
 }
 
-/// How many kinds there are.
+/// The number of kinds.
 const MESSAGE_KINDS: usize = LimitedMessage::RefusedAddress as usize + 1;
 
-/// What was logged of each kind.
+/// The history of each kind.
 static LOGGED: Mutex<[MessageHistory; MESSAGE_KINDS]> =
     Mutex::new([const { MessageHistory { next: 0, left_out: None } }; MESSAGE_KINDS]);
 
-/// When [`write_due_counts`] has something to tell, in milliseconds of the monotonic clock.
+/// When [`write_due_counts`] is due, in milliseconds of the monotonic clock.
 static DUE: AtomicU64 = AtomicU64::new(NEVER);
 
 #[derive(Debug)]
 struct MessageHistory {
     /// When the next message of this kind may be logged, in milliseconds of the monotonic clock.
     next: u64,
-    /// The first message that was left out since the last one, and how many were.
+    /// The first message suppressed since the last log message, and the number of suppressed
+    /// messages.
     left_out: Option<(LogMessage, u64)>,
 }
 
 impl LimitedMessage {
-    /// Logs a message of this kind, unless there was one in the last minute.
+    /// Logs a message of this kind, unless the last minute already had one.
     pub(crate) fn write(self, log: &Log, message: impl FnOnce() -> LogMessage) {
         let now = recently();
         {
@@ -91,13 +92,13 @@ impl LimitedMessage {
     }
 }
 
-/// How long until [`write_due_counts`] has something to tell.
+/// The time until [`write_due_counts`] is due.
 pub(crate) fn left() -> Option<Duration> {
     let due = DUE.load(Ordering::Relaxed);
     (due < NEVER).then(|| Duration::from_millis(due.saturating_sub(recently()) + CLOCK_LAG_MILLIS))
 }
 
-/// Logs how many messages were left out, of those kinds for which it is time.
+/// Logs the numbers of suppressed messages, for the kinds that are due.
 pub(crate) fn write_due_counts() {
     let due = DUE.load(Ordering::Relaxed);
     if due < NEVER && due <= recently() {
@@ -105,7 +106,7 @@ pub(crate) fn write_due_counts() {
     }
 }
 
-/// Logs how many messages were left out: this process exits.
+/// Logs all numbers of suppressed messages before this process exits.
 pub(crate) fn write_all_counts() {
     if DUE.load(Ordering::Relaxed) < NEVER {
         tell(NEVER);

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 /// How many bytes a transcript holds until they are taken.
 const MAX_TRANSCRIPT_BYTES: usize = 64 * 1024;
 
-/// Stands for what the transcript does not hold.
+/// Replaces the text that the transcript cannot hold.
 const TRUNCATION_NOTE: &str = "(more was written; the pool's own log has it)\n";
 
 /// A copy of the log messages about one request, which a client takes piece by piece.
@@ -21,7 +21,7 @@ struct TranscriptPieces {
 }
 
 impl Transcript {
-    /// Adds `piece`, or as much of it as there is room for.
+    /// Adds as much of `piece` as there is room for.
     pub(crate) fn add(&self, piece: &[u8]) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(room) = MAX_TRANSCRIPT_BYTES.checked_sub(held.bytes).filter(|_| !piece.is_empty())
@@ -37,7 +37,7 @@ impl Transcript {
         held.pieces.push(copy);
     }
 
-    /// Takes everything that was added since the last call.
+    /// Takes all text added since the last call.
     pub(crate) fn take(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner)).pieces
     }

@@ -24,15 +24,15 @@ use crate::process::{
     },
 };
 
-/// When a process that was asked to stop logs that it still runs. mod_fcgid kills a process eight
-/// seconds after SIGTERM.
+/// When a process that was asked to stop logs that it is still running. mod_fcgid kills a process
+/// eight seconds after SIGTERM.
 const STILL_RUNNING_DELAY: Duration = Duration::from_secs(3);
 
-/// How long exit handlers, finalisation, and threads where that counts may take.
+/// The time limit of exit handlers, finalisation and, where included, threads.
 pub(crate) struct ExitLimit {
     /// The limit.
     pub(crate) time: Duration,
-    /// The log message for a process that takes longer.
+    /// The log message for a process that exceeds the limit.
     pub(crate) message: String,
     /// The limit includes threads that Python waits for.
     pub(crate) counts_threads: bool,
@@ -48,7 +48,7 @@ pub(crate) enum FinalisationScope {
     Forked(InheritedObjects),
 }
 
-/// What a worker does once its exit handlers have run.
+/// The exit steps of a worker after its exit handlers.
 struct PendingExit {
     status: i32,
     inherited: InheritedObjects,
@@ -64,7 +64,7 @@ const NOT_LEAVING: i32 = -1;
 /// and finalises the objects of `ownership`.
 ///
 /// # Errors
-/// `SystemExit`, by which the interpreter then ends; and what Python raises before.
+/// `SystemExit`, which makes the interpreter exit, or an earlier exception of Python.
 pub(crate) fn exit(
     py: Python<'_>,
     status: i32,
@@ -82,7 +82,7 @@ pub(crate) fn exit(
     first.into_iter().for_each(|limit| {
         exit_deadline::set_if_earlier(limit.time, limit.message, DeadlineEnd::Status(status));
     });
-    // Waits for all threads that are not daemons.
+    // Waits for all non-daemon threads.
     if let Some(threading) = loaded(py, "threading")? {
         report(py, threading.call_method0("_shutdown").map(drop));
     }
@@ -116,9 +116,9 @@ pub(crate) fn exit(
     Err(PySystemExit::new_err(status))
 }
 
-/// Limits this process to `limit` from the next signal of [`forks::wake`] on. Then SIGABRT ends it
-/// and the stacks are logged. Some seconds after the signal, `still_runs` and the stacks are logged
-/// if requests are being served: the sender may soon kill the process.
+/// Limits this process to `limit` from the next signal of [`forks::wake`] on. SIGABRT then kills
+/// the process and the stacks are logged. If requests are running some seconds after the signal,
+/// `still_runs` and the stacks are logged, too: the sender may soon kill the process.
 pub(crate) fn end_soon_after_signal(limit: ExitLimit, still_runs: String) {
     let warning = DeadlineWarning { after: STILL_RUNNING_DELAY, message: still_runs };
     exit_deadline::prepare(limit.time, limit.message, DeadlineEnd::Abort, Some(warning));
@@ -133,8 +133,8 @@ pub(crate) fn collect_inherited(py: Python<'_>) -> PyResult<InheritedObjects> {
     InheritedObjects::collect(py, end_of_own_handlers)
 }
 
-/// Runs between the exit handlers that a worker has registered itself and those of its template,
-/// which are not to run. If this process is exiting, it ends here.
+/// Runs after the exit handlers of a worker and before those of its template, which must not run.
+/// An exiting process exits here.
 fn end_of_own_handlers(py: Python<'_>) {
     if let Some(rest) = replace_pending_exit(None) {
         InheritedObjects::run_library_handlers(py);
@@ -142,7 +142,7 @@ fn end_of_own_handlers(py: Python<'_>) {
     }
 }
 
-/// Replaces the pending exit, and returns the one before.
+/// Replaces the pending exit, and returns the previous value.
 fn replace_pending_exit(rest: Option<PendingExit>) -> Option<PendingExit> {
     let mut pending = PENDING_EXIT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     std::mem::replace(&mut *pending, rest)
@@ -159,7 +159,7 @@ fn run_exit_handlers(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Do other threads run, or may they run, Python code?
+/// Are other threads running Python code, or able to?
 fn has_other_threads(py: Python<'_>) -> PyResult<bool> {
     let count: usize = py.import("_thread")?.call_method0("_count")?.extract()?;
     Ok(count > 0)
@@ -188,17 +188,17 @@ fn leave(py: Python<'_>, status: i32) -> ! {
     unsafe { libc::exit(status) }
 }
 
-/// Separates the exit handlers of C libraries that a worker registers from those of its template,
-/// which are not to run in the worker. To be called in the new process.
+/// Separates the exit handlers of C libraries in a worker from those of its template. Only the
+/// worker's handlers run in the worker. Must be called in the new process.
 pub(crate) fn mark_c_handlers() {
-    // Where memory is short, the template's handlers run. SAFETY: the function lives as long as the
-    // process, since Python never unloads an extension module.
+    // If memory is short, the template's handlers run, too. SAFETY: the function lives as long as
+    // the process, since Python never unloads an extension module.
     unsafe { libc::atexit(end_of_own_c_handlers) };
 }
 
 extern "C" fn end_of_own_c_handlers() {
     let status = EXIT_STATUS.load(Ordering::Relaxed);
-    // Otherwise this is a child of the worker, which exits by itself.
+    // A child of the worker exits by itself.
     if status != NOT_LEAVING {
         flush_c_streams();
         // SAFETY: ending the process has no requirements.
@@ -212,7 +212,7 @@ pub(crate) fn flush_c_streams() {
     unsafe { libc::fflush(std::ptr::null_mut()) };
 }
 
-/// Ends this process at once: no exit handler runs, and no buffer is flushed.
+/// Exits at once, without exit handlers and without flushing buffers.
 pub(crate) fn exit_at_once(status: i32) -> ! {
     // SAFETY: ending the process has no requirements.
     unsafe { libc::_exit(status) }

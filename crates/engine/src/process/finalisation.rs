@@ -1,9 +1,9 @@
-//! Objects that act when they are destroyed: files with unwritten data, compressors, databases,
-//! temporary files, generators that are suspended in a `try`, anything with `__del__`.
+//! Finalises objects that act when they are destroyed: files with unwritten data, compressors,
+//! databases, temporary files, generators suspended in a `try`, any object with `__del__`.
 //!
-//! The interpreter of a script destroys all objects when it ends. Walking through all objects would
-//! copy most of the memory of a worker. So a worker looks only for the objects that act, among
-//! those that were made after the fork.
+//! The interpreter of a script destroys all objects when the script exits. Visiting all objects
+//! would copy most of the memory of a worker. So a worker visits only objects that were created
+//! after the fork.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -18,10 +18,10 @@ use pyo3::{
 
 use crate::process::python_modules::loaded;
 
-/// How many objects are searched for those that one object owns.
+/// How many objects are searched for the references of one object.
 const MAX_REFERENTS: usize = 100;
 
-/// How an object is finalised. Objects that do not refer to each other are finalised in this order.
+/// How an object is finalised. Unrelated objects are finalised in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ObjectKind {
     /// `__del__` of an ordinary object, or of a generator.
@@ -42,7 +42,7 @@ pub(super) enum ObjectKind {
     Database,
 }
 
-/// Does an object exist whose destruction has an effect outside this process?
+/// Does any object exist whose destruction has an effect outside this process?
 pub(super) fn is_needed(py: Python<'_>) -> PyResult<bool> {
     let mut search = ObjectSearch::new(py)?;
     for generation in generations(py)? {
@@ -55,14 +55,14 @@ pub(super) fn is_needed(py: Python<'_>) -> PyResult<bool> {
     Ok(false)
 }
 
-/// Finalises all objects that were made since the heap was frozen before the fork.
+/// Finalises all objects created since the heap was frozen before the fork.
 pub(super) fn finalise(py: Python<'_>) -> PyResult<()> {
     finalise_kinds(py, |_| true)
 }
 
-/// Finalises objects with a finalizer and databases that a template has loaded, once for all its
-/// workers. Streams were flushed before the first fork; compressed files are closed by the
-/// processes that have written to them.
+/// Finalises databases and objects with a finalizer that a template has loaded, once for all its
+/// workers. Streams were flushed before the first fork. Each process closes the compressed files
+/// that it has written to.
 pub(super) fn finalise_template(py: Python<'_>) -> PyResult<()> {
     py.import("gc")?.call_method0("unfreeze")?;
     finalise_kinds(py, |kind| matches!(kind, ObjectKind::Finalizer | ObjectKind::Database))
@@ -76,11 +76,11 @@ fn finalise_kinds(py: Python<'_>, is_wanted: impl Fn(ObjectKind) -> bool) -> PyR
             found.push((kind, object));
         }
     }
-    // The sort is stable: of one kind the older object comes first.
+    // The sort is stable: within one kind, older objects come first.
     found.sort_by_key(|(kind, _)| *kind);
     for (kind, object) in owners_first(py, found)? {
         let done = match kind {
-            // Python, too, calls the method of the type.
+            // Python also calls the method of the type.
             ObjectKind::Finalizer => object
                 .get_type()
                 .getattr(intern!(py, "__del__"))
@@ -195,7 +195,7 @@ impl Hasher for AddressHasher {
     }
 }
 
-/// Classifies objects. Each type is examined once.
+/// Classifies objects, and examines each type once.
 pub(super) struct ObjectSearch<'py> {
     kinds: HashMap<usize, Option<ObjectKind>, BuildHasherDefault<AddressHasher>>,
     /// The standard streams and the streams below them, which are flushed and never closed.
@@ -251,7 +251,7 @@ impl<'py> ObjectSearch<'py> {
         }
     }
 
-    /// How `object` is finalised, if it is.
+    /// How `object` is finalised; `None` for an object that is not.
     pub(super) fn kind(&mut self, object: &Bound<'py, PyAny>) -> PyResult<Option<ObjectKind>> {
         let address = object.get_type_ptr() as usize;
         let kind = match self.kinds.get(&address) {
@@ -321,7 +321,7 @@ fn standard_streams(py: Python<'_>) -> PyResult<HashSet<*mut pyo3::ffi::PyObject
     for name in ["stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__"] {
         let mut next = sys.getattr(name).ok();
         while let Some(stream) = next.take().filter(|stream| !stream.is_none()) {
-            // A stream that is below itself ends the loop, too.
+            // A stream that is below itself also ends the loop.
             if streams.insert(stream.as_ptr()) {
                 next = stream.getattr("buffer").or_else(|_| stream.getattr("raw")).ok();
             }

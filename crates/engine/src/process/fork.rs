@@ -31,9 +31,9 @@ pub(crate) fn fork(py: Python<'_>) -> std::io::Result<ForkSide> {
     // SAFETY: as above; no other thread lives that could hold a lock.
     let pid = unsafe { libc::fork() };
     let error = std::io::Error::last_os_error();
-    // Threads and programs that the application's hooks start must not inherit blocked signals. In
-    // the child the template's handlers are installed, which wake the template; the signals that
-    // they note are for the worker.
+    // Threads and programs that the application's hooks start must not inherit blocked signals. The
+    // child still has the template's handlers, which wake the template. Signals that these handlers
+    // record are meant for the worker.
     if pid == 0 {
         forks::forget_signals();
     }
@@ -52,7 +52,7 @@ pub(crate) fn fork(py: Python<'_>) -> std::io::Result<ForkSide> {
     if pid > 0 { Pid::from_raw(pid) } else { None }.map(ForkSide::Parent).ok_or(error)
 }
 
-/// Runs `start`, whose new threads block all signals: signals are to interrupt the main thread.
+/// Runs `start`, whose new threads block all signals: only the main thread handles signals.
 pub(crate) fn without_signals<T>(start: impl FnOnce() -> T) -> T {
     let before = signals::block_all();
     let started = start();

@@ -1,8 +1,9 @@
-//! Pipes whose closing ends this process: when the gateway of its request exits, which is not its
-//! parent; or when its parent exits after the application has changed its user.
+//! Pipes that end this process when the other end is closed. One pipe ends the process when the
+//! gateway of its request exits, since the gateway is not its parent. Another ends the process when
+//! its parent exits, even if the application has changed the user.
 //!
-//! The kernel's signal for the death of a parent (`PR_SET_PDEATHSIG`) is lost with a change of user
-//! or group. A pipe that sends a signal when its other end is closed works for both.
+//! The kernel drops the parent death signal (`PR_SET_PDEATHSIG`) when the user or group changes. A
+//! pipe that sends a signal when its other end is closed works for both cases.
 
 use std::{io, os::fd::AsRawFd as _};
 
@@ -21,17 +22,17 @@ use crate::process::{
     poll::events_now,
 };
 
-/// Has the kernel kill this process when the other end of `pipe` is closed. Nothing is ever written
-/// to that end.
+/// Makes the kernel kill this process when the other end of `pipe` is closed. No process ever
+/// writes to that end.
 ///
 /// # Errors
 /// If the kernel refuses.
 pub(crate) fn kill_when_closed(pipe: &Descriptor) -> io::Result<()> {
-    // Not SIGIO, which an application could catch.
+    // An application could catch SIGIO.
     signal_when_closed(pipe, Signal::KILL.as_raw())
 }
 
-/// Has the kernel send this process `signal` when the other end of `pipe` is closed.
+/// Makes the kernel send `signal` to this process when the other end of `pipe` is closed.
 ///
 /// # Errors
 /// If the kernel refuses.
@@ -48,7 +49,7 @@ pub(crate) fn signal_when_closed(pipe: &Descriptor, signal: i32) -> io::Result<(
             return Err(io::Error::last_os_error());
         }
     }
-    // The other end may have been closed before.
+    // The other end may already be closed.
     if events_now(pipe, PollFlags::empty()).map_or(true, |events| !events.is_empty()) {
         // SAFETY: kill(2) touches no memory.
         unsafe { libc::kill(libc::getpid(), signal) };
@@ -66,9 +67,9 @@ pub(crate) fn cancel_signal(pipe: &Descriptor) {
 /// fcntl(2): which signal `O_ASYNC` sends. The number is the same on all architectures of Linux.
 const F_SETSIG: libc::c_int = 10;
 
-/// The pipe whose closing ends the workers of a template, as the template has it.
+/// The template's end of the pipe that ends its workers.
 pub(crate) struct TemplatePipe {
-    /// Each worker opens this end again: the kernel signals one process for each opening.
+    /// Each worker reopens this end: the kernel signals one process for each open file.
     workers_end: Descriptor,
     /// Only the template keeps this end.
     templates_end: Descriptor,
@@ -82,15 +83,15 @@ impl TemplatePipe {
     pub(crate) fn new() -> io::Result<Self> {
         let (workers_end, templates_end) = forks::without_forks(|| {
             let (one, other) = pipe_with(PipeFlags::CLOEXEC)?;
-            // Hooks of `fork` run first, and may change the user of a worker before it opens the
-            // pipe.
+            // Hooks of `fork` run first, and may change the user of a worker before the worker
+            // opens the pipe.
             fchmod(&one, Mode::from_raw_mode(0o666))?;
             Ok::<_, io::Error>((Descriptor::from(one), Descriptor::from(other)))
         })?;
         Ok(Self { workers_end, templates_end })
     }
 
-    /// Makes this process, a worker, end with its template, the process `template`.
+    /// Makes this worker exit with its template, the process `template`.
     ///
     /// # Errors
     /// If the kernel cannot watch the template.
@@ -124,14 +125,14 @@ fn is_shared_pipe_safe() -> bool {
     (major, minor) >= (5, 6)
 }
 
-/// Makes a worker end with its template.
+/// Makes a worker exit with its template.
 pub(crate) struct TemplateLink {
     template: Pid,
     pipe: Option<Descriptor>,
 }
 
 impl TemplateLink {
-    /// Makes this process end with its template: at once, if the template has exited.
+    /// Makes this process exit with its template; at once if the template has exited.
     ///
     /// # Errors
     /// If the kernel cannot watch the template.
@@ -146,7 +147,7 @@ impl TemplateLink {
         Ok(())
     }
 
-    /// As [`TemplateLink::attach`], unless the template has exited: such a process exits soon by
+    /// As [`TemplateLink::attach`], unless the template has exited: then the process exits soon by
     /// itself.
     ///
     /// # Errors
@@ -164,7 +165,7 @@ impl TemplateLink {
         Ok(set_parent_process_death_signal(None)?)
     }
 
-    /// Does the template still live?
+    /// Is the template still running?
     pub(crate) fn has_template(&self) -> bool {
         getppid() == Some(self.template)
     }

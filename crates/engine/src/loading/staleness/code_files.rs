@@ -6,8 +6,8 @@ use pyo3::prelude::*;
 
 use crate::{loading::staleness::executed, process::python_modules};
 
-/// How many modules are loaded and files of code are known. An equal count means that nothing was
-/// loaded meanwhile.
+/// The counts of loaded modules and known code files. Equal counts mean that no code was loaded
+/// between two checks.
 pub(super) fn count(py: Python<'_>) -> usize {
     python_modules::count(py) + executed::count()
 }

@@ -1,7 +1,7 @@
 //! Files whose code this process has run in any way: `exec` and `runpy` leave no module behind.
 //!
-//! Python's audit events name code objects that are run, and files that are opened. Each event
-//! costs a call, so only a process whose code is watched has the hook.
+//! Python's audit events name the code objects that run and the files that are opened. Each event
+//! costs a call, so only a process that watches its code installs the hook.
 
 use std::{
     collections::BTreeSet,
@@ -42,7 +42,7 @@ pub(crate) fn take_note(py: Python<'_>) -> PyResult<()> {
     py.import("sys")?.call_method1("addaudithook", (hook,)).map(drop)
 }
 
-/// Records `file`, if it exists. Code may have any name, even another one for each request.
+/// Records `file`, if it exists. Code may have any name, even a different name for each request.
 fn note(file: PathBuf) {
     let is_known = {
         let files = files();
@@ -53,12 +53,12 @@ fn note(file: PathBuf) {
     }
 }
 
-/// How many files are known.
+/// The number of recorded files.
 pub(crate) fn count() -> usize {
     files().len()
 }
 
-/// All files that are known.
+/// All recorded files.
 pub(crate) fn all() -> Vec<PathBuf> {
     files().iter().cloned().collect()
 }

@@ -1,8 +1,8 @@
-//! Whether the files of loaded code have changed since.
+//! Detects that the files of loaded code have changed.
 //!
-//! The kernel keeps a queue of changes (inotify), which nobody reads: every forked process shares
-//! it, and checks whether it is empty. That costs one system call a request, for any number of
-//! files.
+//! The kernel keeps a queue of changes (inotify), which no process reads. Every forked process
+//! shares the queue and checks whether it is empty. The check takes one system call per request,
+//! for any number of files.
 
 mod archive;
 mod code_files;
@@ -27,8 +27,8 @@ use wire::snapshot::Snapshot;
 
 use crate::process::{forks::Descriptor, poll::events_now};
 
-/// How far the times of files may be behind the clock: the kernel takes them from its last tick, of
-/// which there are at least a hundred in a second.
+/// How far file times may lag behind the clock. The kernel takes them from its last tick, and ticks
+/// at least a hundred times a second.
 const CLOCK_LAG: Duration = Duration::from_millis(10);
 
 /// A directory is replaced.
@@ -44,9 +44,9 @@ pub(crate) struct SourceWatch {
     changes: Descriptor,
     /// A counter with the value 1: the first process that finds a change takes it.
     token: Descriptor,
-    /// A file had changed before it was watched.
+    /// A file had changed before the watch began.
     is_stale: bool,
-    /// The count of modules and files of code at the last look.
+    /// The counts of modules and code files at the last check.
     modules: usize,
     /// Watched files, and the directories and links on their paths.
     known: HashSet<PathBuf>,
@@ -79,7 +79,8 @@ impl SourceWatch {
         let mut files = code_files::of_modules(py);
         files.extend(code_files::others(py).unwrap_or_default());
         for file in files {
-            // The gateway compares the engine: pools of different engines have different sockets.
+            // The gateway checks the engine itself: pools of different engines have different
+            // sockets.
             if file.ends_with("libwsgate_engine.so") || !self.known.insert(file.clone()) {
                 continue;
             }
@@ -97,7 +98,7 @@ impl SourceWatch {
                 }
                 Err(error) => return Err(error.into()),
             };
-            // The order counts: changes from now on are in the queue.
+            // Watching comes before checking, so the queue has every change from now on.
             let now = SystemTime::now();
             self.is_stale |= Snapshot::of(&file)
                 .is_some_and(|found| found.is_changed_between(begun - CLOCK_LAG, now));

@@ -1,7 +1,8 @@
 //! Watches the files of all loaded modules during development (`--reload`).
 //!
-//! The template and every worker watch, since frameworks import parts of an application when a
-//! request first needs them. A process that finds a change sends the supervisor a signal.
+//! The template and every worker watch files, since frameworks import parts of an application
+//! during the first request that needs them. A process that finds a change sends a signal to the
+//! supervisor.
 
 use std::{
     collections::HashMap,
@@ -29,7 +30,7 @@ use crate::{
 /// The time between two checks.
 pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How far the times of files may be behind the clock: the kernel takes them from its last tick.
+/// How far file times may lag behind the clock. The kernel takes them from its last tick.
 const CLOCK_LAG: Duration = Duration::from_millis(20);
 
 /// Watches the modules of this process.
@@ -45,10 +46,10 @@ pub(crate) struct ModuleWatch {
 
 struct SeenFiles {
     files: HashMap<PathBuf, Option<Snapshot>>,
-    /// Files of code that may belong to no module, and the count of [`code_files`] for which the
-    /// list is valid.
+    /// Code files that may belong to no module, and the count of [`code_files`] for which the list
+    /// is valid.
     others: (usize, Vec<PathBuf>),
-    /// The time of the last check: a new module was loaded since.
+    /// The time of the last check. Modules that appear later were loaded since.
     last: SystemTime,
     due: Instant,
 }
@@ -98,8 +99,9 @@ impl ModuleWatch {
         }
     }
 
-    /// Checks the files, if it is time and no other thread does, and signals the supervisor if a
-    /// file has changed. Returns whether this worker has to exit, which has no supervisor.
+    /// Checks the files, if a check is due and no other thread is checking. Signals the supervisor
+    /// if a file has changed. Returns whether this worker has to exit because there is no
+    /// supervisor.
     pub(crate) fn look(&self, py: Python<'_>) -> bool {
         let Ok(mut guard) = self.seen.try_lock() else { return false };
         let seen = &mut *guard;
@@ -151,7 +153,7 @@ impl SeenFiles {
                 found = Snapshot::of(&file);
             }
             let is_changed = match (self.files.get(&file), found) {
-                // A file that is missing may come back.
+                // A missing file may return.
                 (_, None) => continue,
                 (Some(known), found) => *known != found,
                 // The change may have come before or after loading.

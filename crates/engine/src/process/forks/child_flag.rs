@@ -8,7 +8,7 @@ use std::{
 /// This process is a child that the application has forked, or a descendant of such a child.
 static IS_CHILD: AtomicBool = AtomicBool::new(false);
 
-/// Notes that this process is such a child. Async-signal-safe.
+/// Marks this process as such a child. Async-signal-safe.
 pub(super) fn set() {
     IS_CHILD.store(true, Ordering::Relaxed);
 }
@@ -18,10 +18,10 @@ pub(crate) fn is_child() -> bool {
     IS_CHILD.load(Ordering::Relaxed)
 }
 
-/// Refuses what only the parent of a forked child may do.
+/// Refuses an operation that only the parent may perform.
 ///
 /// # Errors
-/// `BrokenPipe`, in such a child.
+/// `BrokenPipe` in a child that the application has forked.
 pub(crate) fn refuse_child() -> io::Result<()> {
     if is_child() { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
 }

@@ -1,8 +1,8 @@
-//! What happens at each fork of this process, by the engine or by the application.
+//! Steps at each fork of this process, by the engine or by the application.
 //!
-//! A child that the application forks is restored to what it would be without the engine.
-//! `pthread_atfork` reaches each fork of the C library; Python's hook restores what only Python
-//! knows. Workers that the template forks are not children in this sense.
+//! A child that the application forks gets the state that it would have without the engine.
+//! `pthread_atfork` covers every fork of the C library. Python's hook restores state that only
+//! Python knows. Workers that the template forks are not children in this sense.
 
 use std::{
     cell::UnsafeCell,
@@ -66,14 +66,14 @@ pub(crate) fn watch(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Marks the next fork of this thread as the engine's own. To be called right before it, while no
-/// other thread lives.
+/// Marks the next fork of this thread as the engine's own. Must be called right before the fork,
+/// while no other thread runs.
 pub(crate) fn our_fork() {
     IS_OURS.store(true, Ordering::Relaxed);
 }
 
 extern "C" fn before() {
-    // In this order: a handler that forks must not find the gate shut by the thread that it
+    // The order matters: a handler that forks must not find the gate shut by the thread that it
     // interrupts.
     let mask = block_all();
     descriptors::shut_gate();

@@ -1,9 +1,9 @@
 //! Descriptors that belong to the engine.
 //!
-//! A bit for each number says that the descriptor belongs to the engine. A child that the
-//! application forks closes all of them before any of its code runs, and clears the bits. A
-//! [`Descriptor`] that lives on in the child then closes nothing: its number may be a file of the
-//! application by that time.
+//! A bit for each number says that the descriptor belongs to the engine. In a child that the
+//! application forks, all these descriptors are closed and the bits cleared before any code of the
+//! application runs. A [`Descriptor`] that survives in the child then closes nothing, since the
+//! application may have reused its number.
 
 use std::{
     cell::UnsafeCell,
@@ -23,8 +23,8 @@ use crate::process::forks::{
     numbers::{duplicate, move_above},
 };
 
-/// Numbers that can be registered: Linux allows a process so many descriptors by default
-/// (`fs.nr_open`).
+/// The highest number of descriptors that can be registered: the default limit of Linux for a
+/// process (`fs.nr_open`).
 const MAX_NUMBERS: usize = 1 << 20;
 
 const BITS: usize = u64::BITS as usize;
@@ -104,13 +104,13 @@ impl From<OwnedFd> for Descriptor {
     }
 }
 
-/// The application has closed descriptors that this process needs to serve; and nobody has
-/// reported that yet.
+/// The application has closed descriptors that requests need, and the loss has not been reported
+/// yet.
 static HAS_LOST: AtomicBool = AtomicBool::new(false);
 static IS_UNREPORTED: AtomicBool = AtomicBool::new(false);
 
 /// Notes that the application has closed descriptors that requests need. `is_reported` says whether
-/// the gateway or the log knows.
+/// the gateway or the log has a report.
 pub(crate) fn mark_descriptors_lost(is_reported: bool) {
     HAS_LOST.store(true, Ordering::Relaxed);
     if !is_reported {
@@ -123,7 +123,7 @@ pub(crate) fn has_lost() -> bool {
     HAS_LOST.load(Ordering::Relaxed)
 }
 
-/// Is there a loss that nobody has reported? The caller reports it: the next call returns `false`.
+/// Is there an unreported loss? The caller must report the loss: the next call returns `false`.
 pub(crate) fn take_unreported_loss() -> bool {
     IS_UNREPORTED.swap(false, Ordering::Relaxed)
 }
@@ -141,7 +141,7 @@ impl Inventory {
         Self(descriptors.into_iter().map(|one| (one.as_raw_fd(), identity(one))).collect())
     }
 
-    /// Numbers that are now closed or refer to another file.
+    /// The numbers that are now closed or refer to another file.
     pub(crate) fn lost(&self) -> Vec<RawFd> {
         let now = |number| {
             // SAFETY: the borrow ends with the call, and the kernel refuses a number that is not
@@ -156,7 +156,7 @@ impl Inventory {
     }
 }
 
-/// The file that `descriptor` refers to; nothing if it is closed.
+/// The file behind `descriptor`; `None` if the descriptor is closed.
 fn identity(descriptor: BorrowedFd<'_>) -> Option<Identity> {
     rustix::fs::fstat(descriptor).ok().map(|found| (found.st_dev, found.st_ino))
 }
@@ -184,9 +184,9 @@ impl AsRawFd for Descriptor {
     }
 }
 
-/// Reads at `offset` of the application's file `number` into `bytes`, without a copy of the
-/// descriptor: closing a copy would release the locks that a process has on the file. Returns the
-/// number of bytes; nothing if the descriptor is not open or cannot be read so.
+/// Reads at `offset` of the application's file `number` into `bytes`. Does not duplicate the
+/// descriptor, since closing the duplicate would release the process's locks on the file. Returns
+/// the number of bytes; `None` if the descriptor is closed or cannot be read at an offset.
 pub(crate) fn read_at(number: RawFd, bytes: &mut [u8], offset: i64) -> Option<usize> {
     // SAFETY: the length is that of the buffer; the kernel refuses a number that is not
     // open.
@@ -219,8 +219,8 @@ pub(crate) fn without_forks<T>(change: impl FnOnce() -> T) -> T {
     change()
 }
 
-/// Closes all descriptors of the engine. Async-signal-safe, as a child of a process with threads
-/// has to be.
+/// Closes all descriptors of the engine. Async-signal-safe, as required in a child of a process
+/// with threads.
 pub(crate) fn close_all() {
     for (word, bits) in REGISTERED.iter().take(WORDS.load(Ordering::Relaxed)).enumerate() {
         let mut left = bits.swap(0, Ordering::Relaxed);

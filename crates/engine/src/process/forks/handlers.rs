@@ -1,8 +1,8 @@
 //! Signal handlers of the engine, and the action that each has replaced.
 //!
-//! The engine never ignores a signal: programs that the application starts would inherit that.
-//! Programs do not inherit handlers, and in a child that the application forks the replaced actions
-//! are restored.
+//! The engine never ignores a signal, since programs that the application starts would inherit
+//! that. Programs do not inherit handlers. A child that the application forks gets back the
+//! replaced actions.
 
 use std::{
     cell::UnsafeCell,
@@ -93,7 +93,8 @@ pub(crate) fn handle(py: Python<'_>, signal: i32, handler: &Bound<'_, PyAny>) ->
     })?;
     let mut handlers = HANDLERS.lock().unwrap_or_else(PoisonError::into_inner);
     match handlers.iter_mut().find(|known| known.signal == signal) {
-        // The handler replaces another of the engine's: the application's before both counts.
+        // The handler replaces another handler of the engine. The application's earlier handler
+        // stays recorded.
         Some(known) if known.ours.is(&found) => known.ours = installed.ours,
         Some(known) => *known = installed,
         None => handlers.push(installed),
@@ -117,7 +118,7 @@ impl Handler {
 /// Logs the Python stack when C code crashes.
 ///
 /// # Errors
-/// If the application has replaced what is needed.
+/// If the application has replaced a required function.
 pub(crate) fn report_crashes(py: Python<'_>) -> PyResult<()> {
     let faulthandler = py.import("faulthandler")?;
     if !faulthandler.call_method0("is_enabled")?.is_truthy()? {
@@ -127,12 +128,12 @@ pub(crate) fn report_crashes(py: Python<'_>) -> PyResult<()> {
     install(&crashes, || faulthandler.call_method1("enable", (log_number(),)).map(drop))
 }
 
-/// Writes the stacks of all threads to the log when `signal` comes, in whatever thread the
-/// interpreter is. A function of Python's that the application has for this signal is called as
-/// well; another handler, such as its own `faulthandler.register`, stays instead.
+/// Writes the stacks of all threads to the log at `signal`, in any state of the interpreter. Also
+/// calls a Python function that the application has installed for this signal. Any other handler of
+/// the application, such as its own `faulthandler.register`, stays instead.
 ///
 /// # Errors
-/// If the application has replaced what is needed.
+/// If the application has replaced a required function.
 pub(crate) fn report_stacks(py: Python<'_>, signal: i32) -> PyResult<()> {
     let has_function = py.import("_signal")?.call_method1("getsignal", (signal,))?.is_callable();
     let is_handled = look(signal).is_some_and(|action| action.sa_sigaction > libc::SIG_IGN);
@@ -145,8 +146,8 @@ pub(crate) fn report_stacks(py: Python<'_>, signal: i32) -> PyResult<()> {
     install(&[signal], || faulthandler.call_method1("register", arguments).map(drop))
 }
 
-/// Undoes [`handle`] and the reports in Python's own tables, in a child that the application has
-/// forked. [`restore_actions`] has restored the kernel's actions before.
+/// Undoes [`handle`] and the reports in Python's tables, in a child that the application has
+/// forked. [`restore_actions`] has already restored the kernel's actions.
 pub(crate) fn restore_handlers(py: Python<'_>) -> PyResult<()> {
     let handlers = std::mem::take(&mut *HANDLERS.lock().unwrap_or_else(PoisonError::into_inner));
     handlers.iter().try_for_each(|handler| handler.restore(py))?;
@@ -160,8 +161,8 @@ pub(crate) fn restore_handlers(py: Python<'_>) -> PyResult<()> {
     }
 }
 
-/// Has each of `signals` write a byte to `bell`, which this module keeps open. With `call_next` the
-/// application's handler is called as well.
+/// Makes each of `signals` write a byte to `bell`, which this module keeps open. With `call_next`,
+/// the application's handler is called as well.
 ///
 /// # Errors
 /// If the kernel refuses.
@@ -244,7 +245,7 @@ pub(crate) fn restore_actions() {
     (1..).take(SIGNALS_END - 1).for_each(restore_action);
 }
 
-/// To be called with the gate shut.
+/// Must be called with the gate shut.
 fn restore_action(signal: i32) {
     let Some(action) = action_of(signal) else { return };
     let ours = action.ours.swap(0, Ordering::Relaxed);
@@ -272,9 +273,9 @@ fn look(signal: i32) -> Option<libc::sigaction> {
     }
 }
 
-/// Installs the handler at the address `handler` for `signal`. System calls that can be restarted
-/// are. No other signal interrupts the handler: several frames would not fit on the alternate stack
-/// that `faulthandler` has made.
+/// Installs the handler at the address `handler` for `signal`. Restarts system calls where
+/// possible. No other signal interrupts the handler, since several frames would not fit on the
+/// alternate stack of `faulthandler`.
 fn put(signal: i32, handler: usize) -> io::Result<()> {
     // SAFETY: all-zero is a valid action, whose mask is then filled; the handlers of this file have
     // the signature that the flags say.
@@ -311,13 +312,13 @@ extern "C" fn call_python(signal: i32) {
 /// The signature of a signal handler with `SA_SIGINFO`.
 type WithInformation = extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void);
 
-/// Forgets which signals of [`wake`] have come.
+/// Forgets which signals of [`wake`] have arrived.
 pub(crate) fn forget_signals() {
     CAME.store(0, Ordering::Relaxed);
 }
 
-/// Sends this thread the signals again that have come since [`forget_signals`]. They stay pending
-/// while the thread blocks them.
+/// Sends the signals that have arrived since [`forget_signals`] to this thread again. They stay
+/// pending while the thread blocks them.
 pub(crate) fn repeat_signals() {
     let came = CAME.swap(0, Ordering::Relaxed);
     for signal in [libc::SIGTERM, libc::SIGUSR1] {

@@ -1,8 +1,8 @@
-//! Descriptors and signal handlers of the engine, and what a fork by the application does to them.
+//! Descriptors and signal handlers of the engine, and how a fork by the application affects them.
 //!
 //! A process that the application forks belongs to the application. The engine registers each
-//! descriptor and signal handler when it makes one. Before the first line of the application's code
-//! runs in the child, `children` closes and restores all of them.
+//! descriptor and signal handler at its creation. In the child, `children` closes or restores all
+//! of them before any code of the application runs.
 
 mod child_flag;
 mod children;

@@ -9,11 +9,11 @@ use std::{
 
 use crate::process::forks::child_flag::is_child;
 
-/// Copies of the descriptors 0 to 2, for when the application closes these; -1 for no copy.
+/// Copies of the descriptors 0 to 2, in case the application closes them; -1 for no copy.
 pub(super) static STANDARD_COPIES: [AtomicI32; 3] = [const { AtomicI32::new(-1) }; 3];
 
 /// Moves `descriptor` to a number above 2, and restores the standard descriptor that the
-/// application has closed: printed text would go to the engine's descriptor otherwise.
+/// application has closed. Otherwise printed text would go to the engine's descriptor.
 pub(super) fn move_above(descriptor: OwnedFd) -> OwnedFd {
     let number = descriptor.as_raw_fd();
     if number > 2 || is_child() {
@@ -37,7 +37,7 @@ pub(super) fn move_above(descriptor: OwnedFd) -> OwnedFd {
             for other in (0..3).filter(|&other| other != number && is_closed(other)) {
                 restore(other);
             }
-            // The number does not belong to the engine any more.
+            // The number no longer belongs to the engine.
             std::mem::forget(descriptor);
             moved
         }

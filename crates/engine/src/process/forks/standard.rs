@@ -34,7 +34,8 @@ pub(crate) fn save_standard() {
 /// its number reused. -1 for none, as in a child that the application has forked.
 static LOG: AtomicI32 = AtomicI32::new(-1);
 
-/// The kernel gives numbers from here on only on request, and most limits allow them.
+/// The lowest number for the log. The kernel gives such numbers only on request, and most limits
+/// allow them.
 const LOG_NUMBER_FLOOR: RawFd = 1000;
 
 /// Saves the error log, which is descriptor 2 at the start.
@@ -77,10 +78,10 @@ pub(super) fn forget_log() {
     LOG.store(-1, Ordering::Relaxed);
 }
 
-/// Writes up to `PIPE_BUF` of `bytes` to the error log, unless the log is full and nobody reads it:
-/// a signal handler must not wait. Returns whether there is room for more. Async-signal-safe.
+/// Writes up to `PIPE_BUF` of `bytes` to the error log, unless the log is full: a signal handler
+/// must not wait. Returns whether there is room for more. Async-signal-safe.
 pub(crate) fn write_to_log(bytes: &[u8]) -> bool {
-    // A pipe that is writable has room for so many bytes.
+    // A writable pipe has room for `PIPE_BUF` bytes.
     let bytes = &bytes[..bytes.len().min(libc::PIPE_BUF)];
     // SAFETY: `errno` is this thread's own; poll(2) and write(2) are async-signal-safe, and the
     // bytes are live.
