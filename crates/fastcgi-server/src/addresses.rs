@@ -1,6 +1,8 @@
-//! `FCGI_WEB_SERVER_ADDRS`: the peers that an application listens to (FastCGI 1.0, 2.3 and 3.2).
+//! `FCGI_WEB_SERVER_ADDRS`: the peers from which an application accepts connections (FastCGI 1.0,
+//! 2.3 and 3.2).
 //!
-//! The specification knows IPv4 only. IPv6 addresses are taken too, as other implementations do.
+//! The specification has IPv4 addresses only. This crate also accepts IPv6 addresses, as other
+//! implementations do.
 
 use std::{error, fmt, net::IpAddr};
 
@@ -17,15 +19,16 @@ use std::{error, fmt, net::IpAddr};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// None of them is an IPv4 address in the clothes of IPv6.
+    /// Canonical addresses: no IPv4-mapped IPv6 address is among them.
     listed: Vec<IpAddr>,
 }
 
-/// An item of the list is no address. Log it (FastCGI 1.0, 7), and do not go on as if there were no
-/// list.
+/// An item of the list is not an IP address. Log the error (FastCGI 1.0, 7), and do not continue as
+/// if the list were not set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressError {
-    /// The item, blanks around it left out; empty where two commas meet or the whole list is empty.
+    /// The item without the blanks around it. An item is empty between two adjacent commas and in
+    /// an empty list.
     pub item: String,
 }
 
@@ -33,12 +36,12 @@ impl Addresses {
     /// Name of the environment variable that holds the list.
     pub const VARIABLE: &'static str = "FCGI_WEB_SERVER_ADDRS";
 
-    /// Reads a list of addresses with commas between them. Blanks around an address are ignored.
+    /// Parses a comma-separated list of addresses. Blanks around an address are ignored.
     ///
     /// # Errors
     ///
-    /// [`AddressError`] with the first item that is no address. Numbers with leading zeros are
-    /// none, since some programs take these for octal.
+    /// [`AddressError`] with the first item that is not an address. Numbers with leading zeros are
+    /// refused, because some programs read them as octal.
     pub fn parse(list: &str) -> Result<Self, AddressError> {
         let address = |item: &str| {
             let item = item.trim_ascii();
@@ -49,11 +52,10 @@ impl Addresses {
         Ok(Self { listed: list.split(',').map(address).collect::<Result<_, _>>()? })
     }
 
-    /// Whether a connection from `peer` may stay; if not, close it at once, before reading from it.
-    /// `None` stands for a peer that did not come over TCP/IP and is never allowed (FastCGI 1.0,
-    /// 3.2).
+    /// Are connections from `peer` accepted? If not, close the connection before reading from it.
+    /// `None` is a peer without TCP/IP, which is never allowed (FastCGI 1.0, 3.2).
     pub fn allow(&self, peer: Option<IpAddr>) -> bool {
-        // A listener for both families reports IPv4 peers as `::ffff:192.0.2.1`.
+        // A dual-stack socket reports IPv4 peers as `::ffff:192.0.2.1`.
         peer.is_some_and(|peer| self.listed.contains(&peer.to_canonical()))
     }
 }

@@ -1,26 +1,25 @@
-//! Contents of the records that are laid out in a fixed way, and the numbers in them (FastCGI 1.0,
-//! 4.2, 5.1, 5.5, 8).
+//! Contents of the records with a fixed layout, and their numbers (FastCGI 1.0, 4.2, 5.1, 5.5, 8).
 //!
-//! The same words on each: `LEN`, `from_bytes`, `to_bytes`. All are eight bytes, and every eight
-//! bytes are one.
+//! Each type has `LEN`, `from_bytes` and `to_bytes`. Each content is eight bytes, and any eight
+//! bytes are a valid content.
 
 use std::fmt;
 
-/// What the web server asks the application to do (FastCGI 1.0, 6).
+/// The task of the application in a request (FastCGI 1.0, 6).
 ///
-/// `FCGI_FILTER` (6.4) is missing: no web server sends it, and a request for it is refused with
-/// [`ProtocolStatus::UnknownRole`].
+/// `FCGI_FILTER` (6.4) is missing, because no web server sends this role. A request for a filter is
+/// refused with [`ProtocolStatus::UnknownRole`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// `FCGI_RESPONDER`: the application answers a request, as a CGI program does (6.2).
     Responder,
-    /// `FCGI_AUTHORIZER`: the application lets a request pass or answers why not (6.3). It has
-    /// parameters and no other input; a response of status 200 means "pass", and its `Variable-`
-    /// headers go with the request.
+    /// `FCGI_AUTHORIZER`: the application allows a request, or responds with the reason for refusal
+    /// (6.3). An authorizer gets parameters and no request body. A response with status 200 allows
+    /// the request, and its `Variable-` headers become variables of the request.
     Authorizer,
 }
 
-/// Bits of `FCGI_BEGIN_REQUEST` (FastCGI 1.0, 5.1). Bits without a meaning are kept and ignored.
+/// Bits of `FCGI_BEGIN_REQUEST` (FastCGI 1.0, 5.1). Undefined bits are kept and ignored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(
     /// The byte on the wire.
@@ -30,31 +29,32 @@ pub struct Flags(
 /// Content of `FCGI_BEGIN_REQUEST` (FastCGI 1.0, 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BeginRequest {
-    /// Number of the role, which need not be one that is known; [`BeginRequest::role`] says.
+    /// Number of the role, which may be unknown; see [`BeginRequest::role`].
     pub role_number: u16,
-    /// Whether the connection outlives the request.
+    /// Does the connection stay open after the request?
     pub flags: Flags,
 }
 
 /// How a request ended (FastCGI 1.0, 5.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProtocolStatus {
-    /// `FCGI_REQUEST_COMPLETE`: in the normal way.
+    /// `FCGI_REQUEST_COMPLETE`: the request ended normally.
     RequestComplete,
-    /// `FCGI_CANT_MPX_CONN`: refused, since another request of the same connection is not over.
+    /// `FCGI_CANT_MPX_CONN`: refused, because another request on the same connection is still
+    /// active.
     CantMpxConn,
-    /// `FCGI_OVERLOADED`: refused, since the application has run out of something.
+    /// `FCGI_OVERLOADED`: refused, because the application lacks a resource.
     Overloaded,
-    /// `FCGI_UNKNOWN_ROLE`: refused, since the application does not play that role.
+    /// `FCGI_UNKNOWN_ROLE`: refused, because the application does not support the role.
     UnknownRole,
-    /// A number that this version of the protocol gives no meaning.
+    /// A number that this version of the protocol does not define.
     Other(u8),
 }
 
 /// Content of `FCGI_END_REQUEST` (FastCGI 1.0, 5.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndRequest {
-    /// What a CGI program would have given to `exit` (6.2); 0 if all went well.
+    /// The status with which a CGI program would have exited (6.2); 0 is success.
     pub app_status: u32,
     /// How the request ended.
     pub protocol_status: ProtocolStatus,
@@ -63,12 +63,12 @@ pub struct EndRequest {
 /// Content of `FCGI_UNKNOWN_TYPE` (FastCGI 1.0, 4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownType {
-    /// The type that was not known.
+    /// The unknown record type.
     pub record_type: u8,
 }
 
 impl Role {
-    /// The role with this number; `None` if it is not known.
+    /// The role with this number; `None` if the number is unknown.
     pub const fn from_number(number: u16) -> Option<Self> {
         match number {
             1 => Some(Self::Responder),
@@ -85,7 +85,7 @@ impl Role {
         }
     }
 
-    /// Whether `FCGI_STDIN` is an input of the role.
+    /// Does the role get a request body on `FCGI_STDIN`?
     pub const fn has_stdin(self) -> bool {
         matches!(self, Self::Responder)
     }
@@ -95,24 +95,23 @@ impl Flags {
     /// `FCGI_KEEP_CONN`: the application leaves the connection open after the request.
     pub const KEEP_CONN: Self = Self(1);
 
-    /// Whether `FCGI_KEEP_CONN` is set; if not, the application closes the connection after the
-    /// request.
+    /// Is `FCGI_KEEP_CONN` set? If not, the application closes the connection after the request.
     pub const fn keep_connection(self) -> bool {
         self.0 & Self::KEEP_CONN.0 != 0
     }
 }
 
 impl BeginRequest {
-    /// Bytes of the content.
+    /// Length of the content in bytes.
     pub const LEN: usize = 8;
 
-    /// Content that asks for `role`, with the connection kept or not.
+    /// Content of a request for `role`, with `FCGI_KEEP_CONN` if `keep_connection` is true.
     pub const fn new(role: Role, keep_connection: bool) -> Self {
         let flags = if keep_connection { Flags::KEEP_CONN } else { Flags(0) };
         Self { role_number: role.to_number(), flags }
     }
 
-    /// The role, if it is one that is known.
+    /// The role, if its number is known.
     pub const fn role(&self) -> Option<Role> {
         Role::from_number(self.role_number)
     }
@@ -123,7 +122,7 @@ impl BeginRequest {
         Self { role_number: u16::from_be_bytes([role1, role0]), flags: Flags(flags) }
     }
 
-    /// The content as it stands on the wire.
+    /// The content on the wire.
     pub const fn to_bytes(&self) -> [u8; Self::LEN] {
         let [role1, role0] = self.role_number.to_be_bytes();
         [role1, role0, self.flags.0, 0, 0, 0, 0, 0]
@@ -131,7 +130,7 @@ impl BeginRequest {
 }
 
 impl ProtocolStatus {
-    /// The status with this number; [`ProtocolStatus::Other`] if the protocol gives it no meaning.
+    /// The status with this number; [`ProtocolStatus::Other`] if the protocol does not define it.
     pub const fn from_byte(number: u8) -> Self {
         match number {
             0 => Self::RequestComplete,
@@ -167,7 +166,7 @@ impl fmt::Display for ProtocolStatus {
 }
 
 impl EndRequest {
-    /// Bytes of the content.
+    /// Length of the content in bytes.
     pub const LEN: usize = 8;
 
     /// Reads the content. The reserved bytes may hold anything.
@@ -179,7 +178,7 @@ impl EndRequest {
         }
     }
 
-    /// The content as it stands on the wire.
+    /// The content on the wire.
     pub const fn to_bytes(&self) -> [u8; Self::LEN] {
         let [status3, status2, status1, status0] = self.app_status.to_be_bytes();
         [status3, status2, status1, status0, self.protocol_status.to_byte(), 0, 0, 0]
@@ -187,7 +186,7 @@ impl EndRequest {
 }
 
 impl UnknownType {
-    /// Bytes of the content.
+    /// Length of the content in bytes.
     pub const LEN: usize = 8;
 
     /// Reads the content. The reserved bytes may hold anything.
@@ -196,7 +195,7 @@ impl UnknownType {
         Self { record_type }
     }
 
-    /// The content as it stands on the wire.
+    /// The content on the wire.
     pub const fn to_bytes(&self) -> [u8; Self::LEN] {
         [self.record_type, 0, 0, 0, 0, 0, 0, 0]
     }

@@ -1,7 +1,7 @@
 //! The web server's side of a connection: requests out, responses in (FastCGI 1.0, 3.3, 4, 5).
 //!
-//! For tools and tests that talk to an application as a web server does. Knows nothing of sockets
-//! either.
+//! This module is for tools and tests that act as a web server. Like the rest of the crate, the
+//! module does no I/O.
 
 use std::{error, fmt};
 
@@ -14,17 +14,17 @@ use crate::{
     values::Values,
 };
 
-/// Makes the records of one request, in this order: begin, parameters, and `FCGI_STDIN` and its end
-/// unless the role is authorizer (FastCGI 1.0, 6).
+/// Makes the records of one request. The order is: begin, parameters, `FCGI_STDIN` and its end. An
+/// authorizer has no `FCGI_STDIN` (FastCGI 1.0, 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     id: RequestId,
 }
 
-/// The state of one connection to an application: bytes of responses in, events out.
+/// The state of one connection to an application, which turns bytes of responses into events.
 ///
-/// It keeps no account of requests: an event says which one it belongs to, and whether that one was
-/// ever sent is for the caller to know.
+/// The connection does not track requests. Each event has the id of its request, and the caller
+/// checks that this request was sent.
 #[derive(Debug)]
 pub struct ClientConnection {
     reader: Reader,
@@ -32,17 +32,17 @@ pub struct ClientConnection {
     failed: Option<ClientError>,
 }
 
-/// What came of one call of [`ClientConnection::receive`].
+/// The result of one call of [`ClientConnection::receive`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientStep<'i> {
-    /// How many bytes of the input are dealt with. What follows them has to be given again.
+    /// Number of bytes of the input that were consumed. Pass the rest of the input again.
     pub consumed: usize,
-    /// What the bytes meant. `None`: all of the input is consumed, and more is needed before
-    /// anything can be said.
+    /// The event in these bytes. `None`: all of the input is consumed, and the next event needs
+    /// more.
     pub event: Option<ClientEvent<'i>>,
 }
 
-/// Something that the application said. Contents of streams point into the input.
+/// An event from the application. Contents of streams point into the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientEvent<'i> {
     /// A piece of the response, never empty.
@@ -52,52 +52,51 @@ pub enum ClientEvent<'i> {
         /// The piece.
         bytes: &'i [u8],
     },
-    /// The response is over.
+    /// The response has ended.
     StdoutEnd {
         /// The request.
         id: RequestId,
     },
-    /// A piece of what the application has for the log, never empty.
+    /// A piece of the application's log messages, never empty.
     Stderr {
         /// The request.
         id: RequestId,
         /// The piece.
         bytes: &'i [u8],
     },
-    /// The messages for the log are over.
+    /// The log messages have ended.
     StderrEnd {
         /// The request.
         id: RequestId,
     },
-    /// The request is over, and its id is inactive (FastCGI 1.0, 5.5).
+    /// The request has ended, and its id is inactive (FastCGI 1.0, 5.5).
     End {
         /// The request.
         id: RequestId,
-        /// How it ended.
+        /// How the request ended.
         result: EndRequest,
     },
-    /// The answer to [`Values::append_query`] (FastCGI 1.0, 4.1).
+    /// The response to [`Values::append_query`] (FastCGI 1.0, 4.1).
     Values(Values),
     /// The application does not know management records of this type (FastCGI 1.0, 4.2).
     UnknownType(u8),
 }
 
-/// The peer does not speak the protocol; nothing that it says can be trusted any more.
+/// The peer has broken the protocol. Close the connection: later bytes cannot be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientError {
     /// A record of another version of the protocol (FastCGI 1.0, 3.3).
     UnknownVersion(UnknownVersion),
-    /// The content of a record of fixed layout is not as long as the specification has it (FastCGI
-    /// 1.0, 4.2 and 5.5).
+    /// The content of a record with a fixed layout has the wrong length (FastCGI 1.0, 4.2 and 5.5).
     Length {
         /// The record.
         record_type: RecordType,
-        /// Bytes of its content.
+        /// Length of the content in bytes.
         length: u16,
     },
 }
 
-/// What the content of the current record is for.
+/// The use of the current record's content.
 #[derive(Clone, Copy, Debug)]
 enum ResponseContent {
     Ignored,
@@ -109,26 +108,26 @@ enum ResponseContent {
 }
 
 impl Request {
-    /// The request that is called `id` on its connection.
+    /// The request with the id `id`.
     pub const fn new(id: RequestId) -> Self {
         Self { id }
     }
 
-    /// Writes `FCGI_BEGIN_REQUEST` behind `out` (FastCGI 1.0, 5.1).
+    /// Appends `FCGI_BEGIN_REQUEST` to `out` (FastCGI 1.0, 5.1).
     pub fn append_begin(&self, role: Role, keep_connection: bool, out: &mut Vec<u8>) {
         out.extend_from_slice(&Header::new(RecordType::BeginRequest, Some(self.id), 8).to_bytes());
         out.extend_from_slice(&BeginRequest::new(role, keep_connection).to_bytes());
     }
 
-    /// Writes all parameters and the end of their stream behind `out` (FastCGI 1.0, 5.2).
+    /// Appends all parameters and the end of their stream to `out` (FastCGI 1.0, 5.2).
     ///
-    /// Pairs stay whole where one record can hold them, since not every application reads one that
-    /// straddles two.
+    /// A pair that fits in one record is not split, because some applications cannot read a pair
+    /// that spans two records.
     ///
     /// # Errors
     ///
-    /// [`Unwritable`] if a name or value is longer than the protocol can say; `out` is then as it
-    /// was.
+    /// [`Unwritable`] if a name or value is longer than the protocol allows; `out` is then
+    /// unchanged.
     pub fn append_params<N, V>(
         &self,
         params: impl IntoIterator<Item = (N, V)>,
@@ -156,7 +155,7 @@ impl Request {
         Ok(())
     }
 
-    /// The records that the next `length` bytes of the body take; none if there are no bytes.
+    /// The records for the next `length` bytes of the body; none if `length` is 0.
     pub const fn frames(&self, length: usize) -> Frames {
         Frames::new(RecordType::Stdin, self.id, false, length)
     }
@@ -172,7 +171,7 @@ impl Request {
         self.append_end_of(RecordType::Stdin, out);
     }
 
-    /// Writes `FCGI_ABORT_REQUEST` behind `out` (FastCGI 1.0, 5.4).
+    /// Appends `FCGI_ABORT_REQUEST` to `out` (FastCGI 1.0, 5.4).
     pub fn append_abort(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&Header::new(RecordType::AbortRequest, Some(self.id), 0).to_bytes());
     }
@@ -187,21 +186,21 @@ impl Request {
 }
 
 impl ClientConnection {
-    /// A connection over which nothing has come yet.
+    /// A connection that has received nothing yet.
     pub const fn new() -> Self {
         Self { reader: Reader::new(), current: ResponseContent::Ignored, failed: None }
     }
 
-    /// Takes bytes from the application, up to the first of them that mean something. Records of
-    /// types that are not known, and those that only web servers send, are ignored.
+    /// Consumes bytes from the application up to the next event. Records of unknown types, and
+    /// records that only web servers send, are ignored.
     ///
-    /// Call it again with the rest of the input until [`ClientStep::event`] is `None`; all is
-    /// consumed then.
+    /// Call this function again with the rest of the input until [`ClientStep::event`] is `None`.
+    /// All of the input is consumed then.
     ///
     /// # Errors
     ///
-    /// [`ClientError`] if the application breaks the protocol. Every later call fails in the same
-    /// way.
+    /// [`ClientError`] if the application breaks the protocol. Every later call returns the same
+    /// error.
     pub fn receive<'i>(&mut self, input: &'i [u8]) -> Result<ClientStep<'i>, ClientError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -269,7 +268,7 @@ impl ClientConnection {
             ResponseContent::Stdout(id) => Some(ClientEvent::Stdout { id, bytes: content }),
             ResponseContent::Stderr(id) => Some(ClientEvent::Stderr { id, bytes: content }),
             ResponseContent::End(id) => {
-                // As long as `open` has seen to, and so below.
+                // `open` has checked the length of this content and of the next one.
                 let body = *self.reader.gather(content)?.first_chunk()?;
                 Some(ClientEvent::End { id, result: EndRequest::from_bytes(&body) })
             }

@@ -1,4 +1,4 @@
-//! What a connection tells the application that it belongs to.
+//! The events of a connection, for the application.
 
 use std::{error, fmt};
 
@@ -9,45 +9,44 @@ use crate::{
     values::Values,
 };
 
-/// What came of one call of [`Connection::receive`](crate::Connection::receive).
+/// The result of one call of [`Connection::receive`](crate::Connection::receive).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step<'i> {
-    /// How many bytes of the input are dealt with. What follows them has to be given again.
+    /// Number of bytes of the input that were consumed. Pass the rest of the input again.
     pub consumed: usize,
-    /// What the bytes meant. `None`: all of the input is consumed, and more is needed before
-    /// anything can be said.
+    /// The event in these bytes. `None`: all of the input is consumed, and the next event needs
+    /// more.
     pub event: Option<Event<'i>>,
 }
 
-/// Something that the application has to know or do. Contents of streams point into the input.
+/// An event that the application handles. Contents of streams point into the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<'i> {
-    /// A request begins and its id is active (FastCGI 1.0, 5.1), until
-    /// [`Connection::finish`](crate::Connection::finish) says otherwise. Nothing may be sent yet
-    /// (6.2).
+    /// A request begins (FastCGI 1.0, 5.1). Its id is active until the call of
+    /// [`Connection::finish`](crate::Connection::finish). Send nothing for this request yet (6.2).
     Begin {
-        /// Its name on this connection.
+        /// The request's id on this connection.
         id: RequestId,
-        /// What is wanted.
+        /// The role of the application.
         role: Role,
-        /// The connection stays open after the request;
-        /// [`Connection::must_close`](crate::Connection::must_close) keeps account of this.
+        /// Does the connection stay open after the request?
+        /// [`Connection::must_close`](crate::Connection::must_close) respects this flag.
         keep_connection: bool,
     },
-    /// All parameters have arrived, and the response may begin (FastCGI 1.0, 5.2 and 6.2). For an
-    /// authorizer the input is over (6.3).
+    /// All parameters have arrived, and the response may begin (FastCGI 1.0, 5.2 and 6.2). An
+    /// authorizer gets no further input (6.3).
     Params {
         /// The request.
         id: RequestId,
         /// Its parameters.
         params: Params,
     },
-    /// All parameters have come and they are of no use. Answer with an error page and finish the
-    /// request: nothing more of it follows but [`Event::Abort`].
+    /// All parameters have arrived, and they are invalid. Send an error page and finish the
+    /// request. The only event that can follow for this request is [`Event::Abort`].
     BadParams {
         /// The request.
         id: RequestId,
-        /// What is wrong with them.
+        /// Why the parameters are invalid.
         error: ParamsError,
     },
     /// A piece of the request's body (FastCGI 1.0, 5.3), never empty.
@@ -57,56 +56,56 @@ pub enum Event<'i> {
         /// The piece.
         bytes: &'i [u8],
     },
-    /// The request's body is over. Fewer bytes than `CONTENT_LENGTH` mean that the client died
-    /// (FastCGI 1.0, 6.2).
+    /// The request body has ended. Fewer bytes than `CONTENT_LENGTH` mean that the client has
+    /// disconnected (FastCGI 1.0, 6.2).
     StdinEnd {
         /// The request.
         id: RequestId,
-        /// Bytes that the body had.
+        /// Length of the body in bytes.
         length: u64,
     },
-    /// The web server wants the request to end (FastCGI 1.0, 5.4). Send `FCGI_END_REQUEST` as soon
-    /// as possible, and finish it; until then it counts as active. Comes at most once, also before
-    /// the parameters, and no input follows.
+    /// The web server aborts the request (FastCGI 1.0, 5.4). Send `FCGI_END_REQUEST` as soon as
+    /// possible and finish the request, which stays active until then. A request has at most one
+    /// abort, possibly before its parameters, and no input after the abort.
     Abort {
         /// The request.
         id: RequestId,
     },
-    /// Bytes to be sent before anything else is received; they may stand between any two records of
-    /// a response. The application proper has no part in them.
+    /// A record to send before receiving more. The record may be sent between any two records of a
+    /// response, and the application need not know its content.
     Response(Response),
 }
 
-/// What the protocol makes a connection say by itself.
+/// A record that the protocol requires, independent of the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Response {
-    /// `FCGI_GET_VALUES_RESULT`, an answer to `FCGI_GET_VALUES` (FastCGI 1.0, 4.1).
+    /// `FCGI_GET_VALUES_RESULT`, the response to `FCGI_GET_VALUES` (FastCGI 1.0, 4.1).
     Values(Values),
-    /// `FCGI_UNKNOWN_TYPE`, an answer to a management record of this type (FastCGI 1.0, 4.2).
+    /// `FCGI_UNKNOWN_TYPE`, the response to a management record of this type (FastCGI 1.0, 4.2).
     UnknownType(u8),
-    /// `FCGI_END_REQUEST`, which refuses a request (FastCGI 1.0, 5.5). Its id is not active, and
-    /// the rest of it is ignored.
+    /// `FCGI_END_REQUEST`, which refuses a request (FastCGI 1.0, 5.5). The request's id is not
+    /// active, and the rest of the request is ignored.
     Refused {
         /// The request.
         id: RequestId,
-        /// Why.
+        /// Why the request is refused.
         status: ProtocolStatus,
     },
 }
 
-/// The rest of an `FCGI_STDIN` record of which a part has arrived; see
+/// The rest of an `FCGI_STDIN` record that has arrived in part; see
 /// [`Connection::expected`](crate::Connection::expected).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expected {
     /// The request.
     pub id: RequestId,
-    /// Bytes of the record's content that are still to come, at least 1. Padding and further
-    /// records follow.
+    /// Bytes of the record's content that have not arrived, at least 1. Padding and further records
+    /// follow.
     pub remaining: usize,
 }
 
 impl Response {
-    /// Writes the record behind `out`.
+    /// Appends the record to `out`.
     pub fn append_to(&self, out: &mut Vec<u8>) {
         match self {
             Self::Values(values) => values.append_result(out),
@@ -126,33 +125,32 @@ impl Response {
     }
 }
 
-/// The peer does not speak the protocol. Nothing that it says can be trusted any more: close the
-/// connection and log the reason (FastCGI 1.0, 7). What it has sent before stays valid, so complete
-/// requests may still be answered.
+/// The peer has broken the protocol. Close the connection and log the reason (FastCGI 1.0, 7),
+/// because later bytes cannot be trusted. Requests that were complete before may still get a
+/// response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// A record of another version of the protocol (FastCGI 1.0, 3.3), often because the peer
     /// speaks HTTP.
     UnknownVersion(UnknownVersion),
-    /// The content of `FCGI_BEGIN_REQUEST` is not as long as the specification has it (FastCGI 1.0,
-    /// 5.1).
+    /// The content of `FCGI_BEGIN_REQUEST` has the wrong length (FastCGI 1.0, 5.1).
     BeginLength {
         /// The request.
         id: RequestId,
-        /// Bytes of the content.
+        /// Length of the content in bytes.
         length: u16,
     },
-    /// A request begins under an id that is still active (FastCGI 1.0, 3.3). Whatever was sent for
-    /// that id from now on could reach the wrong client.
+    /// A request begins with an id that is still active (FastCGI 1.0, 3.3). A response to that id
+    /// could reach the wrong client.
     AlreadyActive {
         /// The id.
         id: RequestId,
     },
-    /// A stream begins before the one that has to precede it is over (FastCGI 1.0, 6.1).
+    /// A stream begins before the preceding stream has ended (FastCGI 1.0, 6.1).
     OutOfOrder {
         /// The request.
         id: RequestId,
-        /// The stream that is too early.
+        /// The stream that began too early.
         record_type: RecordType,
     },
 }

@@ -1,18 +1,18 @@
-//! How the bytes of a stream are divided among records (FastCGI 1.0, 3.3).
+//! Division of a stream into records (FastCGI 1.0, 3.3).
 //!
-//! Makes headers only, so that contents can be sent from where they are: `writev` of header,
+//! This module makes headers only, so that contents are sent without copying: `writev` of header,
 //! content and padding, or a header and then `sendfile`.
 
 use crate::record::{Header, MAX_CONTENT, RecordType, RequestId};
 
-/// Content of each record but the last where one record is not enough: the longest that leaves the
-/// next record at a multiple of eight bytes, as the specification recommends, without padding.
+/// Content length of each record but the last, in bytes. This is the longest content that needs no
+/// padding to keep the next record aligned to eight bytes, as the specification recommends.
 const FULL: u16 = 0xfff8;
 
-/// What padding consists of.
+/// The bytes of padding.
 static PADDING: [u8; 7] = [0; 7];
 
-/// What stands around one record's content.
+/// The header and the padding of one record.
 ///
 /// Send [`Frame::header`], then [`Frame::content_length`] bytes of content, then
 /// [`Frame::padding`].
@@ -23,14 +23,14 @@ pub struct Frame {
     padding_length: u8,
 }
 
-/// The records that a stretch of a stream takes. A stretch of no bytes takes none, since an empty
-/// record would end the stream.
+/// The records for the next bytes of a stream. No bytes need no record, because an empty record
+/// would end the stream.
 #[derive(Clone, Debug)]
 pub struct Frames {
     record_type: RecordType,
     id: RequestId,
     padded: bool,
-    /// Bytes of content that are still to be divided.
+    /// Bytes of content that are not in a record yet.
     left: usize,
 }
 
@@ -40,12 +40,13 @@ impl Frame {
         &self.header
     }
 
-    /// Bytes of content, 1 to 65535.
+    /// Length of the content in bytes, 1 to 65535.
     pub fn content_length(&self) -> usize {
         self.content_length.into()
     }
 
-    /// The bytes behind the content: none unless padding was asked for, and seven at most.
+    /// The bytes after the content: none without [`Output::padded`](crate::Output::padded), seven
+    /// at most.
     pub fn padding(&self) -> &'static [u8] {
         &PADDING[..self.padding_length.into()]
     }
@@ -61,8 +62,8 @@ impl Frames {
         Self { record_type, id, padded, left: length }
     }
 
-    /// Writes all of the records behind `out`, with `content` in them, of which there are as many
-    /// bytes as were announced.
+    /// Appends all of the records with `content` to `out`. The length of `content` is the length
+    /// given to [`Frames::new`].
     pub(crate) fn append(self, content: &[u8], out: &mut Vec<u8>) {
         let mut rest = content;
         for frame in self {
@@ -86,8 +87,7 @@ impl Iterator for Frames {
             Err(_) => FULL,
         };
         self.left -= usize::from(content_length);
-        // The low three bits of a number's complement fill it up to a multiple of eight; they fit
-        // in a byte.
+        // The low three bits of the negated length are the distance to the next multiple of eight.
         let padding_length =
             if self.padded { (content_length.wrapping_neg() & 7).to_le_bytes()[0] } else { 0 };
         let header = Header {
@@ -104,7 +104,7 @@ impl Iterator for Frames {
         let count = if self.left <= MAX_CONTENT {
             usize::from(self.left > 0)
         } else {
-            // Full records until what is left fits in one.
+            // Full records until the rest fits in one record.
             (self.left - MAX_CONTENT).div_ceil(FULL.into()) + 1
         };
         (count, Some(count))

@@ -1,18 +1,18 @@
 //! FastCGI 1.0 without I/O.
 //!
-//! Bytes go in, events and bytes come out; sockets, threads and waiting are the caller's. So the
-//! same code serves a blocking loop, an event loop and a test.
+//! The caller passes received bytes in, and gets events and bytes to send. Sockets, threads and
+//! timeouts belong to the caller, so the same code serves a blocking loop, an event loop and a
+//! test.
 //!
-//! - [`Connection`] is what an application holds for each connection from a web server:
-//!   [`Connection::receive`] makes [`Event`]s of bytes, wherever these are split. Contents of
-//!   streams are not copied.
-//! - [`Output`] makes the records of a response: headers to send around contents that stay where
-//!   they are, or whole records in a vector.
-//! - [`client`] is the other side, for tools and tests.
-//! - [`record`], [`bodies`], [`pairs`], [`values`] and [`addresses`] are the values that all this
-//!   consists of.
+//! - [`Connection`] is the state of one connection from a web server. [`Connection::receive`] turns
+//!   bytes into [`Event`]s, wherever the bytes are split. Contents of streams are not copied.
+//! - [`Output`] makes the records of a response: either the bytes around contents that are sent
+//!   without copying, or whole records in a vector.
+//! - [`client`] is the web server's side of a connection, for tools and tests.
+//! - [`record`], [`bodies`], [`pairs`], [`values`] and [`addresses`] are the values from which
+//!   records are built.
 //!
-//! The specification is the "FastCGI Specification", version 1.0 of 29 April 1996; numbers such as
+//! The specification is the "FastCGI Specification", version 1.0 of 29 April 1996. Numbers such as
 //! "(5.4)" are its sections.
 //!
 //! # A request from its first byte to its last
@@ -70,12 +70,12 @@
 //! # What a peer can do
 //!
 //! Nothing that a peer sends makes this crate panic, overflow, allocate by an announced length, or
-//! keep more than [`Limits`] allow. A peer that breaks the protocol gets an [`Error`], after which
-//! the connection is of no use; a request whose parameters are wrong or too many gets
-//! [`Event::BadParams`], and the connection lives on.
+//! keep more than [`Limits`] allow. A peer that breaks the protocol causes an [`Error`], after
+//! which the connection cannot be used. A request with invalid or too many parameters causes
+//! [`Event::BadParams`], and the connection stays usable.
 //!
-//! How long a peer may take is not known here. A connection that is not [idle](Connection::is_idle)
-//! needs a deadline.
+//! This crate has no timeouts. The caller sets a deadline for a connection that is not
+//! [idle](Connection::is_idle).
 
 #![forbid(unsafe_code)]
 

@@ -1,43 +1,43 @@
-//! How much of a peer's a connection keeps, and what it says about the application.
+//! Limits of a connection, which are also the values that it announces.
 
 use crate::values::Values;
 
-/// What bounds the memory of one [`Connection`](crate::Connection), and what it answers to
+/// Limits on the memory of one [`Connection`](crate::Connection), and its response to
 /// `FCGI_GET_VALUES`.
 ///
-/// No peer makes a connection keep more than [`Limits::params_bytes`] for each of
-/// [`Limits::active_requests`], and a query of at most 64 KiB while it arrives; the buffers of
-/// these may be twice as large. Nothing is allocated because a length announces it.
+/// A connection keeps at most [`Limits::params_bytes`] for each of [`Limits::active_requests`], and
+/// a query of at most 64 KiB. The buffers may be twice as large. An announced length allocates no
+/// memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most bytes of parameters that one request may have, lengths included. Default: 1 MiB,
-    /// somewhat more than Apache sends with all its own limits used up. More of them end in
+    /// Maximum size of the parameters of one request in bytes, lengths included. The default is 1
+    /// MiB, slightly more than Apache sends at its own limits. A larger size causes
     /// [`ParamsError::TooLong`](crate::ParamsError::TooLong).
     pub params_bytes: usize,
-    /// Most parameters that one request may have. Default: 1024, of which Apache uses about 150 at
-    /// most. More of them end in [`ParamsError::TooMany`](crate::ParamsError::TooMany).
+    /// Maximum number of parameters of one request. The default is 1024; Apache sends at most about
+    /// 150. A larger number causes [`ParamsError::TooMany`](crate::ParamsError::TooMany).
     pub params_count: usize,
-    /// Most requests that one connection may have going at the same time; 0 counts as 1. Default:
-    /// 1, which means that connections are not multiplexed: a further request is refused with
-    /// `FCGI_CANT_MPX_CONN`. With more than 1 a request above the limit is refused with
-    /// `FCGI_OVERLOADED` (FastCGI 1.0, 5.5). Requests are searched one after the other, so this
-    /// should stay in the hundreds.
+    /// Maximum number of concurrent requests on one connection; 0 counts as 1. The default is 1:
+    /// connections are not multiplexed, and a further request is refused with `FCGI_CANT_MPX_CONN`.
+    /// If the limit is above 1, a request above the limit is refused with `FCGI_OVERLOADED`
+    /// (FastCGI 1.0, 5.5). Requests are found by linear search, so keep this limit below a
+    /// thousand.
     pub active_requests: usize,
-    /// How many connections the whole application accepts at the same time, to be announced as
-    /// `FCGI_MAX_CONNS`. Default: not announced.
+    /// Maximum number of concurrent connections of the whole application, announced as
+    /// `FCGI_MAX_CONNS`. The default is `None`: not announced.
     pub max_conns: Option<u32>,
-    /// How many requests the whole application accepts at the same time, to be announced as
-    /// `FCGI_MAX_REQS`. Default: not announced.
+    /// Maximum number of concurrent requests of the whole application, announced as
+    /// `FCGI_MAX_REQS`. The default is `None`: not announced.
     pub max_reqs: Option<u32>,
 }
 
 impl Limits {
-    /// Whether a connection may have several requests going at the same time.
+    /// May a connection have several active requests?
     pub const fn multiplex(&self) -> bool {
         self.active_requests > 1
     }
 
-    /// What is answered to `FCGI_GET_VALUES` (FastCGI 1.0, 4.1).
+    /// The response to `FCGI_GET_VALUES` (FastCGI 1.0, 4.1).
     pub const fn values(&self) -> Values {
         Values {
             max_conns: self.max_conns,

@@ -1,5 +1,5 @@
-//! The application's side of a request: `FCGI_STDOUT`, `FCGI_STDERR`, `FCGI_END_REQUEST` (FastCGI
-//! 1.0, 5.3, 5.5, 6.1).
+//! The records that an application sends for a request: `FCGI_STDOUT`, `FCGI_STDERR`,
+//! `FCGI_END_REQUEST` (FastCGI 1.0, 5.3, 5.5, 6.1).
 
 use std::ops::Deref;
 
@@ -12,19 +12,18 @@ use crate::{
 /// A stream from the application to the web server (FastCGI 1.0, 5.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stream {
-    /// `FCGI_STDOUT`: the response, which begins with its head as a CGI program's does. There is no
-    /// other way to tell a status than `Status:` and `Location:` (6.1).
+    /// `FCGI_STDOUT`: the response, which begins with response headers like that of a CGI program.
+    /// Only the headers `Status:` and `Location:` set the response status (6.1).
     Stdout,
-    /// `FCGI_STDERR`: messages for the web server's log. Some web servers want the head of the
-    /// response before any of them.
+    /// `FCGI_STDERR`: messages for the web server's log. Some web servers need the response headers
+    /// before the first message.
     Stderr,
 }
 
 /// Makes the records of one request's response.
 ///
-/// The order is: contents of both streams in any mixture, then [`Output::ending`], which is sent
-/// exactly once. Nothing may be sent before [`Event::Params`](crate::Event::Params) (FastCGI 1.0,
-/// 6.2).
+/// The order is: contents of both streams, which may alternate, then [`Output::ending`] exactly
+/// once. Send nothing before [`Event::Params`](crate::Event::Params) (FastCGI 1.0, 6.2).
 ///
 /// ```
 /// use fastcgi_server::{Output, RequestId, Stream};
@@ -54,34 +53,35 @@ impl Output {
         Self { id, padded: false }
     }
 
-    /// Pads records to a multiple of eight bytes, as the specification recommends and no web server
-    /// needs (FastCGI 1.0, 3.3).
+    /// Pads records to a multiple of eight bytes, as the specification recommends. No web server
+    /// needs padding (FastCGI 1.0, 3.3).
     #[must_use]
     pub const fn padded(self) -> Self {
         Self { padded: true, ..self }
     }
 
-    /// The records that the next `length` bytes of `stream` take; none if there are no bytes.
+    /// The records for the next `length` bytes of `stream`; none if `length` is 0.
     ///
-    /// With these a caller sends the bytes from where they are, without copying them.
+    /// With these records, a caller sends the bytes without copying them.
     pub const fn frames(&self, stream: Stream, length: usize) -> Frames {
         Frames::new(stream.record_type(), self.id, self.padded, length)
     }
 
-    /// Writes the next `content` of `stream` behind `out`, in as many records as it takes; nothing
-    /// if it is empty.
+    /// Appends the next `content` of `stream` to `out`, in as many records as necessary. Empty
+    /// content appends nothing.
     pub fn append(&self, stream: Stream, content: &[u8], out: &mut Vec<u8>) {
         self.frames(stream, content.len()).append(content, out);
     }
 
-    /// The record that ends `stream`. [`Output::ending`] has it already.
+    /// The record that ends `stream`, which [`Output::ending`] includes.
     pub const fn end_of(&self, stream: Stream) -> [u8; Header::LEN] {
         Header::new(stream.record_type(), Some(self.id), 0).to_bytes()
     }
 
-    /// All that follows the last content: the end of `FCGI_STDOUT`, which is sent even if nothing
-    /// was (FastCGI 1.0, 6.1); the end of `FCGI_STDERR` if `stderr_used`; and `FCGI_END_REQUEST`
-    /// with `app_status`, which is what a CGI program would have given to `exit` (6.2).
+    /// The records after the last content: the end of `FCGI_STDOUT`, which is required even without
+    /// content (FastCGI 1.0, 6.1); the end of `FCGI_STDERR` if `stderr_used`; and
+    /// `FCGI_END_REQUEST`. `app_status` is the status with which a CGI program would have exited
+    /// (6.2).
     pub fn ending(&self, app_status: u32, stderr_used: bool) -> Ending {
         let mut ending = Ending::default();
         ending.push(&self.end_of(Stream::Stdout));
@@ -92,8 +92,8 @@ impl Output {
         ending
     }
 
-    /// `FCGI_END_REQUEST` alone, as an answer to an abort (FastCGI 1.0, 5.4) or to refuse a request
-    /// (5.5).
+    /// `FCGI_END_REQUEST` alone, as the response to an abort (FastCGI 1.0, 5.4) or to refuse a
+    /// request (5.5).
     pub fn end_request(
         &self,
         app_status: u32,
@@ -118,7 +118,7 @@ impl Stream {
 }
 
 impl Ending {
-    /// Most bytes of an ending.
+    /// Maximum length of an ending in bytes.
     pub const MAX: usize = 3 * Header::LEN + EndRequest::LEN;
 
     fn push(&mut self, bytes: &[u8]) {

@@ -1,21 +1,21 @@
-//! Name-value pairs: the form of parameters and of management queries (FastCGI 1.0, 3.4).
+//! Name-value pairs: the encoding of parameters and of management queries (FastCGI 1.0, 3.4).
 //!
-//! Works on whole buffers. Pairs may straddle the records of a stream (3.3), so a reader of a
-//! stream joins its records first.
+//! The functions work on whole buffers. A pair may span two records of a stream (3.3), so a reader
+//! joins the records first.
 
 use std::{error, fmt};
 
-/// Most bytes that a name or a value may have: the highest bit of a length says how it is written
-/// (FastCGI 1.0, 3.4).
+/// Maximum length of a name or a value in bytes: 31 bits, because the highest bit of a length marks
+/// its four-byte form (FastCGI 1.0, 3.4).
 pub const MAX_LENGTH: usize = 0x7fff_ffff;
 
-/// Lengths up to this one take one byte, longer ones four.
+/// Maximum length in the one-byte form. A longer length takes four bytes.
 const SHORT: usize = 0x7f;
 
 /// Reads the pairs in a buffer, one after the other, without copying.
 ///
-/// Names and values may be empty, may hold any byte, and may repeat. The four-byte form of a length
-/// is taken for small numbers too. After an error nothing follows.
+/// Names and values may be empty, may hold any byte, and may repeat. Small lengths may have the
+/// four-byte form, too. The iterator ends after an error.
 ///
 /// ```
 /// use fastcgi_server::pairs::Pairs;
@@ -28,12 +28,12 @@ const SHORT: usize = 0x7f;
 #[derive(Clone, Debug)]
 pub struct Pairs<'a> {
     rest: &'a [u8],
-    /// Bytes of the buffer that the iteration began with.
+    /// Length of the whole buffer in bytes.
     whole: usize,
 }
 
-/// A buffer ends within a pair: in a length, or before as many bytes as the lengths promise
-/// (FastCGI 1.0, 3.4).
+/// A buffer ends within a pair: in a length, or before the end of the name or value (FastCGI 1.0,
+/// 3.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Truncated {
     /// Where the pair begins, in bytes from the start of the buffer.
@@ -43,12 +43,12 @@ pub struct Truncated {
 /// A name or value of more than [`MAX_LENGTH`] bytes cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unwritable {
-    /// Bytes of the name or value.
+    /// Length of the name or value in bytes.
     pub length: usize,
 }
 
 impl<'a> Pairs<'a> {
-    /// The pairs in `bytes`, which hold them from the first to the last.
+    /// The pairs in `bytes`, which hold nothing else.
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes, whole: bytes.len() }
     }
@@ -74,16 +74,16 @@ impl<'a> Iterator for Pairs<'a> {
 
 impl std::iter::FusedIterator for Pairs<'_> {}
 
-/// Bytes that the pair takes when it is written.
+/// Length of the encoded pair in bytes.
 pub const fn encoded_len(name: &[u8], value: &[u8]) -> usize {
     prefix_len(name.len()) + prefix_len(value.len()) + name.len() + value.len()
 }
 
-/// Writes a pair behind `out`, each length in the shortest form.
+/// Appends a pair to `out`, each length in its shortest form.
 ///
 /// # Errors
 ///
-/// [`Unwritable`] if the name or the value is longer than [`MAX_LENGTH`]; `out` is then as it was.
+/// [`Unwritable`] if the name or the value is longer than [`MAX_LENGTH`]; `out` is then unchanged.
 pub fn append(name: &[u8], value: &[u8], out: &mut Vec<u8>) -> Result<(), Unwritable> {
     let (name_prefix, value_prefix) = (Prefix::new(name.len())?, Prefix::new(value.len())?);
     out.reserve(encoded_len(name, value));
@@ -97,7 +97,7 @@ pub fn append(name: &[u8], value: &[u8], out: &mut Vec<u8>) -> Result<(), Unwrit
 /// A name and a value.
 type Pair<'a> = (&'a [u8], &'a [u8]);
 
-/// Splits the first pair off; `None` if it is truncated.
+/// Splits off the first pair; `None` if the pair is truncated.
 #[inline]
 fn split_pair(bytes: &[u8]) -> Option<(Pair<'_>, &[u8])> {
     let ((name_length, value_length), rest) = split_lengths(bytes)?;
@@ -106,12 +106,12 @@ fn split_pair(bytes: &[u8]) -> Option<(Pair<'_>, &[u8])> {
     Some(((name, value), rest))
 }
 
-/// The lengths of name and value of the first pair, and what is behind it; `None` if it is
-/// truncated.
+/// The lengths of the first pair's name and value, and the bytes after the pair; `None` if the pair
+/// is truncated.
 #[inline]
 pub(crate) fn skip_pair(bytes: &[u8]) -> Option<((usize, usize), &[u8])> {
     let (lengths, rest) = split_lengths(bytes)?;
-    // Neither has more than 31 bits.
+    // Each length has at most 31 bits, so the sum fits in 32 bits.
     Some((lengths, rest.get(lengths.0.checked_add(lengths.1)?..)?))
 }
 
@@ -119,7 +119,7 @@ pub(crate) fn skip_pair(bytes: &[u8]) -> Option<((usize, usize), &[u8])> {
 fn split_lengths(bytes: &[u8]) -> Option<((usize, usize), &[u8])> {
     if let [name_length, value_length, rest @ ..] = bytes {
         let lengths = (usize::from(*name_length), usize::from(*value_length));
-        // As nearly all are.
+        // The fast path for nearly all pairs.
         if lengths.0 | lengths.1 <= SHORT {
             return Some((lengths, rest));
         }
@@ -143,7 +143,7 @@ const fn prefix_len(length: usize) -> usize {
     if length <= SHORT { 1 } else { 4 }
 }
 
-/// A length as it stands before a name and a value: the last `prefix_len` of four bytes.
+/// An encoded length: the last `prefix_len` of four bytes.
 struct Prefix {
     bytes: [u8; 4],
     from: usize,

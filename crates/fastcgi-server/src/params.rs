@@ -1,4 +1,4 @@
-//! The parameters of a request, whole and checked (FastCGI 1.0, 5.2 and 6.1).
+//! The complete, validated parameters of a request (FastCGI 1.0, 5.2 and 6.1).
 
 use std::{error, fmt};
 
@@ -6,40 +6,40 @@ use crate::pairs::{Pairs, skip_pair};
 
 /// The parameters of one request, in one buffer and in the order in which they arrived.
 ///
-/// The buffer is known to hold whole pairs, so reading it cannot fail. Hand it back with
-/// [`Connection::reuse`](crate::Connection::reuse) when it is not needed any more: then a
-/// connection allocates for its first request only.
+/// The buffer holds whole pairs only, so reading cannot fail. Return unused parameters with
+/// [`Connection::reuse`](crate::Connection::reuse): the connection then allocates a buffer for its
+/// first request only.
 ///
-/// The order means nothing (FastCGI 1.0, 5.2). Of two parameters with one name the *last* wins:
-/// [`Params::get`] does so, and so does a map that is filled from [`Params::iter`].
+/// The order has no meaning (FastCGI 1.0, 5.2). If a name repeats, its *last* value counts: in
+/// [`Params::get`], and in a map that is filled from [`Params::iter`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Params {
-    /// Whole pairs; `Params::new` is the only way in.
+    /// Whole pairs, as checked by `Params::new`.
     bytes: Vec<u8>,
     count: usize,
-    /// There are more zeros in them than there would be if no name and no value held one.
+    /// The bytes hold more zeros than the lengths need, so a name or value may hold a NUL.
     may_hold_nul: bool,
 }
 
-/// Why the parameters of a request cannot be used. The request can be answered all the same, since
-/// its end is known.
+/// Why the parameters of a request are invalid. The request can still get a response, because its
+/// end is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParamsError {
-    /// The stream had more bytes than [`Limits::params_bytes`](crate::Limits::params_bytes). None
-    /// of them were kept, and the rest was dropped as it came, since no response may begin before
-    /// the stream is over (FastCGI 1.0, 6.2). Answer with status 431.
+    /// The stream is longer than [`Limits::params_bytes`](crate::Limits::params_bytes). Its bytes
+    /// were dropped, because no response may begin before the end of the stream (FastCGI 1.0, 6.2).
+    /// Respond with status 431.
     TooLong {
         /// The limit, in bytes.
         limit: usize,
     },
-    /// There were more pairs than [`Limits::params_count`](crate::Limits::params_count). Answer
-    /// with status 431.
+    /// The stream has more pairs than [`Limits::params_count`](crate::Limits::params_count).
+    /// Respond with status 431.
     TooMany {
         /// The limit.
         limit: usize,
     },
-    /// The stream ended within a pair, or a length in it lied (FastCGI 1.0, 3.4). Answer with
-    /// status 400.
+    /// The stream ends within a pair, possibly because a length is wrong (FastCGI 1.0, 3.4).
+    /// Respond with status 400.
     Truncated {
         /// Where the pair begins, in bytes from the start of the stream.
         at: usize,
@@ -54,7 +54,7 @@ pub struct Iter<'a> {
 }
 
 impl Params {
-    /// Takes the bytes of a whole stream, if they are at most `limit` whole pairs.
+    /// The parameters in `bytes`, which must be at most `limit` whole pairs.
     pub(crate) fn new(bytes: Vec<u8>, limit: usize) -> Result<Self, ParamsError> {
         let (mut count, mut in_lengths) = (0, 0);
         let mut rest = &bytes[..];
@@ -69,22 +69,22 @@ impl Params {
             count += 1;
             in_lengths += zeros_in_length(lengths.0) + zeros_in_length(lengths.1);
         }
-        // Counting all zeros in one go is many times faster than looking at each name and value.
-        // Beside those in the text there are only zeros in the lengths, and these are the fewest
-        // when each length is written in its shortest form. In pieces whose count fits a byte, of a
-        // length that registers divide, many are counted at a time.
+        // Counting all zeros at once is many times faster than searching each name and value.
+        // Outside names and values, only lengths hold zeros, and their shortest form holds the
+        // fewest. The count of a chunk fits in a byte, and 192 is a multiple of the size of vector
+        // registers, so the compiler counts many bytes at a time.
         let in_piece =
             |piece: &[u8]| usize::from(piece.iter().map(|&byte| u8::from(byte == 0)).sum::<u8>());
         let zeros = bytes.chunks(192).map(in_piece).sum::<usize>();
         Ok(Self { bytes, count, may_hold_nul: zeros != in_lengths })
     }
 
-    /// How many there are, repeated names included.
+    /// Number of parameters, repeated names included.
     pub const fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether there are none.
+    /// Are there no parameters?
     pub const fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -96,7 +96,8 @@ impl Params {
 
     /// The value of `name`, compared byte by byte; the last one if there are several.
     ///
-    /// Looks at every parameter. Who wants more than a few of them should walk over all once.
+    /// Each call searches all parameters. To read more than a few parameters, iterate over them
+    /// once.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
         self.iter().filter(|(candidate, _)| *candidate == name).map(|(_, value)| value).last()
     }
@@ -104,8 +105,8 @@ impl Params {
     /// The first parameter with a NUL byte in its name or value; `None` if all can become
     /// `environ(7)`.
     ///
-    /// Textual values hold none (FastCGI 1.0, 6.1). A value with one would be cut short in the
-    /// environment of a process, so reject the request before building such an environment.
+    /// Values that are text hold no NUL (FastCGI 1.0, 6.1). The environment of a process would
+    /// truncate a value at a NUL, so refuse the request before building an environment.
     pub fn with_nul(&self) -> Option<(&[u8], &[u8])> {
         if !self.may_hold_nul {
             return None;
@@ -113,12 +114,12 @@ impl Params {
         self.iter().find(|(name, value)| name.contains(&0) || value.contains(&0))
     }
 
-    /// The pairs as they came over the wire.
+    /// The pairs as received.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The buffer, to be used for something else.
+    /// The buffer, for reuse.
     pub(crate) fn into_buffer(self) -> Vec<u8> {
         self.bytes
     }
@@ -149,7 +150,7 @@ impl<'a> Iterator for Iter<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        // `Params::new` has seen every pair, so there is no error to lose.
+        // `Params::new` has checked every pair, so this drops no error.
         let pair = self.pairs.next()?.ok()?;
         self.left -= 1;
         Some(pair)

@@ -1,44 +1,44 @@
-//! Takes the bytes of a connection apart into headers and contents, wherever they are split
-//! (FastCGI 1.0, 3.3).
+//! Splits the bytes of a connection into headers and contents of records (FastCGI 1.0, 3.3). The
+//! bytes may arrive in pieces of any length.
 //!
-//! Both sides of a connection read this way. What a record means is not known here.
+//! Both sides of a connection use this reader, which does not interpret the records.
 
 use std::mem;
 
 use crate::record::{Header, UnknownVersion, VERSION_1};
 
-/// Where a connection stands: in a header, in the content of a record, or in its padding.
+/// The position in a connection: in a header, in the content of a record, or in its padding.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    /// Bytes of a header that has not come whole yet.
+    /// The first bytes of a header that has arrived in part.
     head: [u8; Header::LEN],
-    /// How many they are.
+    /// Number of bytes in `head`.
     filled: usize,
-    /// Bytes of the current record's content that are still to come.
+    /// Bytes of the current record's content that have not arrived.
     content: usize,
-    /// Bytes of its padding that are.
+    /// Bytes of the current record's padding that have not arrived.
     padding: usize,
-    /// What [`Reader::gather`] has put together so far.
+    /// Content that [`Reader::gather`] has collected.
     gathered: Vec<u8>,
 }
 
 impl Reader {
-    /// Before the first byte of a connection.
+    /// A reader at the first byte of a connection.
     pub(crate) const fn new() -> Self {
         Self { head: [0; Header::LEN], filled: 0, content: 0, padding: 0, gathered: Vec::new() }
     }
 
-    /// Bytes of the current record's content that are still to come.
+    /// Bytes of the current record's content that have not arrived.
     pub(crate) fn remaining(&self) -> usize {
         self.content
     }
 
-    /// Whether no record has been begun, apart from padding.
+    /// Is the position between two records, or in padding?
     pub(crate) fn is_between_records(&self) -> bool {
         self.content == 0 && self.filled == 0
     }
 
-    /// Takes as much of the current record's content from `input` as there is.
+    /// Takes the current record's content from `input`, as far as it has arrived.
     #[inline]
     pub(crate) fn content<'i>(&mut self, input: &mut &'i [u8]) -> &'i [u8] {
         let (content, rest) = input.split_at(self.content.min(input.len()));
@@ -47,25 +47,25 @@ impl Reader {
         content
     }
 
-    /// Puts the pieces of the current record's content together; `Some` once it is whole.
+    /// Collects the pieces of the current record's content; `Some` when the content is complete.
     pub(crate) fn gather(&mut self, piece: &[u8]) -> Option<Vec<u8>> {
         self.gathered.extend_from_slice(piece);
         (self.content == 0).then(|| mem::take(&mut self.gathered))
     }
 
-    /// Bytes that [`Reader::gather`] keeps.
+    /// Bytes in the buffer of [`Reader::gather`].
     pub(crate) fn gathered(&self) -> usize {
         self.gathered.capacity()
     }
 
-    /// Takes `length` bytes of content, at most what remains, as read by somebody else.
+    /// Skips `length` bytes of content that the caller has read itself, at most the remaining ones.
     pub(crate) fn took(&mut self, length: usize) {
         self.content -= length;
     }
 
-    /// Takes the next header from `input`, once the content of the record before it is over; `None`
-    /// if there are not enough bytes, all of which are then taken. A wrong version is
-    /// noticed at its very byte.
+    /// Takes the next header from `input`, after the content of the previous record. `None`: all of
+    /// the input is consumed, and the header is incomplete. A wrong version is an error as soon as
+    /// its byte arrives.
     #[inline]
     pub(crate) fn header(&mut self, input: &mut &[u8]) -> Result<Option<Header>, UnknownVersion> {
         if self.padding > 0 {

@@ -1,7 +1,7 @@
-//! Records: every byte of a connection belongs to one (FastCGI 1.0, 3.3 and 8).
+//! Records, which make up all bytes of a connection (FastCGI 1.0, 3.3 and 8).
 //!
-//! Only the header stands here. What the content of a record means is the business of `bodies`,
-//! `pairs` and the two connections.
+//! This module has the header only. `bodies`, `pairs` and the two connections interpret the
+//! content.
 
 use std::{error, fmt, num::NonZeroU16};
 
@@ -12,25 +12,25 @@ pub const VERSION_1: u8 = 1;
 /// The request id of management records on the wire (FastCGI 1.0, 3.3 and 8:
 /// `FCGI_NULL_REQUEST_ID`).
 ///
-/// In [`Header`] it is `None`, so that no application record can be written with it.
+/// [`Header`] has `None` for this id, so that no application record can be written with the id 0.
 pub const NULL_REQUEST_ID: u16 = 0;
 
-/// Most bytes of content that one record carries (FastCGI 1.0, 3.3).
+/// Maximum length of a record's content in bytes (FastCGI 1.0, 3.3).
 pub const MAX_CONTENT: usize = 0xffff;
 
-/// Most bytes of padding that one record carries (FastCGI 1.0, 3.3).
+/// Maximum length of a record's padding in bytes (FastCGI 1.0, 3.3).
 pub const MAX_PADDING: usize = 0xff;
 
-/// Names a request among those of one connection: any number from 1 to 65535, used again by the web
-/// server as it likes (FastCGI 1.0, 3.3, "Managing Request IDs").
+/// Identifies a request on its connection: a number from 1 to 65535, which the web server may reuse
+/// (FastCGI 1.0, 3.3, "Managing Request IDs").
 pub type RequestId = NonZeroU16;
 
-/// What a record is for (FastCGI 1.0, 8).
+/// The type of a record (FastCGI 1.0, 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RecordType {
     /// `FCGI_BEGIN_REQUEST`: the web server starts a request (5.1).
     BeginRequest,
-    /// `FCGI_ABORT_REQUEST`: the web server wants a request to end (5.4).
+    /// `FCGI_ABORT_REQUEST`: the web server aborts a request (5.4).
     AbortRequest,
     /// `FCGI_END_REQUEST`: the application has ended or refused a request (5.5).
     EndRequest,
@@ -45,37 +45,36 @@ pub enum RecordType {
     /// `FCGI_DATA`: stream of a filter's file (5.3, 6.4), which [`Connection`](crate::Connection)
     /// ignores.
     Data,
-    /// `FCGI_GET_VALUES`: the web server asks what the application can do (4.1).
+    /// `FCGI_GET_VALUES`: the web server asks for the application's limits (4.1).
     GetValues,
-    /// `FCGI_GET_VALUES_RESULT`: the answer to it (4.1).
+    /// `FCGI_GET_VALUES_RESULT`: the response to `FCGI_GET_VALUES` (4.1).
     GetValuesResult,
     /// `FCGI_UNKNOWN_TYPE`: the application does not know a management record's type (4.2).
     UnknownType,
-    /// A number that this version of the protocol gives no meaning.
+    /// A number that this version of the protocol does not define.
     Other(u8),
 }
 
 /// The first eight bytes of a record (FastCGI 1.0, 3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// What the record is for.
+    /// The type of the record.
     pub record_type: RecordType,
-    /// The request that the record belongs to; `None` in a management record, which belongs to no
-    /// request.
+    /// The request of the record; `None` in a management record, which belongs to no request.
     pub request_id: Option<RequestId>,
-    /// Bytes of content that follow the header.
+    /// Length of the content after the header in bytes.
     pub content_length: u16,
-    /// Bytes of padding that follow the content and mean nothing.
+    /// Length of the padding after the content in bytes.
     pub padding_length: u8,
 }
 
-/// A record begins with another version of the protocol than [`VERSION_1`].
+/// A record has another protocol version than [`VERSION_1`].
 ///
-/// Nothing after it can be understood, since another version may lay its records out in another
-/// way: close the connection, and log the reason (FastCGI 1.0, 3.3 and 7).
+/// Another version may have another layout of records, so no later byte can be read. Close the
+/// connection and log the reason (FastCGI 1.0, 3.3 and 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownVersion(
-    /// The version that the record names.
+    /// The version of the record.
     pub u8,
 );
 
@@ -116,7 +115,7 @@ impl RecordType {
         }
     }
 
-    /// The type with this number; [`RecordType::Other`] if the protocol gives it no meaning.
+    /// The type with this number; [`RecordType::Other`] if the protocol does not define it.
     pub const fn from_byte(number: u8) -> Self {
         match number {
             1 => Self::BeginRequest,
@@ -145,7 +144,7 @@ impl fmt::Display for RecordType {
 }
 
 impl Header {
-    /// Bytes of a header (FastCGI 1.0, 8: `FCGI_HEADER_LEN`).
+    /// Length of a header in bytes (FastCGI 1.0, 8: `FCGI_HEADER_LEN`).
     pub const LEN: usize = 8;
 
     /// Header of a record without padding.
@@ -175,7 +174,7 @@ impl Header {
         })
     }
 
-    /// The header as it stands on the wire.
+    /// The header on the wire.
     pub const fn to_bytes(&self) -> [u8; Self::LEN] {
         let [id1, id0] = match self.request_id {
             Some(id) => id.get().to_be_bytes(),

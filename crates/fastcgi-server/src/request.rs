@@ -1,4 +1,4 @@
-//! One request of a connection: which of its inputs comes next (FastCGI 1.0, 6.1 to 6.3).
+//! An active request of a connection, and its next input (FastCGI 1.0, 6.1 to 6.3).
 
 use std::mem;
 
@@ -23,11 +23,11 @@ pub(crate) struct ActiveRequest {
     pub(crate) length: u64,
 }
 
-/// Which input of a request comes next.
+/// The next input of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Params,
-    /// Parameters, more than are kept.
+    /// Parameters above the limit, which are dropped.
     Overlong,
     Body,
     Over,
@@ -39,7 +39,7 @@ impl ActiveRequest {
         Self { id, role, keep_connection, aborted: false, phase: Phase::Params, params, length: 0 }
     }
 
-    /// The parameters are over.
+    /// Ends the parameters.
     pub(crate) fn end_params<'i>(&mut self, limits: Limits) -> Event<'i> {
         let id = self.id;
         let params = match self.phase {

@@ -1,14 +1,15 @@
-//! A connection as the application sees it: bytes in, events out (FastCGI 1.0, 3.3, 4, 5 and 6).
+//! The application's side of a connection, which turns bytes into events (FastCGI 1.0, 3.3, 4, 5
+//! and 6).
 //!
-//! Knows no sockets, and writes nothing: what has to be sent is an event, and responses are the
-//! business of `output`. What the specification leaves open is decided here as follows.
+//! This module does no I/O. Records that the protocol requires are events, and `output` makes
+//! responses. Where the specification is silent, this module decides:
 //!
-//! - A stream that comes too early is an error, since its bytes would be lost or misread. One that
-//!   comes too late (after its own end, or for a role that has no such stream) is ignored.
-//! - `FCGI_BEGIN_REQUEST` for an active id is an error: `FCGI_END_REQUEST` could not say which of
-//!   the two it ends.
-//! - Types that are not known, and those that only applications send, are ignored in application
-//!   records. In management records every type that belongs to requests counts as unknown.
+//! - A stream that begins too early is an error, because its bytes would be lost or misread. A
+//!   stream that comes too late (after its own end, or for a role without this stream) is ignored.
+//! - `FCGI_BEGIN_REQUEST` for an active id is an error: `FCGI_END_REQUEST` could not tell which of
+//!   the two requests ends.
+//! - Application records of unknown types, and of types that only applications send, are ignored. A
+//!   management record with a type for requests counts as unknown.
 
 use std::mem;
 
@@ -22,14 +23,13 @@ use crate::{
     request::{ActiveRequest, Phase},
 };
 
-/// Largest buffer of parameters that is kept for the next request, in bytes.
+/// Maximum size of a buffer that is kept for the parameters of the next request, in bytes.
 const KEPT: usize = 1 << 16;
 
 /// The state of one connection from a web server.
 ///
-/// Give [`Connection::receive`] what was read, until it has no event left; send what
-/// [`Event::Response`] holds; and say with [`Connection::finish`] when `FCGI_END_REQUEST` has been
-/// sent.
+/// Pass received bytes to [`Connection::receive`] until it returns no event. Send the record of
+/// each [`Event::Response`]. Call [`Connection::finish`] after sending `FCGI_END_REQUEST`.
 #[derive(Debug)]
 pub struct Connection {
     limits: Limits,
@@ -38,12 +38,12 @@ pub struct Connection {
     requests: Vec<ActiveRequest>,
     /// An empty buffer for the parameters of the next request.
     spare: Vec<u8>,
-    /// A request that does not keep the connection is over.
+    /// A request without `FCGI_KEEP_CONN` has ended.
     closing: bool,
     failed: Option<Error>,
 }
 
-/// What the content of the current record is for.
+/// The use of the current record's content.
 #[derive(Clone, Copy, Debug)]
 enum Current {
     Ignored,
@@ -54,7 +54,7 @@ enum Current {
 }
 
 impl Connection {
-    /// A connection over which nothing has come yet. Allocates nothing.
+    /// A connection that has received nothing yet. Creating a connection allocates no memory.
     pub const fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -67,7 +67,7 @@ impl Connection {
         }
     }
 
-    /// Makes this a new connection with the same limits, and keeps the buffers.
+    /// Resets the state to that of a new connection with the same limits, and keeps the buffers.
     pub fn reset(&mut self) {
         let requests = mem::take(&mut self.requests);
         let spare = mem::take(&mut self.spare);
@@ -75,15 +75,15 @@ impl Connection {
         self.requests.clear();
     }
 
-    /// Takes bytes from the peer, up to the first of them that mean something.
+    /// Consumes bytes from the peer up to the next event.
     ///
-    /// Call it again with the rest of the input until [`Step::event`] is `None`; all is consumed
-    /// then, and nothing has to be kept. It makes no difference how the peer's bytes are divided
-    /// among the calls, except that the content of a stream comes in other pieces.
+    /// Call this function again with the rest of the input until [`Step::event`] is `None`. All of
+    /// the input is consumed then, and the caller need not keep it. The division of bytes among
+    /// calls changes only the pieces of a stream's content.
     ///
     /// # Errors
     ///
-    /// [`Error`] if the peer breaks the protocol. Every later call fails in the same way.
+    /// [`Error`] if the peer breaks the protocol. Every later call returns the same error.
     #[inline]
     pub fn receive<'i>(&mut self, input: &'i [u8]) -> Result<Step<'i>, Error> {
         if let Some(error) = self.failed {
@@ -99,11 +99,12 @@ impl Connection {
         }
     }
 
-    /// The content of `FCGI_STDIN` that comes next, if the last record is one of these and has not
-    /// arrived whole.
+    /// The rest of the current record's content, if the record is an `FCGI_STDIN` record that has
+    /// arrived in part.
     ///
-    /// An application that has given all of its input to [`Connection::receive`] may read up to so
-    /// many bytes from the socket into a buffer of its own. It says so with [`Connection::took`].
+    /// An application that has passed all of its input to [`Connection::receive`] may read up to
+    /// this many bytes from the socket into its own buffer. The application then calls
+    /// [`Connection::took`].
     pub fn expected(&self) -> Option<Expected> {
         let remaining = self.reader.remaining();
         match self.current {
@@ -117,7 +118,7 @@ impl Connection {
     ///
     /// # Panics
     ///
-    /// If that is more than `expected` announces.
+    /// If `length` is more than `expected` announces.
     pub fn took(&mut self, length: usize) {
         let Some(expected) = self.expected() else {
             assert!(length == 0, "`{length}` bytes taken where none are expected");
@@ -132,8 +133,8 @@ impl Connection {
         self.count(expected.id, length);
     }
 
-    /// Says that `FCGI_END_REQUEST` has been sent for `id`, so that the id is inactive: all that
-    /// still comes of the request is ignored (FastCGI 1.0, 3.3). Does nothing if it is not active.
+    /// Makes `id` inactive after `FCGI_END_REQUEST` has been sent: later records of the request are
+    /// ignored (FastCGI 1.0, 3.3). An inactive id changes nothing.
     pub fn finish(&mut self, id: RequestId) {
         let Some(position) = self.requests.iter().position(|request| request.id == id) else {
             return;
@@ -148,44 +149,44 @@ impl Connection {
         }
     }
 
-    /// Refuses a request after [`Event::Begin`], for reasons of the application's:
-    /// [`ProtocolStatus::Overloaded`], or [`ProtocolStatus::UnknownRole`] for a role that it does
-    /// not play (FastCGI 1.0, 5.5). The id is inactive from then on; send the response.
+    /// Refuses a request after [`Event::Begin`], and makes its id inactive. Send the returned
+    /// response. `status` is [`ProtocolStatus::Overloaded`], or [`ProtocolStatus::UnknownRole`] for
+    /// a role that the application does not support (FastCGI 1.0, 5.5).
     #[must_use]
     pub fn refuse(&mut self, id: RequestId, status: ProtocolStatus) -> Response {
         self.finish(id);
         Response::Refused { id, status }
     }
 
-    /// Takes back the buffer of parameters that are no longer needed.
+    /// Keeps the buffer of unused parameters for the next request.
     pub fn reuse(&mut self, params: Params) {
         self.keep_buffer(params.into_buffer());
     }
 
-    /// Whether the connection has to be closed now: a request that did not ask to keep it is over,
-    /// and no other is active (FastCGI 1.0, 3.5 and 5.1).
+    /// Must the connection be closed now? A request without `FCGI_KEEP_CONN` has ended, and no
+    /// other request is active (FastCGI 1.0, 3.5 and 5.1).
     pub fn must_close(&self) -> bool {
         self.closing && self.requests.is_empty()
     }
 
-    /// The ids that are active. If the peer closes the connection, these requests are aborted
-    /// (FastCGI 1.0, 5.4).
+    /// The active ids. If the peer closes the connection, these requests are aborted (FastCGI 1.0,
+    /// 5.4).
     pub fn active(&self) -> impl ExactSizeIterator<Item = RequestId> {
         self.requests.iter().map(|request| request.id)
     }
 
-    /// Whether `id` is active.
+    /// Is `id` active?
     pub fn is_active(&self, id: RequestId) -> bool {
         self.requests.iter().any(|request| request.id == id)
     }
 
-    /// Whether nothing is lost if either side closes the connection now: no request is active and
-    /// no record has come in part.
+    /// Can either side close the connection without losing data? No request is active, and no
+    /// record has arrived in part.
     pub fn is_idle(&self) -> bool {
         self.requests.is_empty() && self.reader.is_between_records()
     }
 
-    /// Bytes that are kept of parameters and queries which have not come whole.
+    /// Size of the buffers for incomplete parameters and queries in bytes.
     pub fn held(&self) -> usize {
         let params = self.requests.iter().map(|request| request.params.capacity());
         params.sum::<usize>() + self.reader.gathered()
@@ -210,7 +211,7 @@ impl Connection {
         }
     }
 
-    /// Decides what the record is for. `Some` if the header alone says it all.
+    /// Handles the header of a record; `Some` if the header alone is an event.
     fn open<'i>(&mut self, header: Header) -> Result<Option<Event<'i>>, Error> {
         self.current = Current::Ignored;
         let Some(id) = header.request_id else { return Ok(self.open_management(header)) };
@@ -248,8 +249,8 @@ impl Connection {
                 self.current = Current::GetValues;
                 None
             }
-            // Answers to questions that were never asked; two applications that talk to each other
-            // would not come to an end.
+            // Responses without a query are ignored. If each got a response, two connected
+            // applications would exchange records forever.
             RecordType::GetValuesResult | RecordType::UnknownType => None,
             unknown => Some(Event::Response(Response::UnknownType(unknown.to_byte()))),
         }
@@ -315,7 +316,7 @@ impl Connection {
                     return Some(self.begin(id, BeginRequest::from_bytes(body)));
                 }
                 let body = self.reader.gather(content)?;
-                // As long as `open` has seen to.
+                // `open` has checked the length.
                 let body = body.as_slice().try_into().ok()?;
                 Some(self.begin(id, BeginRequest::from_bytes(body)))
             }
@@ -362,8 +363,8 @@ impl Connection {
         }
     }
 
-    /// Keeps a buffer for the next request, unless there is a better one or it is too large to be
-    /// kept for ever.
+    /// Keeps a buffer for the next request, unless the spare buffer is larger or this one is above
+    /// the limit.
     fn keep_buffer(&mut self, mut buffer: Vec<u8>) {
         if buffer.capacity() <= KEPT && buffer.capacity() > self.spare.capacity() {
             buffer.clear();

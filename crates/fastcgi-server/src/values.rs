@@ -1,26 +1,26 @@
-//! What a web server may ask about an application before it sends requests (FastCGI 1.0, 4.1).
+//! Limits of an application that a web server may query before sending requests (FastCGI 1.0, 4.1).
 
 use crate::{
     pairs::{self, Pairs},
     record::{Header, RecordType},
 };
 
-/// Most bytes that the pairs of all three values take.
+/// Maximum length of the pairs of all three values in bytes.
 const MAX_RESULT: usize = 128;
 
-/// The three values that the protocol defines. One that is `None` is not known, not asked for, or
-/// not answered.
+/// The three values that the protocol defines. `None` means that a value is unknown, not queried,
+/// or missing in the response.
 ///
-/// A query (`FCGI_GET_VALUES`) is a list of names, of which only the known ones matter; an answer
-/// (`FCGI_GET_VALUES_RESULT`) is a list of those names with their values. Both are read with
-/// [`Values::requested`] and [`Values::answered`].
+/// A query (`FCGI_GET_VALUES`) is a list of names, and unknown names are ignored. The response
+/// (`FCGI_GET_VALUES_RESULT`) is a list of the known names with their values. [`Values::requested`]
+/// reads a query, [`Values::answered`] a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Values {
-    /// `FCGI_MAX_CONNS`: connections that the application accepts at the same time.
+    /// `FCGI_MAX_CONNS`: maximum number of concurrent connections of the application.
     pub max_conns: Option<u32>,
-    /// `FCGI_MAX_REQS`: requests that it accepts at the same time.
+    /// `FCGI_MAX_REQS`: maximum number of concurrent requests of the application.
     pub max_reqs: Option<u32>,
-    /// `FCGI_MPXS_CONNS`: whether it accepts several requests over one connection at the same time.
+    /// `FCGI_MPXS_CONNS`: does the application accept concurrent requests on one connection?
     pub mpxs_conns: Option<bool>,
 }
 
@@ -32,10 +32,10 @@ impl Values {
     /// Name of [`Values::mpxs_conns`] on the wire.
     pub const MPXS_CONNS: &'static [u8] = b"FCGI_MPXS_CONNS";
 
-    /// Those of these values that `query`, the content of `FCGI_GET_VALUES`, names.
+    /// The values that are named in `query`, the content of `FCGI_GET_VALUES`.
     ///
-    /// Names that are not known are left out, and so is the rest of the query from a pair on that
-    /// is cut off: all that was understood is answered. Values in a query mean nothing.
+    /// Unknown names and the values in a query are ignored. If the query is truncated, the names
+    /// before the truncated pair count.
     #[must_use]
     pub fn requested(&self, query: &[u8]) -> Self {
         let mut requested = Self::default();
@@ -50,8 +50,8 @@ impl Values {
         requested
     }
 
-    /// The values in `answer`, the content of `FCGI_GET_VALUES_RESULT`. What is no number, is not
-    /// known or comes after a pair that is cut off is left out.
+    /// The values in `answer`, the content of `FCGI_GET_VALUES_RESULT`. Unknown names, values that
+    /// are not numbers, and a truncated pair at the end are ignored.
     pub fn answered(answer: &[u8]) -> Self {
         let mut answered = Self::default();
         for (name, value) in Pairs::new(answer).map_while(Result::ok) {
@@ -66,7 +66,7 @@ impl Values {
         answered
     }
 
-    /// Writes a `FCGI_GET_VALUES` record that asks for all three behind `out`.
+    /// Appends a `FCGI_GET_VALUES` record that queries all three values to `out`.
     pub fn append_query(out: &mut Vec<u8>) {
         append_record(
             RecordType::GetValues,
@@ -75,7 +75,7 @@ impl Values {
         );
     }
 
-    /// Writes a `FCGI_GET_VALUES_RESULT` record with those that are known behind `out`.
+    /// Appends a `FCGI_GET_VALUES_RESULT` record with the values that are not `None` to `out`.
     pub fn append_result(&self, out: &mut Vec<u8>) {
         let values = [
             self.max_conns.map(|number| (Self::MAX_CONNS, number.to_string())),
@@ -96,13 +96,13 @@ fn append_record(
         // Names of fifteen and values of ten bytes are never too long.
         let _ = pairs::append(name, value.as_ref(), &mut content);
     }
-    // At most `MAX_RESULT`, which a test proves.
+    // A test checks that the length is at most `MAX_RESULT`.
     let length = u16::try_from(content.len()).unwrap_or_default();
     out.extend_from_slice(&Header::new(record_type, None, length).to_bytes());
     out.extend_from_slice(&content);
 }
 
-/// A number in decimal digits and nothing else: no sign, no blank.
+/// A number in decimal digits, without sign or blank.
 fn decimal(value: &[u8]) -> Option<u32> {
     if value.first().is_some_and(u8::is_ascii_digit) {
         str::from_utf8(value).ok()?.parse().ok()
