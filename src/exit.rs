@@ -1,4 +1,4 @@
-//! The exit codes of the program, and errors that end a command.
+//! Exit codes of the program, and errors of commands.
 
 use std::process::ExitCode;
 
@@ -36,7 +36,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command cannot do what was asked.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) struct CommandError {
     /// The exit code of the program.

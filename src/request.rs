@@ -1,5 +1,4 @@
-//! A request as the gateway knows it: enough to name the request in the log, and to send an error
-//! page.
+//! The part of a request that the gateway needs for log messages and error pages.
 
 use std::{
     env,
@@ -107,7 +106,7 @@ impl Request {
         exit
     }
 
-    /// Refuses as [`Self::refuse`] does, and leaves `response` open.
+    /// Like [`Self::refuse`], but leaves `response` open.
     pub(crate) fn refuse_on(
         &self,
         status: Status,
@@ -125,7 +124,7 @@ impl Request {
         let page = page.render(self.form.around_status());
         match response.write_all(&page).and_then(|()| response.flush()) {
             Ok(()) => Exit::Success,
-            // The web server has closed the response, and needs no log message about that.
+            // If the web server has closed the response, no log message is necessary.
             Err(_) => Exit::Failure,
         }
     }

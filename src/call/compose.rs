@@ -39,7 +39,7 @@ pub(super) struct ComposedRequest {
     pub(super) body: OwnedFd,
 }
 
-/// The variables of a request; a repeated header is joined to the first.
+/// The variables of a request. Values of a repeated header are joined.
 #[derive(Default)]
 struct Variables(Vec<(OsString, OsString)>);
 
@@ -96,7 +96,7 @@ impl ComposedRequest {
             variables.set("SCRIPT_FILENAME", script);
         }
         if let Some(credentials) = &call.auth {
-            // The value may be a part of a password: the message does not show it.
+            // The message does not show the value, which may be part of a password.
             ensure!(credentials.contains(':'), "--auth has no colon: write USER:PASSWORD");
             variables.set(
                 "HTTP_AUTHORIZATION",
@@ -116,7 +116,7 @@ impl ComposedRequest {
             }
             None => File::open("/dev/null").context("an empty request body")?.into(),
         };
-        // A header on the command line replaces that of wsgate.
+        // A header on the command line replaces the default header.
         let mut replaced: Vec<&str> = Vec::new();
         for header in &call.headers {
             let (name, value) = header
@@ -148,7 +148,7 @@ pub(super) fn print_variables(request: &Request) {
         // Writing to a string cannot fail.
         let _ = writeln!(shown, "> {}={}", Escaped(&name), Escaped(&value));
     }
-    // A closed standard error has no reader.
+    // If standard error is closed, nobody reads the message.
     let _ = io::stderr().lock().write_all(shown.as_bytes());
 }
 
@@ -187,7 +187,7 @@ impl<'a> Target<'a> {
         if !(target.is_empty() || target.starts_with('/') || target.starts_with('?')) {
             bail!("`{target}` is not a target: write /path?query, or a full URL");
         }
-        // The browser keeps the fragment.
+        // Browsers do not send the fragment.
         let target = target.split('#').next().unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let path = if path.is_empty() && script_name.is_empty() { "/" } else { path };
@@ -201,7 +201,7 @@ fn body(data: &[String], timeout_secs: u64) -> Result<Option<(OwnedFd, u64)>> {
         return Ok(None);
     }
     let mut file = match data {
-        // The file itself: it may be large.
+        // The file is sent directly, because it may be too large for memory.
         [only] if only.starts_with('@') && only != "@-" => open(&only[1..], timeout_secs)?,
         _ => {
             let mut file = tempfile::tempfile().context("a temporary file for the request body")?;
@@ -226,7 +226,7 @@ fn body(data: &[String], timeout_secs: u64) -> Result<Option<(OwnedFd, u64)>> {
         bail!("a directory cannot be a request body");
     }
     if !found.is_file() {
-        // A pipe or device: its length is known only after reading it.
+        // A pipe or device: its length is known only at the end.
         let mut copy = tempfile::tempfile().context("a temporary file for the request body")?;
         io::copy(&mut file, &mut copy)?;
         copy.rewind()?;
@@ -236,15 +236,15 @@ fn body(data: &[String], timeout_secs: u64) -> Result<Option<(OwnedFd, u64)>> {
     Ok(Some((file.into(), length)))
 }
 
-/// Opens a file with a request body. Waits `timeout_secs` for the writer of a named pipe, without a
-/// limit if it is 0.
+/// Opens a file with a request body. Waits `timeout_secs` for the writer of a named pipe; 0 is no
+/// limit.
 fn open(path: &str, timeout_secs: u64) -> Result<File> {
     let cannot = || format!("the file `{path}` for the request body cannot be opened");
     let is_fifo = fs::metadata(path).with_context(cannot)?.file_type().is_fifo();
     if !is_fifo {
         return File::open(path).with_context(cannot);
     }
-    // Without NONBLOCK, opening waits for a writer.
+    // Without NONBLOCK, opening a named pipe waits for a writer.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let pipe = open_file(path, flags, Mode::empty()).with_context(cannot)?;
     let limit = Timespec::try_from(Duration::from_secs(timeout_secs)).ok();

@@ -37,7 +37,7 @@ use crate::{
 /// The id of the only request of the connection.
 pub(super) const ID: NonZero<u16> = NonZero::<u16>::MIN;
 
-/// Most bytes of the body in one record: a multiple of eight needs no padding.
+/// Maximum content of a body record in bytes: a multiple of eight, which needs no padding.
 const MAX_RECORD_BYTES: usize = 0xfff8;
 
 /// A request that is being sent, and the response that is being received. Reading from the exchange
@@ -59,24 +59,24 @@ pub(super) struct Exchange {
     sent: usize,
     connection: ClientConnection,
     received: Box<[u8]>,
-    /// Bytes of the response that were not read yet.
+    /// Received bytes of the response that were not read yet.
     response: VecDeque<u8>,
     /// The response has begun.
     has_begun: bool,
-    /// The last message of the server on standard error did not end its line.
+    /// The server's last message on standard error has no newline at its end.
     within_line: bool,
     /// The result of the request, once it has ended.
     result: Option<Result<EndRequest, LogMessage>>,
 }
 
-/// The time in `seconds`; none if it is beyond the range of the clock.
+/// The time `seconds` from now; `None` beyond the range of the clock.
 fn in_seconds(seconds: u64) -> Option<Instant> {
     Instant::now().checked_add(Duration::from_secs(seconds))
 }
 
 impl Exchange {
-    /// Connects to `server`, to send `start` and then `body`. `timeout_secs` limits the request, and
-    /// is no limit if it is 0. If it is not set, the server may send nothing for
+    /// Connects to `server`, to send `start` and then `body`. `timeout_secs` limits the request; 0
+    /// is no limit. Without `timeout_secs`, the server may send nothing for
     /// [`INTERACTIVE_TIMEOUT_SECS`].
     ///
     /// # Errors
@@ -160,8 +160,9 @@ impl Exchange {
         }
     }
 
-    /// Waits until bytes can be sent or received, and does so. A server may answer before it has
-    /// read the whole request: if this side did not read, both would wait for ever.
+    /// Waits until bytes can be sent or received, and transfers them. A server may respond before
+    /// reading the whole request. If the client did not read meanwhile, both sides would wait
+    /// forever.
     fn advance(&mut self) -> Result<(), LogMessage> {
         self.refill()?;
         let due = self.deadline.or_else(|| {
@@ -189,7 +190,7 @@ impl Exchange {
                     self.last_progress = Instant::now();
                 }
                 Err(Errno::AGAIN | Errno::INTR) => {}
-                // The server wants no more of the request, and may have sent a response.
+                // The server reads no more of the request, but may have sent a response.
                 Err(_) => {
                     self.body = None;
                     self.out.clear();
@@ -251,7 +252,7 @@ impl Exchange {
                     self.has_begun = true;
                 }
                 Some(ClientEvent::Stderr { id: ID, bytes }) => {
-                    // A closed standard error has no reader.
+                    // If standard error is closed, nobody reads the message.
                     let _ = io::stderr().lock().write_all(escape::lines(bytes).as_bytes());
                     self.within_line = !bytes.ends_with(b"\n");
                 }
@@ -268,7 +269,7 @@ impl Exchange {
                     )));
                 }
                 // The end of a stream adds nothing to the end of the request; other events are
-                // answers to management requests, which were not sent.
+                // responses to management records, and this client sends none.
                 Some(_) => {}
             }
         }

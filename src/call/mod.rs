@@ -70,7 +70,7 @@ pub(crate) fn run(args: &CallArgs) -> Result<Exit, CommandError> {
     )
     .map_err(not_passed_on)?;
     if exit == Exit::Interrupted {
-        // A log message says so.
+        // A log message has reported the failure.
         return Ok(exit);
     }
     Ok(match printed.map_err(not_passed_on)? {

@@ -4,7 +4,7 @@ use std::io::{
     BufRead, Read as _, Write, {self},
 };
 
-/// Most bytes of response headers that are read.
+/// Maximum size of response headers in bytes.
 const MAX_HEADER_BYTES: u64 = 1 << 20;
 
 /// The result of printing a response.
@@ -15,9 +15,9 @@ pub(super) enum Printed {
         /// Three digits; 200 if the response has none.
         status: u16,
     },
-    /// The bytes are not response headers, or not all of them. Nothing was printed.
+    /// The response headers are invalid or incomplete. Nothing was printed.
     NotAResponse(Vec<u8>),
-    /// The reader of standard output has closed it.
+    /// The reader has closed standard output.
     OutputClosed,
 }
 
@@ -79,7 +79,7 @@ pub(super) fn response(
     }
 }
 
-/// Passes on each piece at once: a stream is visible while it runs.
+/// Passes on each piece at once, so that a streamed response is visible while it is sent.
 fn pass_on(from: &mut impl BufRead, to: &mut impl Write) -> io::Result<()> {
     // Headers without a body are visible at once, too.
     to.flush()?;

@@ -22,7 +22,7 @@ use crate::{
     exit::{CommandError, Exit},
 };
 
-/// Most bytes that an error message shows of something that is not a response.
+/// Maximum number of bytes of an invalid response that an error message shows.
 const MAX_SHOWN_BYTES: usize = 1000;
 
 /// Sends the request, and prints the response.
@@ -46,7 +46,7 @@ pub(super) fn run(args: &CallArgs, server: &Server) -> Result<Exit, CommandError
         .append_params(variables, &mut start)
         .map_err(|error| wrong_argument(error.to_string()))?;
     let body = File::from(composed.body);
-    // A file that grows meanwhile is sent up to the announced length.
+    // If the file grows meanwhile, only the announced length is sent.
     let length = body.metadata().map_or(0, |found| found.len());
     let mut exchange = Exchange::connect(server, args.request.timeout, start, body.take(length))
         .map_err(CommandError::failed)?;
@@ -56,7 +56,7 @@ pub(super) fn run(args: &CallArgs, server: &Server) -> Result<Exit, CommandError
         Printed::OutputClosed => return Ok(Exit::Success),
         Printed::Response { .. } => exchange.finish().map_or_else(Some, |end| failure_of(&end)),
         Printed::NotAResponse(start) => {
-            // That the request was refused or cut is the first thing to report.
+            // A refused request or a cut response is reported first.
             let failure = match exchange.take_result() {
                 Some(Err(message)) => message,
                 Some(Ok(end)) => failure_of(&end).unwrap_or_else(not_a_response),

@@ -41,12 +41,13 @@ pub(crate) fn is_invocation() -> bool {
 pub(crate) enum Invocation {
     /// A request was served.
     Served(Exit),
-    /// A program of the deployer started wsgate: its arguments are to be trusted.
+    /// The command line is trusted: a program of the administrator started wsgate, not a web
+    /// server.
     Arguments,
 }
 
-/// Serves the request if the kernel or the web server names the script. Arguments do not: RFC 3875
-/// 4.4 lets a query string become arguments.
+/// Serves the request if the kernel or the web server names the script. Arguments never name the
+/// script, because a web server may build them from the query string (RFC 3875 4.4).
 pub(crate) fn enter(arguments: &[OsString]) -> Invocation {
     match RequestedScript::find(arguments) {
         RequestedScript::InArguments => Invocation::Arguments,
@@ -89,7 +90,7 @@ pub(crate) fn serve(app: App, options: &ScriptOptions, base: &Path) -> Exit {
     serve_request(app, options, base, Request::from_environment())
 }
 
-/// Logs `message`, and answers the request with an error page of `status`.
+/// Logs `message`, and responds with an error page of `status`.
 pub(crate) fn refuse(status: Status, message: &LogMessage) -> Exit {
     let request = Request::from_environment();
     match Channels::standard() {
@@ -108,8 +109,8 @@ pub(crate) fn script_and_base(script: &Path) -> Result<(App, ScriptOptions, Path
         Ok(here) => here.join(script),
         Err(_) => script.to_owned(),
     };
-    // Without `.` and doubled slashes: one script has one name for the application, and one warm
-    // pool.
+    // Removes `.` and doubled slashes, so that each script has one name for the application and one
+    // warm pool.
     let script: PathBuf = script.components().collect();
     let base = script.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
     let options = script_line::options_of(&script)?;
@@ -146,7 +147,7 @@ fn serve_request(app: App, options: &ScriptOptions, base: &Path, mut request: Re
     }
 }
 
-/// Answers on standard output itself, because its descriptor cannot be duplicated.
+/// Writes the response to standard output itself, because the file descriptor cannot be duplicated.
 fn no_channels(request: &Request, error: &std::io::Error) -> Exit {
     let message = LogMessage::error(
         Code::NoProcess,

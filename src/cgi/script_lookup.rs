@@ -1,9 +1,9 @@
 //! Looks up the script of a CGI invocation without trusting the arguments.
 //!
-//! RFC 3875 4.4 lets a web server make arguments out of a query string. A gateway that reads its
-//! options or its script from there lets any client choose them (CVE-2012-1823 is PHP's). So the
-//! script is the file that the kernel executed, or that the web server names in SCRIPT_FILENAME.
-//! Where that file is this program itself, no argument counts at all.
+//! A web server may build arguments from the query string (RFC 3875 4.4). A gateway that reads its
+//! options or its script from arguments lets any client choose them, as in PHP's CVE-2012-1823. So
+//! the script is the file that the kernel executed, or the file that the web server names in
+//! SCRIPT_FILENAME. If that file is this program itself, all arguments are ignored.
 
 use std::{
     env,
@@ -18,18 +18,18 @@ use std::{
 
 use crate::{config::script_line::FirstLine, request::nonempty_variable};
 
-/// The script that a CGI invocation is for.
+/// The script of a CGI invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RequestedScript {
-    /// The script at this path, by its `#!` line or with wsgate as the interpreter that the web
-    /// server has for such files.
+    /// The script at this path, started by its `#!` line, or by a web server that has wsgate as the
+    /// interpreter of such files.
     Script(PathBuf),
-    /// A script of which the web server made this program the handler. The environment describes
-    /// the handler; `variables` describe the script.
+    /// A script whose handler in the web server is this program. The environment describes the
+    /// handler; `variables` describe the script.
     Handler { script: PathBuf, variables: Vec<(OsString, OsString)> },
-    /// The one in the arguments, which a program of the deployer passes.
+    /// The script in the arguments, which a program of the administrator passes.
     InArguments,
-    /// This program itself: no script.
+    /// No script: the file is this program itself.
     Program,
     /// The web server does not name the script.
     Unknown,
@@ -53,7 +53,7 @@ impl RequestedScript {
                 Err(_) if contains(arguments, &script) => Self::Script(script),
                 _ if arguments.is_empty() => Self::Script(script),
                 Ok(FirstLine::OtherProgram) => Self::InArguments,
-                // Parts of a query may follow the arguments of any author.
+                // Parts of a query string may follow trusted arguments.
                 _ if is_indexed_query() => Self::Unknown,
                 _ => Self::InArguments,
             },
@@ -79,7 +79,7 @@ impl RequestedScript {
         let Some(script) = file_in(&translated) else {
             return Self::Script(translated);
         };
-        // PATH_TRANSLATED continues after the file as PATH_INFO does after the URL of the script.
+        // The part of PATH_TRANSLATED after the file is PATH_INFO.
         let rest = &translated.as_os_str().as_bytes()[script.as_os_str().len()..];
         let info = info.into_vec();
         let Some(script_name) = info.strip_suffix(rest) else {
@@ -133,7 +133,7 @@ fn contains(arguments: &[OsString], script: &Path) -> bool {
     arguments.iter().any(|argument| is_same_file(Path::new(argument), script))
 }
 
-/// Does a web server make arguments of this query (RFC 3875 4.4)?
+/// Does a web server build arguments from this query string (RFC 3875 4.4)?
 fn is_indexed_query() -> bool {
     nonempty_variable("QUERY_STRING").is_some_and(|query| !query.as_bytes().contains(&b'='))
 }

@@ -1,4 +1,4 @@
-//! The descriptors of a request: its body, and its response.
+//! The file descriptors of a request: its body and its response.
 
 use std::{fs::File, io, os::fd::OwnedFd, time::Duration};
 
@@ -8,13 +8,13 @@ use rustix::{
     stdio::{dup2_stdin, dup2_stdout},
 };
 
-/// The first descriptor after the standard three, which are open whenever `main` runs.
+/// The first file descriptor after the three standard ones, which are always open in `main`.
 const FIRST_FREE_FD: i32 = 3;
 
 /// How long a web server may take between stopping the gateway and closing its end of the response.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// The descriptors of one request.
+/// The file descriptors of one request.
 pub(crate) struct Channels {
     /// The request body.
     pub(crate) body: OwnedFd,

@@ -1,9 +1,9 @@
 //! The guard of a CGI request: starts python, or takes over a worker of a warm pool, passes on the
 //! signals of the web server, and makes sure that a response is sent.
 //!
-//! The guard holds a descriptor of the response, and knows from the reports of the engine whether
-//! the response headers have been sent. Until then the guard can send an error page, whatever
-//! happens to python; from then on it can only cut the response.
+//! The guard holds a file descriptor of the response. The engine reports when the response headers
+//! have been sent. Before that, the guard can send an error page, whatever happens to python. After
+//! that, the guard can only cut the response.
 
 mod capture;
 mod channels;
@@ -43,11 +43,11 @@ pub(crate) fn run(
     start_and_watch(settings, work, request, channels, &mut |_| {})
 }
 
-/// What a python reports about the application that it has loaded.
+/// The audit of a loaded application, as reported by python.
 pub(crate) enum Audit {
     /// Other processes may load the application at the same time.
     ManyProcesses,
-    /// Only one process at a time may have what loading leaves open; the text lists the findings.
+    /// Loading opens a resource that only one process may have; the text lists the findings.
     OneProcess(String),
     /// Python has not reported.
     Unknown,

@@ -14,7 +14,7 @@ use crate::{
     system::signals,
 };
 
-/// How python exited, and how far the request had got.
+/// The exit of python and the progress of its request.
 pub(super) struct ProcessFailure<'a> {
     pub(super) settings: &'a Settings,
     pub(super) exit: ProcessExit,
@@ -28,7 +28,7 @@ pub(super) struct ProcessFailure<'a> {
     pub(super) app_loaded: bool,
     /// The application has closed the descriptors of the response or of the reports.
     pub(super) descriptors_lost: bool,
-    /// Why the engine could not be loaded, as Python says it.
+    /// Python's message why the engine could not be loaded.
     pub(super) unfit: Option<String>,
 }
 

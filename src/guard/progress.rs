@@ -1,4 +1,4 @@
-//! How far a request has got, by the reports of the engine.
+//! The progress of a request, as reported by the engine.
 
 use std::{os::fd::OwnedFd, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::guard::{Audit, ServingProcess};
 /// How long a process may take to exit after the kernel has closed its descriptors.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the engine has reported.
+/// The reports of the engine.
 #[derive(Default)]
 pub(super) struct Progress {
     /// The engine is loaded.
@@ -30,7 +30,7 @@ pub(super) struct Progress {
     pub(super) released: bool,
     /// Why the engine cannot be loaded.
     pub(super) unfit: Option<String>,
-    /// The application has closed descriptors that its response needs.
+    /// The application has closed file descriptors of its response.
     pub(super) descriptors_lost: bool,
     /// The other end is closed: no report can follow.
     pub(super) channel_closed: bool,
@@ -59,7 +59,7 @@ impl Progress {
         loop {
             match recv(channel, &mut packet[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => {
-                    // A process that exits closes all descriptors a moment before.
+                    // An exiting process closes all file descriptors a moment before its exit.
                     let has_exited = self.channel_closed
                         || self.done.is_some()
                         || process.exits_within(EXIT_TIMEOUT);
@@ -68,14 +68,14 @@ impl Progress {
                     return;
                 }
                 Ok((length, _)) => {
-                    // Anything else is not of the engine: an application may have found the
-                    // descriptor.
+                    // Any other message is not from the engine: an application may have written to
+                    // the file descriptor.
                     if let Some(report) = Report::decode(&packet[..length]) {
                         self.apply(report);
                     }
                 }
-                // Python has exited without reading the last message. The kernel says so once,
-                // before the last reports of python.
+                // Python has exited without reading the last message. The kernel reports this error
+                // once, before the last reports of python.
                 Err(Errno::CONNRESET | Errno::INTR) => {}
                 Err(_) => return,
             }

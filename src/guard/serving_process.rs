@@ -30,9 +30,9 @@ pub(crate) enum ServingProcess {
 /// How a process exited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProcessExit {
-    /// With the status that its parent gets.
+    /// The exit status, known to the parent of the process.
     Known(ExitStatus),
-    /// With a status that only its parent, another process, gets.
+    /// The status is unknown: only the parent gets it, and the parent is another process.
     Unknown,
 }
 

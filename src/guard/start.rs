@@ -1,4 +1,4 @@
-//! Starts python with the engine and the descriptors that it inherits.
+//! Starts python with the engine and the inherited file descriptors.
 
 use std::{
     collections::BTreeMap,
@@ -28,8 +28,8 @@ use crate::{config::settings::Settings, request::Request};
 const BOOTSTRAP: &str = include_str!("../python/bootstrap.py");
 
 /// Variables that a service manager sets for this process alone (sd_listen_fds(3), sd_notify(3),
-/// sd_watchdog_enabled(3)). An application that had them would use descriptors of wsgate, or notify
-/// the service manager itself.
+/// sd_watchdog_enabled(3)). With these variables, an application would use file descriptors of
+/// wsgate, or notify the service manager itself.
 pub(crate) const SERVICE_MANAGER_VARIABLES: [&str; 7] = [
     "LISTEN_PID",
     "LISTEN_PIDFDID",
@@ -122,7 +122,7 @@ impl Start {
     }
 }
 
-/// The environment of an application, each name once.
+/// The environment of an application, without repeated names.
 pub(crate) fn environment(settings: &Settings, request: &Request) -> BTreeMap<OsString, OsString> {
     // The first value of a repeated variable counts (RFC 3875 4.1: names are unique).
     let inherited: Vec<_> = std::env::vars_os().collect();
@@ -133,13 +133,13 @@ pub(crate) fn environment(settings: &Settings, request: &Request) -> BTreeMap<Os
         .chain(settings.variables.iter().cloned())
         .chain(request.variables.iter().cloned())
         .collect();
-    // HTTP clients take this request header for their setting (CVE-2016-1000110).
+    // HTTP clients would use this request header as their proxy setting (CVE-2016-1000110).
     environment.remove(OsStr::new("HTTP_PROXY"));
     environment
 }
 
-/// The message that describes `request` to the process that serves it. `process` is what that
-/// process does not inherit.
+/// The message that describes `request` to the process that serves the request. `process` has the
+/// settings that this process does not inherit.
 pub(crate) fn request_message(
     settings: &Settings,
     request: &Request,

@@ -1,5 +1,4 @@
-//! Stopping a request: the signals that ask for it, and the escalation for a process that does not
-//! stop.
+//! Stops a request on a signal, and escalates if the process does not stop.
 
 use std::{
     io,
@@ -23,7 +22,7 @@ use crate::{
 /// after it has sent SIGTERM.
 const TERM_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// How long python then has to write its stacks to the log.
+/// How long python may take to write its stacks to the log after SIGABRT.
 const ABORT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The signals by which the web server, or a person, stops a request.
@@ -70,8 +69,8 @@ impl StopSequence {
         Self { reason, next: Escalation::Abort, due: running_clock::instant() + TERM_TIMEOUT }
     }
 
-    /// Gives a process that is done with its request some time to exit. The application alone uses
-    /// that time, and the log needs no stacks of it.
+    /// Gives a process some time to exit after its request. Only the application can delay the
+    /// exit, so stacks in the log would not help.
     pub(super) fn after_request(reason: StopReason) -> Self {
         Self { reason, next: Escalation::Kill, due: running_clock::instant() + TERM_TIMEOUT }
     }
@@ -94,7 +93,7 @@ impl StopSequence {
         }
         self.due = running_clock::instant() + ABORT_TIMEOUT;
         match std::mem::replace(&mut self.next, Escalation::Kill) {
-            // No log message follows that the stacks would explain.
+            // Stacks would explain nothing, because no log message follows.
             Escalation::Abort
                 if self.reason == StopReason::Terminated
                     && response.is_some_and(is_client_gone) =>

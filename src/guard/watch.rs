@@ -108,13 +108,14 @@ impl<'a> Guard<'a> {
         }
     }
 
-    /// Waits until the process has exited, and completes what it has not done. `response` is the
-    /// descriptor of the response.
+    /// Waits until the process has exited, and completes an unfinished response. `response` is the
+    /// file descriptor of the response.
     pub(super) fn watch(mut self, response: OwnedFd, audited: &mut dyn FnMut(Audit)) -> Exit {
         let mut response = Some(response);
         loop {
             if let Err(error) = self.wait() {
-                // Only a lack of memory fails. A process that cannot be watched must not go on.
+                // The wait fails only without memory. A process that cannot be watched must not
+                // continue.
                 self.request
                     .log(&LogMessage::error(Code::Internal, format!("waiting failed: {error}")));
                 self.stop(StopReason::Terminated);
@@ -155,11 +156,11 @@ impl<'a> Guard<'a> {
             }
             if self.process.may_have_exited() {
                 if self.stop.is_some() {
-                    // The number of the group cannot be reused before its leader is reaped.
+                    // The kernel cannot reuse the group ID before the leader is reaped.
                     self.process.signal_group(Signal::KILL);
                 }
                 if let Some(exit) = self.process.exit() {
-                    // The last reports may have arrived after they were read.
+                    // The last reports may have arrived after the last read.
                     self.read_reports(audited);
                     return self.conclude(exit, response);
                 }
@@ -197,7 +198,7 @@ impl<'a> Guard<'a> {
         }
     }
 
-    /// The time from the start of the process until its present work must be done.
+    /// The time from the start of the process to the deadline of its current work.
     fn limit(&self) -> Option<Duration> {
         let of_loading = self.settings.load_timeout.filter(|_| !self.progress.app_loaded);
         self.settings
@@ -226,7 +227,7 @@ impl<'a> Guard<'a> {
         if is_interrupted { Exit::Interrupted } else { exit }
     }
 
-    /// Logs and sends what the process has not logged and sent.
+    /// Sends the response and logs the failure, unless the process has done so.
     fn complete(self, exit: ProcessExit, response: Option<OwnedFd>) -> Exit {
         let stopped = self.stop.as_ref().map(StopSequence::reason);
         if let Some(reason) = stopped.filter(|_| self.progress.is_closing()) {

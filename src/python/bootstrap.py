@@ -10,13 +10,14 @@ try:
     from _frozen_importlib_external import ExtensionFileLoader
     path = sys.argv[1]
     if len(sys.argv) > 4:
-        # The engine that the pool was started with: the file may be of another build by now.
+        # A pool keeps using the engine of its start: the file may have been replaced by another
+        # build.
         import posix
         try:
             posix.stat("/proc/self/fd/" + sys.argv[4])
             path = "/proc/self/fd/" + sys.argv[4]
         except OSError:
-            # There is no /proc.
+            # Without /proc, the engine is loaded from its file.
             pass
     spec = ModuleSpec("_wsgate", ExtensionFileLoader("_wsgate", path), origin=path)
     engine = _load(spec)
@@ -35,8 +36,9 @@ except BaseException as error:
         header += bytearray([6, 0, 0, 0, len(reason) & 255, len(reason) >> 8, 0, 0])
         posix.write(int(sys.argv[3]), header + reason)
     except OSError:
-        # Nobody is at the other end of a worker that has no supervisor.
-        where = "wsgate: error[W0206]: the engine `%s` does not work in `%s`: " % (sys.argv[1], sys.executable)
-        posix.write(2, where.encode("utf-8", "replace") + reason + b"\nhint: wsgate check says more\n")
+        # A worker without a supervisor has no reader of reports.
+        where = "wsgate: error[W0206]: the engine `%s` does not work in `%s`: "
+        where = (where % (sys.argv[1], sys.executable)).encode("utf-8", "replace")
+        posix.write(2, where + reason + b"\nhint: wsgate check says more\n")
     posix._exit(70)
 work.run()

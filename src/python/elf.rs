@@ -1,9 +1,9 @@
-//! Reads from an ELF file whether it is complete, and for which machine it is (System V ABI,
-//! *Object Files*).
+//! Reads the machine of an ELF file, and checks that the file is complete (System V ABI, *Object
+//! Files*).
 
 use std::{fs::File, io, os::unix::fs::FileExt as _};
 
-/// Most bytes of the table of segments that are read.
+/// Maximum size of the program header table in bytes.
 const MAX_TABLE_BYTES: usize = 64 * 1024;
 
 /// `PT_LOAD`: a segment that is mapped from the file.
@@ -12,14 +12,14 @@ const LOAD: u32 = 1;
 /// The header of an ELF file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Elf {
-    /// The class (32 or 64 bits), the order of bytes, and the number of the machine (`e_machine`).
+    /// The class (32 or 64 bits), the byte order, and the machine number (`e_machine`).
     pub(crate) machine: (u8, u8, u16),
-    /// The least length of a complete file, if that is known.
+    /// Minimum length of a complete file in bytes, if known.
     pub(crate) least_length: Option<u64>,
 }
 
 impl Elf {
-    /// Reads the header of `file`; none if it is not an ELF file.
+    /// Reads the header of `file`; `None` if `file` is not an ELF file.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -65,7 +65,8 @@ impl Elf {
     }
 }
 
-/// The least length of a file whose table at `table` has `count` segments of `size` bytes each.
+/// Minimum length of a file whose program header table at `table` has `count` entries of `size`
+/// bytes.
 fn least_length(file: &File, table: u64, size: usize, count: usize) -> io::Result<Option<u64>> {
     if size < 56 || size * count > MAX_TABLE_BYTES {
         return Ok(None);
@@ -85,7 +86,7 @@ fn least_length(file: &File, table: u64, size: usize, count: usize) -> io::Resul
 
 /// Reads until `into` is full or the file ends.
 fn read_at(file: &File, into: &mut [u8], offset: u64) -> io::Result<usize> {
-    // The kernel refuses offsets beyond the largest file.
+    // The kernel refuses offsets above the maximum file size.
     if i64::try_from(offset.saturating_add(into.len() as u64)).is_err() {
         return Ok(0);
     }

@@ -1,5 +1,5 @@
-//! The engine, the extension module that python loads: where it is, and how a pool keeps the engine
-//! that it was started with.
+//! Finds the engine, the extension module that python loads. A pool keeps using the engine with
+//! which it was started.
 
 use std::{
     env,
@@ -16,7 +16,7 @@ use wire::{mappable, snapshot::Snapshot};
 
 use crate::python::elf::Elf;
 
-/// The file name of the engine, as cargo builds and `make install` installs it.
+/// The file name of the engine, both in cargo's output and after `make install`.
 const FILE_NAME: &str = "libwsgate_engine.so";
 
 /// The engine of a run.
@@ -26,11 +26,11 @@ pub(crate) struct Engine {
     held: Option<HeldEngine>,
 }
 
-/// An engine that does not change with the file.
+/// An engine that stays the same when its file is replaced.
 #[derive(Clone, Debug)]
 struct HeldEngine {
     code: Arc<OwnedFd>,
-    /// The file when it was copied.
+    /// The state of the file when it was copied.
     file: Option<Snapshot>,
 }
 
@@ -51,8 +51,9 @@ impl Engine {
     /// This engine, independent of its file: gateway and engine of different builds refuse to work
     /// together, and an upgrade replaces the file while the gateway runs.
     ///
-    /// The engine is copied into memory, since a write into the file would crash processes that
-    /// have loaded it. Where code in such memory must not be executed, the open file is kept.
+    /// The engine is copied into memory, because a write to the file would crash processes that
+    /// have loaded it. If the kernel forbids executing code from such memory, the file is kept open
+    /// instead.
     pub(crate) fn hold(self) -> Self {
         let held = File::open(&self.path).ok().map(|file| {
             let snapshot = Snapshot::of_open(&file);
@@ -67,8 +68,8 @@ impl Engine {
         self.held.as_ref().map(|held| held.code.as_fd())
     }
 
-    /// The damage of the file, for the program `python`: a full disk, for example, leaves a part of
-    /// the file.
+    /// Why the file is damaged, for the program `python`. A full disk, for example, truncates the
+    /// file.
     fn damage(&self, python: &Path) -> Option<String> {
         let file = match &self.held {
             Some(held) => File::from(held.code.as_fd().try_clone_to_owned().ok()?),
@@ -138,7 +139,7 @@ fn find() -> Result<PathBuf, LogMessage> {
 /// The log message about an engine that `python` cannot load for `reason`.
 pub(crate) fn unfit(engine: &Engine, python: &Path, reason: &str) -> LogMessage {
     let damage = engine.damage(python);
-    // The dynamic loader names the path that it was given.
+    // The message of the dynamic loader has the path that was passed to it.
     let held = engine.held().map(|held| format!("/proc/self/fd/{}", held.as_raw_fd()));
     let reason = held.map_or_else(
         || reason.to_owned(),

@@ -2,7 +2,7 @@
 //!
 //! `--python`, `--venv`, the variable `VIRTUAL_ENV`, a virtualenv named `.venv` or `venv` beside
 //! the script or above it, else `python3`. The interpreter of a virtualenv is its `bin/python`.
-//! That path is run without resolving links, since Python finds the packages by it.
+//! Links in that path are not resolved, because Python finds the packages by the path.
 
 use std::{
     env,
@@ -122,7 +122,7 @@ fn read_venv(directory: &Path) -> io::Result<Venv> {
 /// script? Any user may create a directory `/tmp/venv`, and links in it.
 fn is_trusted_venv(candidate: &Path, owners: &[u32]) -> bool {
     let is_trusted = |path: &Path| {
-        // The link itself, since its owner has chosen the target.
+        // The owner of the link counts, because that user has chosen the target.
         fs::symlink_metadata(path).is_ok_and(|found| {
             let owner = found.uid();
             let is_open = !found.is_symlink() && found.mode() & 0o002 != 0;
@@ -149,7 +149,8 @@ fn first_closed(path: &Path) -> Option<PathBuf> {
         .map(Path::to_owned)
 }
 
-/// Checks that `program` can be run. The reason of a failure follows the name in a sentence.
+/// Checks that `program` can be executed. The error is the part of a sentence after the program's
+/// name.
 fn can_run(program: &Path) -> Result<(), String> {
     match fs::metadata(program) {
         Ok(found) if !found.is_file() => Err("is not a program".to_owned()),

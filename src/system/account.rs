@@ -1,5 +1,5 @@
-//! The user that a pool runs as if root starts it: its numbers, its environment variables, and how
-//! this process becomes the user.
+//! The user that a pool runs as if root starts it: the user and group IDs, the environment
+//! variables, and the change of this process to that user.
 
 use std::{ffi::OsString, io};
 
@@ -15,18 +15,18 @@ use crate::system::{trusted_path::is_real_root, users};
 pub(crate) struct Account {
     /// The name or number on the command line.
     name: String,
-    /// The number of the user.
+    /// The user ID.
     pub(crate) uid: u32,
-    /// The number of the primary group.
+    /// The ID of the primary group.
     pub(crate) gid: u32,
-    /// The numbers of all groups.
+    /// The IDs of all groups.
     groups: Vec<u32>,
     /// `HOME`, `SHELL`, `USER` and `LOGNAME`, if they are known.
     variables: Vec<(OsString, OsString)>,
 }
 
 impl Account {
-    /// The user with the name or number `user`, in `group`, or else in its primary group.
+    /// The user with the name or number `user`, in `group`, or in the user's primary group.
     ///
     /// # Errors
     /// If there is no such user or group.
@@ -72,7 +72,7 @@ impl Account {
         &self.variables
     }
 
-    /// Runs `act` with the rights that this user has on files, and returns to those of root.
+    /// Runs `act` with this user's access to files, and then restores the access of root.
     ///
     /// # Errors
     /// The error of `act`, or that of the kernel if this process may not change its user.
@@ -87,7 +87,7 @@ impl Account {
         done
     }
 
-    /// Becomes this user permanently. Root may become any user; other users only themselves.
+    /// Becomes this user permanently. Root can become any user; another user only itself.
     ///
     /// # Errors
     /// If this process may not change its user, or could become root again.

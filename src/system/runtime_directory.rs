@@ -1,11 +1,11 @@
 //! The runtime directory of a user, which no other user can enter: sockets, locks and compiled
 //! scripts.
 //!
-//! The directory is `WSGATE_RUNTIME_DIR`, or else `wsgate` in `XDG_RUNTIME_DIR`, or else
-//! `/run/wsgate/user-UID` if root has created it, or else `wsgate-UID` in the temporary directory.
-//! Most web servers have no `XDG_RUNTIME_DIR`, and the shell of the same user has one. So a search
-//! for pools looks into all these directories, and into those of the same user in other mount
-//! namespaces: a service with `PrivateTmp=yes` has a `/tmp` of its own.
+//! The directory is the first of: `WSGATE_RUNTIME_DIR`; `wsgate` in `XDG_RUNTIME_DIR`;
+//! `/run/wsgate/user-UID`, if root has created it; `wsgate-UID` in the temporary directory. Most
+//! web servers have no `XDG_RUNTIME_DIR`, and the shell of the same user has one. So a search for
+//! pools covers all these directories, also in other mount namespaces of the same user: a service
+//! with `PrivateTmp=yes` has its own `/tmp`.
 
 use std::{
     collections::BTreeSet,
@@ -42,7 +42,7 @@ pub(crate) fn open() -> io::Result<PathBuf> {
         && let Err(error) = trusted_path::resolve(&path, LastLink::Kept)
         && Untrusted::is_cause_of(&error)
     {
-        // Other users could replace files of root there.
+        // Other users could replace root's files in such a directory.
         return Err(error);
     }
     match fs::DirBuilder::new().mode(0o700).create(&path) {
@@ -68,7 +68,7 @@ pub(crate) fn create_for(account: &Account) {
             of_user(account.uid)
         }
     };
-    // Without the directory, the pool reports that.
+    // If the directory is missing, the pool reports the error.
     let Ok(resolved) = trusted_path::resolve(&path, LastLink::Kept) else { return };
     if fs::DirBuilder::new().mode(0o700).create(&resolved.path).is_ok() {
         let _ = chown(&resolved.path, Some(account.uid), Some(account.gid));
@@ -85,7 +85,8 @@ pub(crate) struct RuntimeDirectories {
 }
 
 /// Searches the directories in which pools that this user may control have their sockets. Root may
-/// also use those of other users, if WSGATE_RUNTIME_DIR names one or root has created it.
+/// also use a directory of another user, if WSGATE_RUNTIME_DIR names the directory or root has
+/// created it.
 ///
 /// # Errors
 /// If only directories of other users exist.
@@ -192,8 +193,8 @@ fn candidates() -> io::Result<Vec<PathBuf>> {
         };
     }
     let user = geteuid().as_raw();
-    // The XDG Base Directory Specification requires these properties. A process that has become
-    // another user may still have the variable of the former.
+    // The XDG Base Directory Specification requires these properties. A process that has changed
+    // its user may still have the variable of the previous user.
     let session = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let session =
         session.filter(|path| path.is_absolute() && is_private(path, user).unwrap_or(false));
@@ -206,7 +207,7 @@ fn candidates() -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The runtime directory that root creates for the user with this number.
+/// The runtime directory that root creates for the user with this ID.
 fn of_user(user: u32) -> PathBuf {
     Path::new(ROOT_DIRECTORY).join(format!("user-{user}"))
 }

@@ -38,7 +38,7 @@ const STRAY: [Signal; 7] = [
     Signal::SIGSTKFLT,
 ];
 
-/// A pipe that is readable when one of its signals was received.
+/// A pipe that becomes readable when one of its signals is received.
 pub(crate) struct SignalPipe {
     delivery: SignalDelivery<UnixStream, SignalOnly>,
     /// The number of the last signal that is recorded.
@@ -71,7 +71,7 @@ impl SignalPipe {
         // A web server may block signals for its threads, and programs inherit that. The
         // application has no blocked signals in any mode: forked processes unblock all, too.
         SigSet::all().thread_unblock()?;
-        // A signal that came before the pipe was there has rung nothing.
+        // A signal received before the pipe existed has written nothing to it.
         if let Some(early) = i32::try_from(last.load(Ordering::Relaxed)).ok().filter(|&it| it != 0)
         {
             signal_hook::low_level::raise(early)?;
@@ -79,7 +79,7 @@ impl SignalPipe {
         Ok(Self { delivery, last })
     }
 
-    /// A pipe for all signals that may ask a request to stop. A gateway that one of them killed
+    /// A pipe for all signals that may ask a request to stop. A gateway killed by such a signal
     /// would send no response.
     ///
     /// # Errors
@@ -115,18 +115,19 @@ impl AsFd for SignalPipe {
 /// Makes a write above the limit of file sizes (`RLIMIT_FSIZE`) fail with `EFBIG`, instead of
 /// killing this process by SIGXFSZ. Python does the same.
 pub(crate) fn survive_file_size_limit() {
-    // Not ignored: child programs would inherit that. No kernel refuses this signal.
+    // A handler is set, because child programs would inherit an ignored signal. No kernel refuses
+    // this handler.
     let _ = flag::register(Signal::SIGXFSZ as i32, Arc::new(AtomicBool::new(false)));
 }
 
-/// Receives the signals that have no meaning for a supervisor, so that none of them kills a pool.
+/// Handles the signals that have no meaning for a supervisor, so that no such signal kills a pool.
 pub(crate) struct StraySignals {
     delivery: SignalDelivery<UnixStream, SignalOnly>,
     logged: BTreeSet<i32>,
 }
 
 impl StraySignals {
-    /// Receives the signals from now on.
+    /// Installs handlers for the signals.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -161,7 +162,7 @@ fn stray(signal: i32) -> LogMessage {
     })
 }
 
-/// The most likely reason for which this signal killed a process, if the signal tells.
+/// The most likely reason why this signal killed a process, if the signal indicates a reason.
 pub(crate) fn cause(signal: i32) -> Option<&'static str> {
     Some(match Signal::try_from(signal).ok()? {
         Signal::SIGXCPU => {

@@ -14,21 +14,21 @@ use std::{
 
 use rustix::process::geteuid;
 
-/// Most links in one path, as in the kernel.
+/// Maximum number of links in one path, as in the kernel.
 const MAX_LINKS: usize = 40;
 
 /// The sticky bit: only the owners of the directory and of a file may rename or remove the file.
 const STICKY: u32 = 0o1000;
 
-/// Is this process root, with rights on the files of other users? The root of a user namespace with
-/// one user (`unshare -r`) is an ordinary user with another number: it has the rights of that user
-/// alone, and sees all other files as files of user 65534.
+/// Is this process root, with access to the files of other users? The root of a user namespace with
+/// one user (`unshare -r`) is an ordinary user with another number: it has the permissions of that
+/// user only, and all other files seem to belong to user 65534.
 pub(crate) fn is_real_root() -> bool {
     geteuid().is_root()
         && !fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| has_one_user(&map))
 }
 
-/// Does a user namespace with this map have one user?
+/// Does a user namespace with this ID map have only one user?
 fn has_one_user(map: &str) -> bool {
     let counts = map.lines().filter_map(|line| line.split_whitespace().nth(2));
     counts.map(|count| count.parse().unwrap_or(u64::MAX)).fold(0, u64::saturating_add) == 1
@@ -41,7 +41,7 @@ pub(crate) struct TrustedPath {
     pub(crate) path: PathBuf,
     /// Other users may create files in the directory, or may have created this file.
     pub(crate) is_shared: bool,
-    /// The file is a descriptor of this process (`/dev/stderr`), and is followed.
+    /// The path names a file descriptor of this process (`/dev/stderr`), and the link is followed.
     pub(crate) is_descriptor: bool,
 }
 
@@ -140,7 +140,7 @@ pub(crate) fn resolve(path: &Path, last: LastLink) -> io::Result<TrustedPath> {
     Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"))
 }
 
-/// Pushes the components of `path` onto those that are still to be resolved.
+/// Pushes the components of `path` onto the components that are not resolved yet.
 fn push(components: &mut Vec<OsString>, path: &Path) {
     let names = path.components().rev().filter_map(|component| match component {
         Component::Normal(_) | Component::ParentDir => Some(component.as_os_str().to_owned()),

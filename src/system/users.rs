@@ -1,14 +1,14 @@
 //! Users and groups, looked up by `id` and `getent`: a statically linked program cannot load the
-//! modules of the C library that ask all sources of users (nsswitch.conf(5)). A machine without
-//! these programs, such as a small container, has its users in files.
+//! modules of the C library that ask all sources of users (nsswitch.conf(5)). On a machine without
+//! these programs, such as a small container, this module reads passwd(5) and group(5) directly.
 
 use std::{
     fs,
     process::{Command, Stdio},
 };
 
-/// The number of a user or group in `text`, which has digits only. The highest number means no
-/// user.
+/// The user or group ID in `text`, which has digits only. The highest ID means "no user" to the
+/// kernel.
 pub(crate) fn number(text: &str) -> Option<u32> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|&number| is_number && number != u32::MAX)
@@ -20,7 +20,7 @@ fn plain(name: &str) -> Option<&str> {
     (is_plain && name.trim() == name).then_some(name)
 }
 
-/// The number of the user `name`.
+/// The user ID of `name`.
 pub(crate) fn user(name: &str) -> Option<u32> {
     let name = plain(name)?;
     match look_up(Command::new("id").args(["-u", "--", name])) {
@@ -30,7 +30,7 @@ pub(crate) fn user(name: &str) -> Option<u32> {
     }
 }
 
-/// The numbers of the groups of the user `name`, the primary group first.
+/// The group IDs of the user `name`, the primary group first.
 pub(crate) fn groups(name: &str) -> Option<Vec<u32>> {
     let name = plain(name)?;
     match look_up(Command::new("id").args(["-G", "--", name])) {
@@ -52,7 +52,7 @@ pub(crate) fn groups(name: &str) -> Option<Vec<u32>> {
     }
 }
 
-/// The number of the group `name`.
+/// The group ID of `name`.
 pub(crate) fn group(name: &str) -> Option<u32> {
     let name = plain(name)?;
     match look_up(Command::new("getent").args(["group", "--", name])) {
@@ -100,7 +100,7 @@ fn line(path: &str, is_match: impl Fn(&[&str]) -> bool) -> Option<String> {
     text.lines().find(|line| is_match(&line.split(':').collect::<Vec<_>>())).map(str::to_owned)
 }
 
-/// The number in a field of a line.
+/// The ID in a field of a line.
 fn field(line: &str, position: usize) -> Option<u32> {
     line.trim_end().split(':').nth(position)?.parse().ok()
 }

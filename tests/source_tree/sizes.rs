@@ -12,8 +12,6 @@ const LONG_WORD_COLUMNS: usize = 60;
 const WIDE_FILES: &[&str] = &[
     "docs/benchmarks.md",
     "docs/decisions/030-strings-are-kept-by-position.md",
-    "src/call/exchange.rs",
-    "src/python/bootstrap.py",
     "tests/attack/hostile.py",
     "tests/attack/mod.rs",
     "tests/attack/signals.rs",

@@ -38,7 +38,7 @@ use crate::{
     system::signals::SignalPipe,
 };
 
-/// How long a worker may take to start a request that it has offered to take.
+/// How long a worker may take to start a request that it has accepted.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The result of a handoff.
@@ -58,7 +58,7 @@ pub(super) struct TakenRequest {
     pub(super) process: ServingProcess,
     pub(super) connection: OwnedFd,
     pub(super) stop_signals: SignalPipe,
-    /// The kernel closes this end when the gateway exits, however it exits.
+    /// The kernel closes this end when the gateway exits, even if the gateway is killed.
     pub(super) gateway_pipe: OwnedFd,
 }
 
@@ -70,8 +70,8 @@ pub(super) fn connect_to(path: &Path) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-/// Offers the request to the first worker that answers within `timeout`. The pool forks more
-/// workers meanwhile, up to its limit.
+/// Offers the request to the first worker that responds within `timeout`. Meanwhile the pool forks
+/// more workers, up to its limit.
 ///
 /// # Errors
 /// The reason for the fallback to cold CGI.
@@ -83,7 +83,7 @@ pub(super) fn hand_over(
     timeout: Duration,
 ) -> Result<HandoffResult, String> {
     let failed = |error: &dyn Display| format!("the request cannot be handed over: {error}");
-    // The process that listens there gets the request, with its passwords.
+    // The request may contain passwords, so its receiver must be trusted.
     if sockopt::socket_peercred(&connection).map_err(|error| failed(&error))?.uid != geteuid() {
         return Err("its socket belongs to another user".to_owned());
     }
@@ -136,7 +136,7 @@ pub(super) fn hand_over(
     // The worker reports before it starts.
     let first = await_packet(&connection, &stop_signals, START_TIMEOUT);
     if !matches!(first, FirstEvent::Packet) {
-        // After this the worker has either started already, or never will.
+        // From here on, the worker has either started the request or never starts it.
         guard::signal_process(pid, &process, Signal::KILL);
         let limit = Timespec::try_from(START_TIMEOUT).ok();
         let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], limit.as_ref());
@@ -160,7 +160,7 @@ pub(super) fn hand_over(
     }
 }
 
-/// What happened first.
+/// The first event of a wait.
 enum FirstEvent {
     Packet,
     Signal,
@@ -188,7 +188,7 @@ fn await_packet(connection: &OwnedFd, stop_signals: &SignalPipe, timeout: Durati
     }
 }
 
-/// The request as a worker of the pool takes it over.
+/// The request in the form that a worker of the pool receives.
 fn request_message(settings: &Settings, request: &Request) -> RequestMessage {
     // The umask can only be read by setting it. This process has one thread, and creates no file
     // between the two calls.

@@ -1,9 +1,9 @@
 //! The identity of a warm pool: a pool serves the requests that a new interpreter would serve in
 //! the same way.
 //!
-//! Everything that the application may have seen while it was loaded is part of the identity. After
-//! a change of any of it, the next request uses another pool. Variables of a request are not part
-//! of the identity, and a pool never sees them before a request.
+//! The identity contains everything that the application may see while it is loaded. If any part
+//! changes, the next request uses another pool. Variables of a request are not part of the
+//! identity, and a pool gets them only with a request.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,7 @@ use crate::{
     request::Request,
 };
 
-/// Variables of a request (RFC 3875 4.1), and those that web servers add to each.
+/// Variables of a request (RFC 3875 4.1), and variables that web servers add to each request.
 const REQUEST_VARIABLES: [&str; 37] = [
     "AUTH_TYPE",
     "CONTENT_LENGTH",
@@ -58,19 +58,19 @@ const REQUEST_VARIABLES: [&str; 37] = [
     "UNIQUE_ID",
     "_",
     "H2PUSH",
-    // Set by Apache's usual `BrowserMatch` lines, which look at `User-Agent`.
+    // Apache's usual `BrowserMatch` lines set these variables by `User-Agent`.
     "downgrade_1_0",
     "force_response_1_0",
     "nokeepalive",
     "redirect_carefully",
-    // The user of Kerberos.
+    // The Kerberos credentials of the user.
     "GSS_NAME",
     "KRB5CCNAME",
-    // The process that the service manager has started.
+    // The process ID that systemd passes to the process.
     "SYSTEMD_EXEC_PID",
 ];
 
-/// Prefixes of the names of such variables.
+/// Prefixes of the names of request variables.
 ///
 /// `AUTHENTICATE_` and `AUTHORIZE_` belong to Apache's modules for LDAP and databases, `MELLON_`
 /// and `OIDC_` to those for single sign-on.
@@ -90,7 +90,8 @@ const REQUEST_VARIABLE_PREFIXES: [&str; 13] = [
     "SSL_",
 ];
 
-/// The environment variables that the administrator has set: those that do not belong to a request.
+/// The environment variables that the administrator has set: all variables that do not belong to a
+/// request.
 pub(super) fn lasting_environment() -> BTreeMap<OsString, OsString> {
     let inherited: Vec<_> = std::env::vars_os().collect();
     let is_lasting = |name: &OsString| {
@@ -101,11 +102,11 @@ pub(super) fn lasting_environment() -> BTreeMap<OsString, OsString> {
                     .any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()));
         !is_of_request
     };
-    // Of two variables with one name the first counts, as everywhere.
+    // If a name repeats, the first value counts.
     inherited.into_iter().rev().filter(|(name, _)| is_lasting(name)).collect()
 }
 
-/// Files whose change stops the pool, besides those of modules.
+/// Files whose change stops the pool, in addition to the files of modules.
 pub(super) fn watched_files(settings: &Settings) -> Vec<PathBuf> {
     let mut paths = settings.fastcgi.reload_on.clone();
     if let Source::File(script) = &settings.app.source {
@@ -120,9 +121,9 @@ pub(super) fn watched_files(settings: &Settings) -> Vec<PathBuf> {
     paths
 }
 
-/// `options` for the pool of `request`. If a process answers more than one request, the pool is for
-/// one URL path of the application, since frameworks keep URLs that they have built once. The
-/// warm-up request has that path, too.
+/// `options` for the pool of `request`. If a process serves more than one request, each URL path of
+/// the application has its own pool, because frameworks cache URLs. The warm-up request has the
+/// same path.
 pub(super) fn with_request(options: &ScriptOptions, request: &Request) -> ScriptOptions {
     let mut options = options.clone();
     let answers_several = options.warm_up.warm_up.is_some() || options.mode.mode == Mode::Resident;
@@ -132,7 +133,7 @@ pub(super) fn with_request(options: &ScriptOptions, request: &Request) -> Script
     options
 }
 
-/// `SCRIPT_NAME` as the application sees it.
+/// `SCRIPT_NAME` in the environ of the application.
 fn script_name(request: &Request) -> Option<String> {
     let [script_name, path_info, request_uri, redirect_status] =
         ["SCRIPT_NAME", "PATH_INFO", "REQUEST_URI", "REDIRECT_STATUS"]
@@ -145,13 +146,13 @@ fn script_name(request: &Request) -> Option<String> {
     };
     let settled = given.corrected().map(|(script_name, _)| script_name);
     let mut found = settled.unwrap_or_else(|| given.script_name.unwrap_or_default().to_vec());
-    // Doubled slashes in the URL of a client make no other pool.
+    // Doubled slashes in the URL of a client do not select another pool.
     found.dedup_by(|next, last| *next == b'/' && *last == b'/');
     String::from_utf8(found).ok()
 }
 
-/// The warm-up request of a pool that `request` starts: with the scheme and host of `request`. None
-/// if the option names them.
+/// The warm-up request of a pool that `request` starts: with the scheme and host of `request`.
+/// `None` if the option has a full URL.
 pub(super) fn warm_up_url(options: &ScriptOptions, request: &Request) -> Option<String> {
     let path = options.warm_up.warm_up.clone().filter(|target| target.starts_with('/'))?;
     let text = |name: &str| {
@@ -186,13 +187,13 @@ pub(super) fn digest(
 ) -> Result<u64, serde_json::Error> {
     let mut digest = DefaultHasher::new();
     (build(), geteuid().as_raw(), getegid().as_raw()).hash(&mut digest);
-    // As they are passed on to the pool.
+    // The options in the form that the pool receives.
     serde_json::to_string(options)?.hash(&mut digest);
     format!("{:?}", settings.app).hash(&mut digest);
     (&settings.working_directory, &settings.sys_path, &settings.pycache_prefix).hash(&mut digest);
     for program in [settings.interpreter.program.as_path(), settings.engine.path()] {
         program.hash(&mut digest);
-        // Not the ctime: another link to the file changes it.
+        // The ctime is not compared, because another hard link to the file changes it.
         let found = fs::metadata(program).ok();
         found
             .map(|found| {

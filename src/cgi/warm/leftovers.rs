@@ -1,5 +1,5 @@
-//! Files in the runtime directory of warm pools that have exited: pools of older code, under other
-//! names, and pools that were killed. The gateway that starts a pool removes them.
+//! Removes the files of exited warm pools from the runtime directory. Such pools were killed, or
+//! had older code and so another name. The gateway that starts a pool calls this module.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 /// How long the log and the lock file of a pool that has exited are kept.
 const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Most logs of pools of one application that have exited.
+/// Maximum number of logs of exited pools that are kept for one application.
 const MAX_LOGS: usize = 8;
 
 /// Removes files of pools that are not running from the runtime directory `directory`. The pool
@@ -56,7 +56,7 @@ pub(super) fn remove(directory: &Path, starting: &str) {
             _ => false,
         };
         if is_leftover {
-            // Another gateway may have removed it meanwhile.
+            // Another gateway may have removed the file meanwhile.
             let _ = fs::remove_file(path);
         }
     }

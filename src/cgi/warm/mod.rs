@@ -1,7 +1,7 @@
 //! `--mode warm` and `--mode resident`: a worker of a warm pool serves the request.
 //!
-//! Until a worker has taken the request, every failure falls back to cold CGI. From then on the
-//! guard watches the worker, as it watches a cold python.
+//! Until a worker has taken the request, every failure falls back to cold CGI. From then on, the
+//! guard watches the worker like a cold interpreter.
 
 mod handoff;
 mod identity;
@@ -127,7 +127,7 @@ fn serve_first(
     })
 }
 
-/// Answers a request that a signal stopped before a worker took it.
+/// Responds to a request that a signal stopped before a worker took the request.
 fn refuse_stopped(stop: StopReason, request: &Request, channels: Channels) -> Exit {
     if guard::is_client_gone(&channels.response) {
         return Exit::Failure;

@@ -33,18 +33,18 @@ use crate::{
     system::runtime_directory,
 };
 
-/// How long a pool that could not start is not started again.
+/// Time before a pool that failed to start is started again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long requests fall back to cold CGI after the import left open what only one process at a
-/// time may have.
+/// How long requests fall back to cold CGI if the import opened a resource that only one process
+/// may have.
 const ONE_PROCESS_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The shortest time between two log messages about the same problem of a pool.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Most pools of one application. More mean that a variable differs from request to request and is
-/// not known to do so.
+/// Maximum number of pools of one application. More pools show that a variable that `identity` does
+/// not know differs from request to request.
 const MAX_POOLS: usize = 8;
 
 /// The running program, even if another has replaced it in the file system.
@@ -59,7 +59,7 @@ pub(super) struct WarmPool {
     pub(super) socket: PathBuf,
 }
 
-/// The locked lock file of a pool: no other gateway starts the pool meanwhile.
+/// The locked lock file of a pool: no other gateway can start the pool.
 pub(super) struct StartLock(File);
 
 impl WarmPool {
@@ -96,8 +96,8 @@ impl WarmPool {
         Ok(Self { directory, prefix, name, socket })
     }
 
-    /// Locks the pool for its start by this process. None if another gateway has just done that, or
-    /// if requests fall back to cold CGI for a known reason.
+    /// Locks the pool for its start by this process. `None` if another gateway has just locked the
+    /// pool, or if requests fall back to cold CGI for a known reason.
     ///
     /// # Errors
     /// Why the pool cannot be started.
@@ -150,7 +150,7 @@ impl WarmPool {
         findings: String,
     ) {
         let StartLock(mut lock) = lock;
-        // Without the content, gateways try again.
+        // If the write fails, gateways try to start the pool again.
         let _ = lock.write_all(ONE_PROCESS);
         request.log(
             &LogMessage::warning(
@@ -209,7 +209,7 @@ impl WarmPool {
             .stdin(lock)
             .stdout(Stdio::null())
             .stderr(self.log_output().map_err(|error| self.failure(&error))?);
-        // Not waited for: init reaps the pool after this process has exited.
+        // The pool is not reaped here: init reaps it after this process has exited.
         command.spawn().map(drop).map_err(|error| self.failure(&error))
     }
 
@@ -221,13 +221,14 @@ impl WarmPool {
             .is_ok_and(|found| is_recent(found.modified().ok(), LOG_INTERVAL));
         if !was_logged {
             request.log(message);
-            // Without the mark the message is logged more often.
+            // If the write fails, the message is only logged more often.
             let _ = fs::remove_file(&mark);
             let _ = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&mark);
         }
     }
 
-    /// The locked lock file of this pool; none if a running pool or another gateway holds the lock.
+    /// The locked lock file of this pool; `None` if a running pool or another gateway holds the
+    /// lock.
     fn lock(&self) -> io::Result<Option<File>> {
         let path = self.path("lock");
         let mut options = OpenOptions::new();
