@@ -1,4 +1,4 @@
-//! `wsgate check`: loads the application, tries one request under `wsgiref.validate`, and reports
+//! `wsgate check`: loads the application, sends one request under `wsgiref.validate`, and reports
 //! the findings.
 
 use std::{

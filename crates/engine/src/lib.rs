@@ -1,9 +1,9 @@
-//! The engine: everything of wsgate that touches Python, as one extension module that the user's
-//! own interpreter loads.
+//! The engine: all code of wsgate that touches Python, in one extension module. The user's own
+//! interpreter loads this module.
 //!
 //! The gateway starts `python` with a few lines that load this module by its path and call
-//! `prepare` and `run`. Rooms, each using those below it: `run` → `cgi`, `pool`, `check` →
-//! `loading` → `process` → `transport` → `wsgi`.
+//! `prepare` and `run`. The modules form layers, from the top: `run` → `check` → `cgi`, `pool` →
+//! `loading` → `transport` → `wsgi` → `log`, `reporter`, `stdlib` → `process`.
 
 mod cgi;
 mod check;

@@ -1,4 +1,4 @@
-//! The engine's end of the line to the gateway that guards it.
+//! The engine's end of the report socket to the gateway.
 
 use std::sync::Arc;
 
@@ -24,7 +24,8 @@ impl Reporter {
         Self { socket: Arc::new(socket) }
     }
 
-    /// Sends a report to the gateway. If the gateway has exited, the kernel ends this process soon.
+    /// Sends a report to the gateway. If the gateway has exited, the kernel soon kills this
+    /// process.
     pub(crate) fn send(&self, report: &Report) {
         self.try_send(report);
     }
@@ -38,12 +39,12 @@ impl Reporter {
                 .is_ok_and(|packet| send(&self.socket, &packet, SendFlags::NOSIGNAL).is_ok())
     }
 
-    /// The socket, which ends with the gateway.
+    /// The socket, which the gateway's exit closes.
     pub(crate) fn socket(&self) -> &Descriptor {
         &self.socket
     }
 
-    /// Why the gateway wants the request to end, if it has said so.
+    /// The reason for which the gateway wants the request to end, if any.
     pub(crate) fn stop(&self) -> Option<StopReason> {
         let mut packet = [0; PACKET_BYTES];
         let (length, _) = recv(&self.socket, &mut packet[..], RecvFlags::DONTWAIT).ok()?;

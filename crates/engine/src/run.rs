@@ -40,7 +40,7 @@ struct Launched {
     launch: Launch,
     /// The socket for reports to the gateway.
     report_socket: Descriptor,
-    /// The pipe that ends this process with its gateway.
+    /// The pipe that ties this process to its gateway.
     gateway_pipe: Option<Descriptor>,
     task: Task,
 }
@@ -54,7 +54,7 @@ enum Task {
     Worker { service: Service, sockets: Sockets, status: StatusDescriptors },
 }
 
-/// A process that has its launch message and has not begun its work.
+/// A process that has read its launch message and not started its work.
 #[pyclass(frozen, module = "wsgate")]
 pub(crate) struct Prepared {
     launched: Mutex<Option<Launched>>,
@@ -65,7 +65,7 @@ pub(crate) struct Prepared {
 #[pyfunction]
 pub(crate) fn prepare(py: Python<'_>, launch: i32) -> PyResult<Prepared> {
     forks::watch(py)?;
-    // If decoding fails, the bootstrap reads the header: the file stays open then.
+    // If decoding fails, the bootstrap reads the header, so the file stays open.
     let file = ManuallyDrop::new(take_over(launch)?);
     let launch: Launch = message::decode(&message::read_file(&*file)?).map_err(import_error)?;
     let report_socket = take_over(launch.report_fd)?;
@@ -124,7 +124,7 @@ impl Task {
     }
 }
 
-/// Takes over the response of work without a request, and closes the empty body.
+/// Takes over the response descriptor of work without a request, and closes the empty body.
 fn take_over_response(ends: &RequestFds) -> PyResult<Descriptor> {
     drop(take_over(ends.body_fd)?);
     take_over(ends.response_fd)
@@ -234,7 +234,7 @@ impl Prepared {
                 crate::pool::serving::run_alone(py, &launch, &service, sockets, status)?
             }
         };
-        // Threads that have ended may have left unfinished lines.
+        // Threads that have exited may have left unfinished lines.
         end_lines();
         crate::log::finish();
         process::exit(py, status, limit, ownership)
@@ -260,17 +260,17 @@ fn exit_limit(launch: &Launch) -> Option<process::ExitLimit> {
          be written",
     );
     let message = Log::new(&launch.request.id, &launch.request.line).text(&message);
-    // Threads that work after the response have no limit of their own.
+    // Threads that run after the response have no limit of their own.
     let counts_threads = launch.request.timeout_seconds > 0;
     Some(process::ExitLimit { time: Duration::from_secs(seconds), message, counts_threads })
 }
 
-/// Makes this process end with the gateway: only the gateway can be asked to stop.
+/// Makes this process exit with the gateway: SIGTERM is sent only to the gateway.
 fn end_with_gateway(gateway: i32, gateway_pipe: Option<&Descriptor>) -> PyResult<()> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(std::io::Error::from)?;
     if getppid() == Pid::from_raw(gateway) {
-        // The pipe is for applications that change their user. Where the kernel or a sandbox
-        // refuses it, the signal above has to do.
+        // The pipe is for applications that change their user. If the kernel or a sandbox refuses
+        // the pipe, the parent death signal above has to suffice.
         gateway_pipe
             .iter()
             .for_each(|pipe| drop(crate::process::gateway_pipe::kill_when_closed(pipe)));

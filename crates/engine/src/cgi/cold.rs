@@ -1,4 +1,4 @@
-//! One CGI request in a process of its own: what PEP 3333 shows as the CGI gateway.
+//! Serves one CGI request in its own process, like the CGI gateway in PEP 3333.
 
 use std::{os::unix::ffi::OsStringExt as _, sync::Arc, time::Duration};
 
@@ -35,8 +35,8 @@ use crate::{
     },
 };
 
-/// Serves the request that the process environment describes. The first one that a warm pool would
-/// serve also reports what the import audit says.
+/// Serves the request that the process environment describes. The first request
+/// for a future warm pool also reports the import audit.
 pub(crate) fn run(
     py: Python<'_>,
     launch: &Launch,
@@ -55,8 +55,7 @@ pub(crate) fn run(
         };
         let message =
             Log::new(&launch.request.id, &launch.request.line).text(&closing_hangs(limit));
-        // Web servers end the gateway as soon as they have the response, and `close()` is still to
-        // come.
+        // Web servers kill the gateway after the response, but `close()` still has to run.
         move |complete| {
             let watched = (gateway, lifeline.as_deref());
             let signal = process::outlive_gateway(watched, Duration::from_secs(limit), &message);
@@ -90,7 +89,8 @@ pub(crate) fn run(
     };
     serve(py, asked, setting, |setting| {
         let load = || {
-            // As in any CGI script, what loading does to the environment is seen in `environ`, too.
+            // As in any CGI script, `environ` includes the changes that loading made to the
+            // environment.
             let loaded = application::load(py, launch, setting);
             watcher.send(&Report::Loaded);
             loaded.map(|loaded| (loaded.application, environment::variables(py).ok()))
@@ -102,7 +102,7 @@ pub(crate) fn run(
     })
 }
 
-/// A CGI request, and all that belongs to it.
+/// A CGI request and everything that belongs to it.
 pub(crate) struct CgiRequest {
     pub(crate) log: Log,
     pub(crate) variables: EnvironmentPairs,
@@ -111,13 +111,13 @@ pub(crate) struct CgiRequest {
     pub(crate) reporter: Reporter,
     pub(crate) interruptible: Interruptible,
     pub(crate) form: ResponseFormat,
-    /// What comes before the end of the response.
+    /// Steps before the end of the response.
     pub(crate) part: ResponseEnding,
 }
 
-/// Serves one request with the application that `load` gives, which is called once the request is
-/// known to be a good one. With the application `load` gives the variables of the request as they
-/// are then, if loading may have changed them.
+/// Serves one request with the application that `load` returns. Calls `load` once the request is
+/// known to be valid. If loading may have changed the variables of the request, `load` returns the
+/// new variables as well.
 pub(crate) fn serve<'py>(
     py: Python<'py>,
     asked: CgiRequest,
@@ -173,7 +173,7 @@ pub(crate) fn serve<'py>(
     Ok(())
 }
 
-/// The log message for a `close()` that does not react to its interruption.
+/// The log message for a `close()` that ignores its interruption.
 pub(crate) fn closing_hangs(seconds: u64) -> LogMessage {
     let sentence = format!(
         "the request took longer than {seconds} s: `close()` of its response has not returned"
@@ -184,7 +184,7 @@ pub(crate) fn closing_hangs(seconds: u64) -> LogMessage {
     )
 }
 
-/// What the application sees of the variables `received`.
+/// The variables `received` as the application sees them.
 fn checked<'a>(
     received: &'a EnvironmentPairs,
     setting: &ServerSettings,

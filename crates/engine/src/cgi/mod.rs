@@ -1,4 +1,4 @@
-//! CGI requests: each is served in a process of its own.
+//! CGI requests: each is served in a separate process.
 
 pub(crate) mod cold;
 mod idle_worker;

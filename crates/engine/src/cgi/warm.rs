@@ -1,4 +1,4 @@
-//! A worker of a warm pool: forked with the application loaded before its CGI request comes.
+//! A worker of a warm pool: forked with the application loaded, before its CGI request arrives.
 
 use std::{
     io,
@@ -82,8 +82,8 @@ pub(crate) fn run(
     let environment =
         if service.resident { Some(environment::SavedEnvironment::new(py)?) } else { None };
     let theirs = SigtermHandler::present(py)?;
-    // A group of its own, as with any CGI request, so that what it has started can be ended with
-    // it.
+    // A separate process group, as for any CGI request, so that child processes can be killed with
+    // the worker.
     setpgid(None, None).map_err(io::Error::from)?;
     let log = Descriptor::made(|| fcntl_dupfd_cloexec(forks::log(), 3)).map_err(io::Error::from)?;
     forks::save_standard();
@@ -91,7 +91,7 @@ pub(crate) fn run(
         let Some(taken) = py.detach(|| waiting.request()) else {
             break;
         };
-        // In a process that ends with the request, what belongs to the pool ends before it.
+        // If the process exits after the request, resources of the pool are closed first.
         let kept = spare.take().filter(|_| service.resident);
         let begun = SystemTime::now();
         let served = serve(
@@ -104,14 +104,14 @@ pub(crate) fn run(
             (&tie, taken),
         )?;
         let Some(mut kept) = kept else {
-            // Connection and lifeline are the kernel's to close, with the process.
+            // The kernel closes the connection and the gateway pipe when the process exits.
             std::mem::forget(served);
             pages.iter().for_each(Pages::note);
             break;
         };
         kept.sigterm.listen_again(&state.mask)?;
-        // Those that have come before call their handlers now. What these raise is the
-        // application's.
+        // Pending signals call their handlers now. An exception of a handler goes to the
+        // application.
         if let Err(error) = py.check_signals() {
             error.print(py);
         }
@@ -143,7 +143,7 @@ pub(crate) fn run(
     Ok(0)
 }
 
-/// A request that was served, and what has to be released.
+/// A request that was served, with the resources to release.
 struct ServedRequest {
     connection: Descriptor,
     lifeline: Arc<Descriptor>,
@@ -151,13 +151,15 @@ struct ServedRequest {
 }
 
 impl ServedRequest {
-    /// Releases the request in a process that stays. Returns whether SIGTERM has come meanwhile.
+    /// Releases the request in a process that continues. Returns whether SIGTERM has arrived
+    /// meanwhile.
     fn end(self, log: &Descriptor, state: &LoadedState, tie: &TemplateLink) -> PyResult<bool> {
         leave_streams(log, state)?;
         // If the response never began, the request was not released.
         tie.attach_if_template_lives()?;
         gateway_pipe::cancel_signal(&self.lifeline);
-        // The gateway waits for this end, even if the application still holds the connection.
+        // Closes this end even if the application holds the connection: the gateway waits for the
+        // close.
         let _ = shutdown(&self.connection, Shutdown::Both);
         Ok(self.asked_to_stop.load(Ordering::Relaxed))
     }
@@ -186,8 +188,8 @@ fn serve(
     let heeds = SigtermSender::Gateway(asked_to_stop.clone(), theirs.clone_ref(py));
     let interruptible = interpreter::raise_on_sigterm(py, &reporter, heeds)?;
     process::unblock_signals(&state.mask);
-    // From here on the request's life is the gateway's to watch, and no other process's. Where the
-    // kernel or a sandbox refuses that, the process still ends with its template.
+    // From here on only the gateway controls the life of the request. If the kernel or a sandbox
+    // refuses that, the process still exits with its template.
     if gateway_pipe::kill_when_closed(&lifeline).is_ok() {
         tie.detach()?;
     }
@@ -206,7 +208,7 @@ fn serve(
         let (reporter, lifeline, tie) = (reporter.clone(), lifeline.clone(), tie.clone());
         move |complete| {
             gateway_pipe::cancel_signal(&lifeline);
-            // The gateway watches no more, and `close()` is still to come.
+            // The gateway no longer enforces the time limit, and `close()` still has to run.
             let _ = tie.attach_if_template_lives();
             reporter.send(&Report::Released { complete });
             await_end(gateway, reporter.socket());
@@ -230,34 +232,35 @@ fn serve(
     };
     cold::serve(py, asked, setting, |_| Ok((application.clone(), None)))?;
     process::cancel();
-    // A process that ends with its request takes its timers with it.
+    // The timers of a process that exits after its request vanish with the process.
     if service.resident
         && let Some(message) = timers.after_request().or_else(|| timers.when_idle())
     {
         Log::new(&request.id, &request.line).write(&message);
     }
-    // The process ends with its template again, as before the request. If the template has exited,
+    // The process exits with its template again, as before the request. If the template has exited,
     // the process exits by itself.
     tie.attach_if_template_lives()?;
     if forks::take_unreported_loss() {
-        // The gateway hears from the kernel that this process ends, and not why.
+        // The kernel tells the gateway that this process exits, but not why.
         let message = LogMessage::descriptors_lost("the gateway cannot hear of the response");
         Log::new(&request.id, &request.line).write(&message);
     }
     Ok(ServedRequest { connection, lifeline, asked_to_stop })
 }
 
-/// Waits until the gateway has exited. Apache's mod_cgid checks that the program has exited as soon
-/// as its response has ended, and otherwise delays the next request on a keep-alive connection by
-/// ten milliseconds.
+/// Waits until the gateway has exited. At the end of a response, Apache's mod_cgid checks whether
+/// the program has exited. If not, the next request on a keep-alive connection is delayed by ten
+/// milliseconds.
 fn await_end(gateway: Pid, connection: &Descriptor) {
     match Descriptor::made(|| pidfd_open(gateway, PidfdFlags::empty())) {
         Ok(gateway) => {
             let _ = poll(&mut [PollFd::new(&gateway, PollFlags::IN)], Some(&GATEWAY_EXIT_TIMEOUT));
         }
-        // The gateway has exited already.
+        // The gateway has already exited.
         Err(Errno::SRCH) => {}
-        // Before Linux 5.3 only the end of its connection shows, which comes just before.
+        // Before Linux 5.3 only the close of the gateway's connection is visible, which comes just
+        // before.
         Err(_) => {
             let _ =
                 poll(&mut [PollFd::new(connection, PollFlags::RDHUP)], Some(&GATEWAY_EXIT_TIMEOUT));

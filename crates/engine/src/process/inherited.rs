@@ -1,5 +1,5 @@
-//! What a worker inherits from its template: exit handlers, which only the template runs, and
-//! streams, to which both may write.
+//! Objects that a worker inherits from its template: exit handlers, which only the template runs,
+//! and streams, which both may write to.
 
 use std::collections::HashSet;
 
@@ -16,8 +16,7 @@ use crate::process::{
 
 /// The objects that existed when the template had loaded the application.
 pub(crate) struct InheritedObjects {
-    /// Streams, in the order in which they are flushed. Each process flushes what it has written
-    /// itself.
+    /// Streams in flushing order. Each process flushes its own writes.
     streams: Vec<(ObjectKind, Py<PyAny>)>,
     /// `weakref.finalize` objects.
     finalizers: Vec<Py<PyAny>>,
@@ -26,15 +25,16 @@ pub(crate) struct InheritedObjects {
 }
 
 impl InheritedObjects {
-    /// Collects all of them in the template, before its heap is frozen. Flushes the streams, so
+    /// Collects the objects in the template, before its heap is frozen. Flushes the streams, so
     /// that no worker writes the same bytes again. Exit handlers that are registered from now on
-    /// belong to the workers: `end_of_own_handlers` runs between these and the template's.
+    /// belong to the workers. `end_of_own_handlers` runs between these handlers and those of the
+    /// template.
     ///
     /// # Errors
     /// If Python raises.
     pub(super) fn collect(py: Python<'_>, end_of_own_handlers: fn(Python<'_>)) -> PyResult<Self> {
         // Handlers run in the reverse order of their registration. Unregistering the template's
-        // would destroy what only they refer to, such as a temporary directory.
+        // handlers would destroy objects that only they refer to, such as a temporary directory.
         let mark = PyCFunction::new_closure(
             py,
             Some(c"end_of_own_handlers"),
@@ -76,10 +76,10 @@ impl InheritedObjects {
         Ok(())
     }
 
-    /// Runs the exit handlers that modules of the standard library register when they are loaded:
-    /// they also serve users in a worker.
+    /// Runs the exit handlers that modules of the standard library register when they are loaded. A
+    /// worker also needs these handlers.
     pub(super) fn run_library_handlers(py: Python<'_>) {
-        // Each handles only objects of this process.
+        // Each handler affects only objects of this process.
         for (module, path) in [
             ("multiprocessing.util", "_exit_function"),
             ("weakref", "finalize._exitfunc"),
@@ -124,7 +124,7 @@ fn streams(py: Python<'_>) -> PyResult<Vec<(ObjectKind, Py<PyAny>)>> {
         }
     }
     streams.sort_by_key(|(kind, _)| *kind);
-    // Data that a compressor holds belongs to the process that writes on, and stays there.
+    // A compressor's buffered data stays with the process that continues to write.
     let compressors = streams.iter().filter(|(kind, _)| *kind == ObjectKind::Compressor);
     let compressed = attributes(py, compressors.map(|(_, stream)| stream));
     let plain = streams.iter().filter(|(kind, stream)| {
@@ -137,15 +137,15 @@ fn streams(py: Python<'_>) -> PyResult<Vec<(ObjectKind, Py<PyAny>)>> {
 /// The elements of `iterable`.
 fn elements(iterable: &Bound<'_, PyAny>) -> PyResult<Vec<Py<PyAny>>> {
     let mut elements = Vec::new();
-    // Not by `collect`, which would import `operator` to learn the count.
+    // `collect` would import `operator` to learn the count.
     for element in iterable.try_iter()? {
         elements.push(element?.unbind());
     }
     Ok(elements)
 }
 
-/// Does `handler` call a function of `concurrent.futures`? Until Python 3.12 a handler is a
-/// `functools.partial`, later it is a closure.
+/// Does `handler` call a function of `concurrent.futures`? The handler is a `functools.partial`
+/// until Python 3.12, later a closure.
 fn is_of_executors(handler: &Bound<'_, PyAny>) -> bool {
     let of_partial = handler.getattr("func").ok();
     let cells =

@@ -1,4 +1,4 @@
-//! The local time of log lines, by the time zone that the C library knows.
+//! The local time of log lines, in the time zone of the C library.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ pub(crate) struct LocalTime {
 }
 
 impl LocalTime {
-    /// Converts `time`. To be called while this thread is attached to the interpreter: the C
+    /// Converts `time`. Must be called while this thread is attached to the interpreter. The C
     /// library may read the variable `TZ`, which Python code changes only while attached.
     pub(crate) fn of(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -1,7 +1,7 @@
-//! The process that Python runs in: its start, forks, signals, environment and end. All unsafe code
-//! of the engine stands here, behind safe names.
+//! The process that Python runs in: its start, forks, signals, environment and exit. This module
+//! contains all unsafe code of the engine, behind safe functions.
 //!
-//! This room is the lowest: it knows nothing of requests, logs, pools and applications.
+//! This is the lowest module: requests, logs, pools and applications are unknown here.
 
 pub(crate) mod environment;
 mod exit;

@@ -1,4 +1,4 @@
-//! Questions to poll(2) that do not wait.
+//! Checks with poll(2) that do not wait.
 
 use std::os::fd::AsFd;
 
@@ -9,7 +9,7 @@ use rustix::{
 
 const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
-/// The events of `wanted` that `descriptor` has now, beside the errors and hang-ups that poll(2)
+/// The events of `wanted` that `descriptor` has now, besides the errors and hang-ups that poll(2)
 /// always reports.
 ///
 /// # Errors
@@ -20,12 +20,12 @@ pub(crate) fn events_now(descriptor: impl AsFd, wanted: PollFlags) -> Result<Pol
     Ok(watched[0].revents())
 }
 
-/// Has `descriptor` an event of `wanted`, an error or a hang-up now?
+/// Does `descriptor` have an event of `wanted`, an error or a hang-up now?
 pub(crate) fn has_event(descriptor: impl AsFd, wanted: PollFlags) -> bool {
     events_now(descriptor, wanted).is_ok_and(|events| !events.is_empty())
 }
 
-/// Can `descriptor` be read without waiting, or has it ended?
+/// Can `descriptor` be read without waiting, or has it reached its end?
 pub(crate) fn is_readable(descriptor: impl AsFd) -> bool {
     has_event(descriptor, PollFlags::IN)
 }

@@ -1,4 +1,4 @@
-//! Functions of Python's C API that pyo3 does not wrap, behind safe names.
+//! Safe wrappers for functions of Python's C API that pyo3 lacks.
 
 use std::ffi::{CStr, c_char, c_long};
 
@@ -9,8 +9,8 @@ use pyo3::{
 };
 
 unsafe extern "C" {
-    /// In the stable ABI since 3.10. Python 3.9 exports the function with the same meaning, so one
-    /// engine finds it in all versions.
+    /// Part of the stable ABI since 3.10. Python 3.9 exports the function with the same meaning, so
+    /// one engine works in all versions.
     fn PyUnicode_AsUTF8AndSize(
         unicode: *mut ffi::PyObject,
         size: *mut ffi::Py_ssize_t,
@@ -56,10 +56,10 @@ pub(crate) fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, 
 }
 
 /// Compiles the source of a module. Python's `compile()` would first create all types of the `ast`
-/// module, which takes longer than everything else that is done for a small request.
+/// module, which takes longer than all other work for a small request.
 ///
 /// # Errors
-/// `SyntaxError` and what else the compiler raises.
+/// `SyntaxError`, or any other exception of the compiler.
 pub(crate) fn compile<'py>(
     py: Python<'py>,
     source: &CStr,
@@ -75,8 +75,8 @@ pub(crate) fn compile<'py>(
     }
 }
 
-/// Has `exception` raised in the thread that Python calls `thread`; `None` takes back an exception
-/// that was not raised yet. Does nothing if that thread has ended.
+/// Raises `exception` in the thread with Python's identifier `thread`. `None` withdraws an
+/// exception that was not raised yet. Does nothing if that thread has exited.
 pub(crate) fn set_async_exception(
     _py: Python<'_>,
     thread: c_long,

@@ -6,16 +6,17 @@ use pyo3::{prelude::*, types::PyDict};
 
 /// A module of `sys.modules` that came from a file.
 pub(crate) struct ModuleFile<'py> {
-    /// The name in `sys.modules`; nothing if it is not a `str`.
+    /// The name in `sys.modules`; `None` if the key is not a `str`.
     pub(crate) name: Option<String>,
     /// The globals of the module.
     pub(crate) namespace: Bound<'py, PyDict>,
-    /// The file as the module or its loader names it. Files of archives do not exist.
+    /// The file as the module or its loader names it. Files inside archives do not exist in the
+    /// file system.
     pub(crate) file: PathBuf,
 }
 
-/// All modules that came from files. Reads only the dictionaries of modules: asking some modules
-/// for an attribute imports others.
+/// All modules that came from files. Reads only the dictionaries of modules, since reading an
+/// attribute of some modules imports others.
 ///
 /// # Errors
 /// If the application has replaced `sys.modules`.
@@ -41,7 +42,7 @@ pub(crate) fn files(py: Python<'_>) -> PyResult<Vec<PathBuf>> {
     Ok(with_files(py)?.into_iter().map(|module| module.file).collect())
 }
 
-/// How many modules are loaded; 0 if the application has replaced `sys.modules`.
+/// The number of loaded modules; 0 if the application has replaced `sys.modules`.
 pub(crate) fn count(py: Python<'_>) -> usize {
     sys_modules(py).map_or(0, |modules| modules.len())
 }

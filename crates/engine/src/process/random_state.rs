@@ -1,7 +1,7 @@
-//! Random number generators after a fork: which are seeded again, and which repeat their numbers in
-//! each process.
+//! Random number generators after a fork: some are reseeded, others repeat their numbers in each
+//! process.
 //!
-//! Python itself seeds the functions of `random` again in each child. The kernel's generators
+//! Python itself reseeds the functions of `random` in each child. The kernel's generators
 //! (`os.urandom`, `secrets`, `random.SystemRandom`, `uuid.uuid4`) and OpenSSL's have no state that
 //! a child could repeat.
 
@@ -24,19 +24,19 @@ use crate::process::python_modules::{
 /// How many generators are listed.
 const MAX_GENERATORS: usize = 20;
 
-/// Seeds the functions of `numpy.random` again from the kernel's random numbers, if they are
-/// loaded. To be called in a process that was just forked.
+/// Reseeds the functions of `numpy.random` from the kernel's random numbers, if that module is
+/// loaded. Must be called in a process that was just forked.
 pub(crate) fn seed_again(py: Python<'_>) {
     if let Ok(Some(numpy)) = python_modules::loaded(py, "numpy.random.mtrand") {
-        // The application may have installed a generator of another kind, which cannot be seeded
+        // The application may have installed another kind of generator, which cannot be reseeded
         // this way.
         let _ = numpy.call_method0("seed");
     }
 }
 
-/// Lists generators in globals of modules, and in attributes of those: each repeats its numbers in
-/// every forked process. The script of `app` is named by its file, since the engine chooses its
-/// module name.
+/// Lists generators in globals of modules, and in attributes of these globals. Each repeats its
+/// numbers in every forked process. The script of `app` is named by its file, since the engine
+/// chooses its module name.
 pub(crate) fn generators(py: Python<'_>, app: &App) -> PyResult<Vec<String>> {
     let search = GeneratorSearch::new(py)?;
     let mut found = Vec::new();
@@ -55,7 +55,8 @@ pub(crate) fn generators(py: Python<'_>, app: &App) -> PyResult<Vec<String>> {
     Ok(found)
 }
 
-/// The own attributes of an object or class. Modules are searched on their own.
+/// The own attributes of an object or class. Modules are excluded, since each is searched
+/// separately.
 fn attributes<'py>(value: &Bound<'py, PyAny>) -> Option<Bound<'py, PyDict>> {
     if value.is_instance_of::<PyModule>() {
         return None;
@@ -67,13 +68,13 @@ fn attributes<'py>(value: &Bound<'py, PyAny>) -> Option<Bound<'py, PyDict>> {
     }
 }
 
-/// What is a generator, and which modules are not searched.
+/// The types to search for, and the modules to skip.
 struct GeneratorSearch<'py> {
     /// Types of generators.
     types: Vec<Bound<'py, PyType>>,
     /// A subclass of these types without a state.
     system_random: Option<Bound<'py, PyType>>,
-    /// Python's and numpy's own generators, which are seeded again.
+    /// Python's and numpy's own generators, which are reseeded.
     fresh: Vec<Bound<'py, PyAny>>,
     /// The directory of the standard library.
     stdlib: PathBuf,
@@ -102,7 +103,7 @@ impl<'py> GeneratorSearch<'py> {
         })
     }
 
-    /// Is this neither a module of the standard library nor one of numpy?
+    /// Is this module outside the standard library and numpy?
     fn is_foreign(&self, file: &Path) -> bool {
         let mut parts = file.components().map(|part| part.as_os_str());
         let is_package = parts.any(|part| part == "site-packages" || part == "dist-packages");

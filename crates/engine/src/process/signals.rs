@@ -1,4 +1,4 @@
-//! The signal mask of a thread: which signals the kernel holds back.
+//! The signal mask of a thread: the signals that the kernel holds back.
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
@@ -20,7 +20,7 @@ impl SignalMask {
         Self(now)
     }
 
-    /// This mask without the signals by which a supervisor reaches the workers of a FastCGI pool.
+    /// This mask without the signals that a supervisor sends to the workers of a FastCGI pool.
     pub(crate) fn of_worker(mut self) -> Self {
         self.0.remove(Signal::SIGUSR1);
         self.0.remove(Signal::SIGUSR2);

@@ -1,7 +1,7 @@
-//! SIGTERM as an event to wait for, in a process that waits for its next request.
+//! SIGTERM as a pollable event, in a process that waits for its next request.
 //!
-//! A handler in C notes the signal, so the kernel may deliver it to any thread. Threads that an
-//! application has started do not block SIGTERM, and without a handler it would end the process.
+//! A handler in C records the signal, so the kernel may deliver it to any thread. Threads of the
+//! application do not block SIGTERM. Without the handler, the signal would kill the process.
 
 use std::{
     io,
@@ -18,15 +18,16 @@ use crate::process::{
     poll::is_readable,
 };
 
-/// A descriptor that is readable once this process has received SIGTERM. A process has one.
+/// A descriptor that becomes readable when this process receives SIGTERM. A process has only one
+/// such descriptor.
 pub(crate) struct Sigterm(Descriptor);
 
 impl Sigterm {
-    /// Handles SIGTERM from now on, until Python code installs another handler, and delivers the
-    /// signals that `mask` does not block.
+    /// Handles SIGTERM until Python code installs another handler, and delivers the signals that
+    /// `mask` does not block.
     ///
     /// # Errors
-    /// If no file descriptor is left.
+    /// If no file descriptor is available.
     pub(crate) fn listen(mask: &SignalMask) -> io::Result<Self> {
         let (ours, bell) = forks::pair(SocketType::STREAM)?;
         forks::wake(&[Signal::TERM.as_raw()], bell, false)?;
@@ -34,8 +35,8 @@ impl Sigterm {
         Ok(Self(ours))
     }
 
-    /// Handles SIGTERM again, after Python code has installed a handler for a request, and delivers
-    /// the signals that `mask` does not block.
+    /// Handles SIGTERM again after Python code has installed a handler for a request. Delivers the
+    /// signals that `mask` does not block.
     ///
     /// # Errors
     /// If the kernel refuses.

@@ -12,15 +12,15 @@ use pyo3::prelude::*;
 use rustix::process::{Resource, getrlimit};
 use wire::clock::now;
 
-/// Stack of a thread in bytes, if the main thread's is unlimited or its limit exceeds the address
-/// space.
+/// The stack size of a thread in bytes, if the main thread's stack is unlimited or exceeds the
+/// address space.
 const DEFAULT_STACK_BYTES: usize = 8 << 20;
 
-/// Smallest default stack in bytes. A small limit may give the main thread less, but Python's
-/// recursion limit expects more.
+/// The smallest default stack size in bytes. A small limit may give the main thread less, but
+/// Python's recursion limit expects more.
 const MIN_STACK_BYTES: usize = 2 << 20;
 
-/// The stack in bytes that the engine's own code needs, whatever the application has set.
+/// The stack size in bytes that the engine's own code needs, whatever the application has set.
 const ENGINE_STACK_BYTES: usize = 256 << 10;
 
 /// The time until threads that could not be started are tried again.
@@ -36,13 +36,13 @@ impl StackSize {
         Self(size)
     }
 
-    /// The stack size of Python's own threads: what the application has set by
+    /// The stack size of Python's own threads: the size that the application has set by
     /// `threading.stack_size()`, otherwise the soft limit of the process.
     pub(crate) fn of_python(py: Python<'_>) -> Self {
         let asked = py.import("_thread").and_then(|module| {
             let asked: usize = module.call_method0("stack_size")?.extract()?;
-            // Asking resets the size to the default, which threads that the application starts
-            // later would get.
+            // Reading the size resets it to the default, which later threads of the application
+            // would get.
             module.call_method1("stack_size", (asked,))?;
             Ok(asked)
         });
@@ -64,7 +64,7 @@ fn default_stack(soft_limit: Option<u64>) -> usize {
 /// Starts a thread.
 ///
 /// # Errors
-/// If there can be no more threads, or memory is short.
+/// If the limit of threads is reached, or memory is short.
 pub(crate) fn start(
     name: &str,
     StackSize(size): StackSize,
@@ -78,7 +78,7 @@ pub(crate) fn start(
     })
 }
 
-/// Work that still needs a thread, and when starting one is tried again.
+/// Work that still needs a thread, and the time of the next try.
 pub(crate) struct PendingThreads<T> {
     state: Mutex<PendingState<T>>,
 }
@@ -97,7 +97,7 @@ impl<T> PendingThreads<T> {
         Self { state: Mutex::new(PendingState { missing, due: 0, is_logged: false }) }
     }
 
-    /// Starts the missing threads by `start`, if it is time. Passes the log message for the first
+    /// Starts the missing threads by `start`, if a try is due. Passes the log message for the first
     /// failure to `log`. Returns how many threads are still missing; `None` if another thread is
     /// trying.
     pub(crate) fn try_again(

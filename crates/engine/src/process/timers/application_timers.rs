@@ -1,19 +1,20 @@
 //! Timers that the application starts by `signal.alarm` or `signal.setitimer` and leaves behind.
 //!
-//! Such a timer ends the process, or raises an exception, while the process serves another request.
+//! Such a timer ends the process, or raises an exception, during another request.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use diagnostics::message::{Code, LogMessage};
 
-/// The kernel's interval timers with their signals (setitimer(2)). The first counts real time.
+/// The kernel's interval timers with their signals (setitimer(2)). The first timer counts real
+/// time.
 const TIMERS: [(libc::c_int, libc::c_int, &str); 3] = [
     (libc::ITIMER_REAL, libc::SIGALRM, "SIGALRM"),
     (libc::ITIMER_VIRTUAL, libc::SIGVTALRM, "SIGVTALRM"),
     (libc::ITIMER_PROF, libc::SIGPROF, "SIGPROF"),
 ];
 
-/// What a process that serves several requests knows of the application's timers.
+/// The known timers of the application, in a process that serves several requests.
 #[derive(Default)]
 pub(crate) struct ApplicationTimers {
     /// A timer of real time was running before the present request.
@@ -23,8 +24,8 @@ pub(crate) struct ApplicationTimers {
 }
 
 impl ApplicationTimers {
-    /// Stops timers that loading left and that would end the process. Returns the log message if
-    /// one was stopped.
+    /// Stops timers that loading left and that would kill the process. Returns the log message if a
+    /// timer was stopped.
     pub(crate) fn after_loading(&self) -> Option<LogMessage> {
         let stopped = stop_fatal("loading it");
         let [(real_time, ..), ..] = TIMERS;
@@ -32,12 +33,12 @@ impl ApplicationTimers {
         stopped
     }
 
-    /// Stops a timer that would hit the next request. To be called when a request has ended and no
-    /// other is being served. Such a timer has a signal that nobody handles, or was started by this
-    /// request and expires once. A timer that repeats, as of a profiler, stays.
+    /// Stops a timer that would hit the next request. Must be called when a request has ended and
+    /// no other request is running. Such a timer has a signal without a handler, or was started by
+    /// this request and expires once. Repeating timers, such as a profiler's, stay.
     ///
-    /// Looks only at the timer of `signal.alarm`, which costs one system call; see
-    /// [`ApplicationTimers::when_idle`] for the others.
+    /// Checks only the timer of `signal.alarm`, which costs one system call.
+    /// [`ApplicationTimers::when_idle`] checks the others.
     pub(crate) fn after_request(&self) -> Option<LogMessage> {
         let [(which, signal, name), ..] = TIMERS;
         let timer = current(which);
@@ -55,12 +56,12 @@ impl ApplicationTimers {
         None
     }
 
-    /// Stops all timers that would end the process. To be called when the process is idle.
+    /// Stops all timers that would kill the process. Must be called when the process is idle.
     pub(crate) fn when_idle(&self) -> Option<LogMessage> {
         stop_fatal("a request").and_then(|message| self.once(message))
     }
 
-    /// `message`, unless this process has logged one before.
+    /// Returns `message`, unless this process has already logged such a message.
     fn once(&self, message: LogMessage) -> Option<LogMessage> {
         (!self.is_logged.swap(true, Ordering::Relaxed)).then_some(message)
     }
@@ -109,7 +110,7 @@ fn stop(which: libc::c_int) {
     }
 }
 
-/// Would the signal end this process?
+/// Would the signal kill this process?
 fn is_fatal(signal: libc::c_int) -> bool {
     // SAFETY: all-zero is a valid action, which the kernel overwrites.
     unsafe {

@@ -1,4 +1,4 @@
-//! The time limit of `close()` when the response has ended, and the gateway that kept the time has
+//! The time limit of `close()` after the response, when the gateway that enforced the limit has
 //! exited.
 //!
 //! The timer interrupts the application, and ends the process if that does not help.
@@ -20,32 +20,32 @@ use crate::process::{
     timers::kernel_timer::{KernelTimer, abort},
 };
 
-/// How long an interrupted application may take to end.
+/// How long an interrupted application may take to exit.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(2);
 
-/// How long threads and exit handlers may take when the web server has killed the gateway: as long
-/// as the gateway gives them.
+/// How long threads and exit handlers may take if the web server has killed the gateway. The
+/// gateway allows the same time.
 const ORPHAN_EXIT_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// Longest message in bytes; a longer one is cut.
+/// The longest message in bytes; longer messages are cut.
 const MAX_MESSAGE_BYTES: usize = 1024;
 
 static TIMER: KernelTimer = KernelTimer::new(1);
 
-/// What is written to the log when the process is ended.
+/// The log message for the forced exit.
 static MESSAGE: MessageBuffer = MessageBuffer::new();
 
-/// The exit status then.
+/// The exit status of the forced exit.
 static EXIT_STATUS: AtomicI32 = AtomicI32::new(0);
 
-/// What happens when the timer expires next.
+/// The action when the timer expires next.
 static NEXT: AtomicI32 = AtomicI32::new(NOTHING);
 const NOTHING: i32 = 0;
 const INTERRUPT: i32 = 1;
 const ABORT: i32 = 2;
 const EXIT: i32 = 3;
 
-/// This file has sent SIGTERM, and nobody has asked for that yet.
+/// The timer has sent SIGTERM, and no handler has taken that into account yet.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// The gateway whose exit starts the timer, the pipe that its exit closes (-1 for none), and the
@@ -54,11 +54,11 @@ static GATEWAY: AtomicI32 = AtomicI32::new(0);
 static GATEWAY_PIPE: AtomicI32 = AtomicI32::new(-1);
 static LIMIT_MILLIS: AtomicU64 = AtomicU64::new(0);
 
-/// Lets this process live on without its gateway, and limits it to `limit` once the gateway has
-/// exited. Then the application is interrupted, and after [`INTERRUPT_GRACE`] `message` and the
-/// stack are written to the log. Returns the signal that is to announce the exit of the gateway.
+/// Lets this process outlive its gateway, for at most `limit`. After that time the application is
+/// interrupted. After [`INTERRUPT_GRACE`] more, `message` and the stack are written to the log and
+/// the process exits. Returns the signal that announces the exit of the gateway.
 ///
-/// There is no limit where the kernel has no timer left for this user.
+/// There is no limit if the kernel has no timer left for this user.
 pub(crate) fn outlive_gateway(
     (gateway, pipe): (i32, Option<&Descriptor>),
     limit: Duration,
@@ -74,8 +74,8 @@ pub(crate) fn outlive_gateway(
     TIMER.signal()
 }
 
-/// Ends the limit of [`outlive_gateway`] when the application has done its work. Returns whether
-/// the gateway still lives; if not, this process has to exit soon.
+/// Ends the limit of [`outlive_gateway`] when the application has finished. Returns whether the
+/// gateway is still running; if not, this process has to exit soon.
 pub(crate) fn rejoin_gateway(gateway: i32) -> bool {
     GATEWAY.store(0, Ordering::Relaxed);
     cancel();
@@ -101,7 +101,7 @@ pub(crate) fn cancel() {
     TIMER.disarm();
 }
 
-/// Did the limit send the SIGTERM that has come? Answers once for each.
+/// Did the time limit send the latest SIGTERM? Answers once for each signal.
 pub(crate) fn has_interrupted() -> bool {
     INTERRUPTED.swap(false, Ordering::Relaxed)
 }
@@ -111,7 +111,7 @@ fn start(limit: Duration, next: i32) {
     TIMER.arm(limit, false);
 }
 
-/// Sets message and exit status, and creates the timer unless this process has it.
+/// Sets message and exit status, and creates the timer if this process lacks it.
 fn prepare(message: &str, status: i32) {
     MESSAGE.set(message);
     EXIT_STATUS.store(status, Ordering::Relaxed);
@@ -121,7 +121,7 @@ fn prepare(message: &str, status: i32) {
     TIMER.create();
 }
 
-/// Runs as a signal handler: the timer has expired, or the gateway has exited.
+/// The signal handler for an expired timer, or for the exit of the gateway.
 extern "C" fn on_signal(
     _signal: libc::c_int,
     info: *mut libc::siginfo_t,

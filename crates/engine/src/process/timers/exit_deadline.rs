@@ -1,7 +1,7 @@
-//! The deadline for the exit of this process, which the kernel keeps.
+//! The deadline for the exit of this process, which the kernel enforces.
 //!
 //! A timer ticks [`TICKS`] times until the deadline. A process that was stopped meanwhile (SIGSTOP)
-//! gets one tick for all that it has missed, and so keeps nearly all of its time.
+//! gets one tick for all missed ticks, and so keeps most of its time.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -18,16 +18,17 @@ const TICKS: u32 = 8;
 
 static TIMER: KernelTimer = KernelTimer::new(0);
 
-/// What the signal handler does at the deadline.
+/// The action of the signal handler at the deadline.
 static DEADLINE: Published<ExitDeadline> = Published::new();
 
-/// Ticks that are left; 0 unless the deadline has begun.
+/// The remaining ticks; 0 unless the deadline has started.
 static TICKS_LEFT: AtomicU32 = AtomicU32::new(0);
 
-/// How many requests are being served, in processes that count them.
+/// The number of running requests, in processes that count them.
 static SERVING: AtomicU32 = AtomicU32::new(0);
 
-/// Counts one request as being served: the warning of [`prepare`] is written only then.
+/// Counts one running request. The warning of [`prepare`] is written only while requests are
+/// running.
 pub(crate) struct ServingRequest(());
 
 impl ServingRequest {
@@ -55,7 +56,7 @@ pub(crate) enum DeadlineEnd {
 
 /// A log message before the deadline. SIGUSR1 then writes the stacks.
 pub(crate) struct DeadlineWarning {
-    /// How long after the beginning.
+    /// The time from the start of the deadline to the message.
     pub(crate) after: Duration,
     /// The log message.
     pub(crate) message: String,
@@ -65,13 +66,13 @@ struct ExitDeadline {
     tick: Duration,
     message: Vec<u8>,
     end: DeadlineEnd,
-    /// How many ticks are left when the warning is due, and its message.
+    /// The number of remaining ticks at which the warning is due, and its message.
     warning: Option<(u32, Vec<u8>)>,
 }
 
 /// Writes `message` to the log and ends this process after `limit`. Replaces an earlier deadline.
 ///
-/// There is no deadline where the kernel has no timer left for this user.
+/// There is no deadline if the kernel has no timer left for this user.
 pub(crate) fn set(limit: Duration, message: String, end: DeadlineEnd) {
     prepare(limit, message, end, None);
     begin();
@@ -85,7 +86,7 @@ pub(crate) fn set_if_earlier(limit: Duration, message: String, end: DeadlineEnd)
     }
 }
 
-/// Prepares what [`set`] does; [`begin`] starts it.
+/// Prepares a deadline as in [`set`]; [`begin`] starts it.
 pub(crate) fn prepare(
     limit: Duration,
     message: String,
@@ -106,7 +107,7 @@ pub(crate) fn prepare(
     }
 }
 
-/// Starts the deadline that was prepared, unless it has started. Async-signal-safe.
+/// Starts the prepared deadline, unless it has started. Async-signal-safe.
 pub(crate) extern "C" fn begin() {
     let Some(deadline) = DEADLINE.get().filter(|_| TIMER.exists()) else {
         return;

@@ -1,7 +1,7 @@
 //! A timer of the kernel (timer_create(2)) that sends a real-time signal to this process.
 //!
-//! No thread is needed, and nothing that holds the interpreter can delay the signal. Each user of
-//! this file has a static timer and a signal of its own.
+//! The timer needs no thread, and code that holds the interpreter cannot delay the signal. Each
+//! user of this file has a static timer and its own signal.
 
 use std::{
     ptr,
@@ -11,13 +11,13 @@ use std::{
 
 use crate::process::forks;
 
-/// A signal handler that also learns who sent the signal (`SA_SIGINFO`).
+/// A signal handler that receives the sender of the signal (`SA_SIGINFO`).
 pub(super) type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
 
 /// A timer and its signal. Forked processes do not inherit the kernel's timer.
 pub(super) struct KernelTimer {
-    /// The signal counts down from the last real-time signal: applications use the first ones, if
-    /// any.
+    /// The number of the signal counts down from the last real-time signal: applications use the
+    /// first real-time signals, if any.
     below_last: libc::c_int,
     id: AtomicPtr<libc::c_void>,
     /// The process that created the timer; 0 for none.
@@ -35,13 +35,13 @@ impl KernelTimer {
         libc::SIGRTMAX() - self.below_last
     }
 
-    /// Has this process created the timer? A signal handler may ask.
+    /// Has this process created the timer? Async-signal-safe.
     pub(super) fn exists(&self) -> bool {
         self.owner.load(Ordering::Acquire) == rustix::process::getpid().as_raw_nonzero().get()
     }
 
     /// Creates the timer, unless this process has it, and unblocks its signal in this thread.
-    /// `false` if the kernel has no timer left for this user.
+    /// Returns `false` if the kernel has no timer left for this user.
     pub(super) fn create(&self) -> bool {
         self.unblock();
         if self.exists() {
@@ -63,15 +63,15 @@ impl KernelTimer {
         true
     }
 
-    /// Sends the signal once after `delay`, or every `delay` if `repeats`. Does nothing where there
-    /// is no timer. Async-signal-safe.
+    /// Sends the signal once after `delay`, or every `delay` if `repeats`. Does nothing without a
+    /// timer. Async-signal-safe.
     pub(super) fn arm(&self, delay: Duration, repeats: bool) {
         // A delay of zero would disarm the timer.
         let delay = delay.max(Duration::from_millis(1));
         self.set(delay, if repeats { delay } else { Duration::ZERO });
     }
 
-    /// Sends no more signals. Async-signal-safe.
+    /// Stops sending signals. Async-signal-safe.
     pub(super) fn disarm(&self) {
         self.set(Duration::ZERO, Duration::ZERO);
     }
@@ -118,20 +118,21 @@ impl KernelTimer {
     /// Calls `handler` at the signal until this process exits. Children that the application forks
     /// get back the previous handler.
     pub(super) fn handle(&self, handler: Handler) {
-        // A signal number that exists is not refused. SAFETY: the handlers of this directory call
-        // only async-signal-safe functions.
+        // The kernel accepts every existing signal number. SAFETY: the handlers of this directory
+        // call only async-signal-safe functions.
         let _ = unsafe { forks::install_action(self.signal(), &action(handler as usize)) };
     }
 
-    /// Calls `handler` at the signal until [`KernelTimer::stop_handling`]. Returns the handler that
-    /// it replaces.
+    /// Calls `handler` at the signal until [`KernelTimer::stop_handling`]. Returns the replaced
+    /// handler.
     pub(super) fn handle_for_now(&self, handler: Handler) -> libc::sighandler_t {
         self.replace_action(handler as usize)
     }
 
-    /// Restores the default action of the signal, and drops a signal that is pending.
+    /// Restores the default action of the signal, and drops a pending signal.
     pub(super) fn stop_handling(&self) {
-        // The default would end the process at a pending signal; ignoring the signal drops it.
+        // The default action would kill the process at a pending signal; ignoring the signal drops
+        // it.
         self.replace_action(libc::SIG_IGN);
         self.replace_action(libc::SIG_DFL);
     }
@@ -162,7 +163,7 @@ fn action(handler: libc::sighandler_t) -> libc::sigaction {
 /// How long writing the stacks may take.
 const STACKS_TIMEOUT_SECONDS: libc::c_uint = 2;
 
-/// Ends this process by SIGABRT, at which `faulthandler` writes the stacks; by SIGALRM if nobody
+/// Kills this process by SIGABRT, at which `faulthandler` writes the stacks; by SIGALRM if nobody
 /// reads the log. Returns only if the application handles SIGABRT. Async-signal-safe.
 pub(super) fn abort() {
     // SAFETY: all-zero is a valid value of each structure, and the calls are async-signal-safe.
@@ -188,12 +189,12 @@ impl<T> Published<T> {
         Self(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// Makes `value` the one that handlers find.
+    /// Makes `value` the value that handlers read.
     pub(super) fn set(&self, value: T) {
         self.0.store(Box::into_raw(Box::new(value)), Ordering::Release);
     }
 
-    /// Makes handlers find no value.
+    /// Removes the value.
     pub(super) fn clear(&self) {
         self.0.store(ptr::null_mut(), Ordering::Release);
     }

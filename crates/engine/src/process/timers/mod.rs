@@ -1,4 +1,4 @@
-//! Timers of the kernel that end, interrupt or report what takes too long.
+//! Timers of the kernel that end, interrupt or report slow operations.
 
 pub(crate) mod application_timers;
 pub(crate) mod close_timer;

@@ -1,7 +1,7 @@
-//! Logs a message and the stacks of all threads when something takes long, without ending it.
+//! Logs a message and the stacks of all threads when an operation is slow, without ending it.
 //!
-//! The kernel's timer sends a signal. Its handler calls that of `faulthandler`, which writes the
-//! stacks whatever code runs; the message follows.
+//! The kernel's timer sends a signal. The handler of `faulthandler` writes the stacks, whatever
+//! code is running. The message follows.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -23,14 +23,14 @@ static MESSAGE: Published<String> = Published::new();
 /// The handler of `faulthandler` that writes the stacks.
 static STACKS_HANDLER: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
 
-/// A stack dump that is due; dropping this cancels the dump.
+/// A stack dump that is due; dropping this value cancels the dump.
 pub(crate) struct StackDumpWatch<'py> {
     py: Python<'py>,
 }
 
 /// Writes the stacks and `message` to the log after `delay`, unless the returned value is dropped
-/// before. Nothing is written where the kernel has no timer left for this user, or where the
-/// application replaced `faulthandler`.
+/// before. Nothing is written if the kernel has no timer left for this user, or if the application
+/// has replaced `faulthandler`.
 pub(crate) fn dump_stacks_after(
     py: Python<'_>,
     delay: Duration,
@@ -43,7 +43,7 @@ pub(crate) fn dump_stacks_after(
     let watch = StackDumpWatch { py };
     let arguments = (TIMER.signal(), forks::log_number(), true, false);
     py.import("faulthandler").and_then(|module| module.call_method1("register", arguments)).ok()?;
-    // This handler is called first: it checks that the log has room.
+    // This handler runs first: it checks that the log has room.
     STACKS_HANDLER.store(TIMER.handle_for_now(write_stacks), Ordering::Release);
     TIMER.arm(delay, false);
     Some(watch)
