@@ -1,15 +1,19 @@
 #!/bin/sh
-# How cargo runs a program of this tree: tests get the environment of a new user, whoever starts them.
+# Runs a program of this tree for cargo. Tests get the environment of a new user in every shell.
 case $1 in */deps/*) ;; *) exec "$@" ;; esac
 
-# What Python, pip, curl, wsgate, service managers and frameworks read; WSGATE_TEST_… are the tests' own.
+# Variables that Python, pip, curl, wsgate, service managers and frameworks read. WSGATE_TEST_…
+# are variables of the tests.
 for name in $(env | sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p'); do
     case $name in
         WSGATE_TEST_*) ;;
-        PYTHON* | PIP_* | VIRTUAL_ENV | WSGATE_* | DJANGO_* | FLASK_* | OPENBLAS_* | OMP_*) unset "$name" ;;
+        PYTHON* | PIP_* | VIRTUAL_ENV | WSGATE_*) unset "$name" ;;
+        DJANGO_* | FLASK_* | OPENBLAS_* | OMP_*) unset "$name" ;;
         LANG | LANGUAGE | LC_* | TZ | COLUMNS | LINES | NO_COLOR | CLICOLOR*) unset "$name" ;;
-        *_proxy | *_PROXY | NOTIFY_SOCKET | LISTEN_* | WATCHDOG_* | XDG_* | CURL_HOME) unset "$name" ;;
-        GATEWAY_INTERFACE | SERVER_* | SCRIPT_* | REQUEST_* | REDIRECT_* | REMOTE_* | HTTP_* | QUERY_STRING) unset "$name" ;;
+        *_proxy | *_PROXY | CURL_HOME) unset "$name" ;;
+        NOTIFY_SOCKET | LISTEN_* | WATCHDOG_* | XDG_*) unset "$name" ;;
+        GATEWAY_INTERFACE | SERVER_* | SCRIPT_* | REQUEST_*) unset "$name" ;;
+        REDIRECT_* | REMOTE_* | HTTP_* | QUERY_STRING) unset "$name" ;;
     esac
 done
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Puts in place what the tests need beside Rust: real web servers, php-fpm, curl, litmus, and a virtualenv
-# with the packages of requirements.txt.
+# Installs what the tests need beside Rust: real web servers, php-fpm, curl, litmus, and a
+# virtualenv with the packages of requirements.txt.
 # May be run any number of times; when all is there it takes a moment and changes nothing.
 #
-# The virtualenv stands where the web server's user can enter it, outside the source tree: in WSGATE_TEST_VENV, else
-# in /var/tmp/wsgate-test-UID/venv.
+# The virtualenv stands outside the source tree, where the web server's user can enter it: in
+# WSGATE_TEST_VENV, else in /var/tmp/wsgate-test-UID/venv.
 set -euo pipefail
 cd "$(dirname "$0")"
-# What is installed here is read by a user who cannot write it: its .pyc files must be there already.
+# Users who cannot write there read the packages: their .pyc files must exist already.
 unset PYTHONDONTWRITEBYTECODE
 umask 022
 
@@ -56,7 +56,7 @@ install_packages() {
         return
     fi
     say "installing $*"
-    # Tests start servers of their own: the packages' services must not be started for that, nor hold a port.
+    # Tests start servers of their own. The services of the packages must not start or hold a port.
     local policy=/usr/sbin/policy-rc.d made=
     if [ ! -e "$policy" ]; then
         printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
@@ -64,9 +64,10 @@ install_packages() {
         made=yes
     fi
     local installed=yes
-    "${as_root[@]}" apt-get update -qq || say "apt-get update failed; trying with the lists that are here" >&2
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
-        installed=
+    "${as_root[@]}" apt-get update -qq ||
+        say "apt-get update failed; trying with the lists that are here" >&2
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "$@" >/dev/null || installed=
     [ -z "$made" ] || "${as_root[@]}" rm -f "$policy"
     [ -n "$installed" ] || miss "$* (apt-get could not install them)"
 }
@@ -90,13 +91,16 @@ make_venv() {
         miss "$(dirname "$venv") belongs to somebody else (set WSGATE_TEST_VENV to another place)"
         return
     fi
-    # The copy of the requirements is written last, so that a virtualenv that was left half made is made again.
-    if cmp -s requirements.txt "$venv/requirements.txt" && "$venv/bin/python" -c 'import flask, django, flup, numpy, webtest, Zope2' 2>/dev/null; then
+    # The copy of the requirements is written last: a virtualenv that is incomplete has none.
+    local needed='import flask, django, flup, numpy, webtest, Zope2'
+    if cmp -s requirements.txt "$venv/requirements.txt" &&
+        "$venv/bin/python" -c "$needed" 2>/dev/null; then
         return
     fi
     say "making $venv with $("$python" --version)"
     "$python" -m venv --clear "$venv" || { miss "a virtualenv in $venv"; return; }
-    if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements.txt; then
+    if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+        -r requirements.txt; then
         miss "the packages of tests/requirements.txt (pip could not install them)"
         return
     fi

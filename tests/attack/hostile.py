@@ -47,7 +47,11 @@ def descriptors():
 
 
 def sockets():
-    return [fd for fd in descriptors() if os.path.exists('/proc/self/fd/%d' % fd) and stat.S_ISSOCK(os.fstat(fd).st_mode)]
+    return [
+        fd
+        for fd in descriptors()
+        if os.path.exists('/proc/self/fd/%d' % fd) and stat.S_ISSOCK(os.fstat(fd).st_mode)
+    ]
 
 
 def wait_for_ever():
@@ -56,6 +60,7 @@ def wait_for_ever():
 
 
 # Descriptors
+
 
 def closes_all_descriptors(environ, start_response):
     os.closerange(3, 4096)
@@ -129,6 +134,7 @@ kept = []
 
 # Signals
 
+
 def ignores_all_signals(environ, start_response):
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_IGN)
@@ -149,6 +155,7 @@ def blocks_all_signals(environ, start_response):
 def raises_in_a_signal_handler_all_the_time(environ, start_response):
     def handler(number, frame):
         raise RuntimeError('in a handler')
+
     signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
     return done(start_response)
@@ -197,6 +204,7 @@ def sends_sigusr2_to_itself(environ, start_response):
 
 
 # Limits and the process
+
 
 def limits_its_descriptors(environ, start_response):
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
@@ -318,6 +326,7 @@ def removes_the_socket(environ, start_response):
 
 # Python
 
+
 def forgets_all_modules(environ, start_response):
     sys.modules.clear()
     return done(start_response)
@@ -334,14 +343,17 @@ def replaces_the_builtins(environ, start_response):
 def replaces_import(environ, start_response):
     def refuses(*words, **more):
         raise ImportError('no more')
+
     builtins.__import__ = refuses
     return done(start_response)
 
 
 def traces_and_raises(environ, start_response):
     body = done(start_response)
+
     def trace(frame, event, argument):
         raise RuntimeError('traced')
+
     sys.settrace(trace)
     threading.settrace(trace)
     return body
@@ -349,8 +361,10 @@ def traces_and_raises(environ, start_response):
 
 def profiles_and_raises(environ, start_response):
     body = done(start_response)
+
     def profile(frame, event, argument):
         raise RuntimeError('profiled')
+
     sys.setprofile(profile)
     return body
 
@@ -364,9 +378,14 @@ def replaces_the_exception_hooks(environ, start_response):
 def replaces_the_standard_library(environ, start_response):
     def refuses(*words, **more):
         raise RuntimeError('replaced')
-    for module, names in ((time, ['sleep', 'time', 'monotonic']), (os, ['fork', '_exit', 'getpid', 'read', 'write', 'close']),
-                          (signal, ['signal', 'getsignal', 'pthread_sigmask']), (threading, ['Thread', 'main_thread', 'current_thread', '_shutdown']),
-                          (gc, ['collect', 'freeze'])):
+
+    for module, names in (
+        (time, ['sleep', 'time', 'monotonic']),
+        (os, ['fork', '_exit', 'getpid', 'read', 'write', 'close']),
+        (signal, ['signal', 'getsignal', 'pthread_sigmask']),
+        (threading, ['Thread', 'main_thread', 'current_thread', '_shutdown']),
+        (gc, ['collect', 'freeze']),
+    ):
         for name in names:
             setattr(module, name, refuses)
     return done(start_response)
@@ -385,7 +404,7 @@ def recurses_without_end(environ, start_response):
 
 
 def overflows_the_stack(environ, start_response):
-    sys.setrecursionlimit(10 ** 9)
+    sys.setrecursionlimit(10**9)
     nested = None
     for _ in range(3_000_000):
         nested = (nested,)
@@ -398,7 +417,14 @@ def replaces_the_streams(environ, start_response):
 
 
 def closes_the_streams(environ, start_response):
-    for stream in (sys.stdin, sys.stdout, sys.stderr, sys.__stderr__, environ['wsgi.errors'], environ['wsgi.input']):
+    for stream in (
+        sys.stdin,
+        sys.stdout,
+        sys.stderr,
+        sys.__stderr__,
+        environ['wsgi.errors'],
+        environ['wsgi.input'],
+    ):
         try:
             stream.close()
         except Exception:
@@ -476,6 +502,7 @@ def imports_from_a_broken_archive(environ, start_response):
 
 # Crashes
 
+
 def crashes(environ, start_response):
     ctypes.string_at(0)
 
@@ -509,6 +536,7 @@ def exits_in_close(environ, start_response):
     class Blocks(list):
         def close(self):
             os._exit(0)
+
     return Blocks(done(start_response))
 
 
@@ -535,6 +563,7 @@ def calls_sys_exit_in_a_thread(environ, start_response):
 
 
 # Processes and threads
+
 
 def forks_a_child_that_returns(environ, start_response):
     os.fork()
@@ -594,6 +623,7 @@ def starts_a_thread_that_never_rests(environ, start_response):
         end = time.monotonic() + 0.5
         while time.monotonic() < end:
             pass
+
     for _ in range(4):
         threading.Thread(target=spin).start()
     return done(start_response)
@@ -606,6 +636,7 @@ def starts_many_threads(environ, start_response):
 
 
 # Waiting
+
 
 def waits(environ, start_response):
     wait_for_ever()
@@ -638,11 +669,13 @@ def waits_in_close(environ, start_response):
     class Blocks(list):
         def close(self):
             wait_for_ever()
+
     return Blocks(done(start_response))
 
 
 def waits_at_its_exit(environ, start_response):
     import atexit
+
     atexit.register(wait_for_ever)
     return done(start_response)
 
@@ -651,12 +684,14 @@ def waits_in_a_finaliser(environ, start_response):
     class Object:
         def __del__(self):
             wait_for_ever()
+
     kept.append(Object())
     return done(start_response)
 
 
 def raises_at_its_exit(environ, start_response):
     import atexit
+
     atexit.register(sys.exit, 'exit')
     atexit.register(os.abort)
     return done(start_response)
@@ -679,6 +714,7 @@ def yields_nothing_without_end(environ, start_response):
 
 # Responses
 
+
 def raises(environ, start_response):
     raise RuntimeError('raised')
 
@@ -691,7 +727,9 @@ def raises_an_error_without_a_text(environ, start_response):
     class Wrong(Exception):
         def __str__(self):
             raise RuntimeError('no text')
+
         __repr__ = __str__
+
     raise Wrong
 
 
@@ -699,6 +737,7 @@ def raises_in_iter(environ, start_response):
     class Blocks:
         def __iter__(self):
             raise RuntimeError('iter')
+
     start_response('200 OK', TEXT)
     return Blocks()
 
@@ -707,7 +746,9 @@ def raises_in_len(environ, start_response):
     class Blocks(list):
         def __len__(self):
             raise RuntimeError('len')
+
         __bool__ = __len__
+
     return Blocks(done(start_response))
 
 
@@ -721,6 +762,7 @@ def raises_in_close(environ, start_response):
     class Blocks(list):
         def close(self):
             raise RuntimeError('close')
+
     return Blocks(done(start_response))
 
 
@@ -728,6 +770,7 @@ def lies_about_its_length(environ, start_response):
     class Blocks(list):
         def __len__(self):
             return 1
+
     start_response('200 OK', TEXT)
     return Blocks([b'one', b'two', b'three'])
 
@@ -800,12 +843,14 @@ def sends_more_than_it_says(environ, start_response):
 
 def writes_after_the_end(environ, start_response):
     write = start_response('200 OK', TEXT)
+
     def late():
         time.sleep(0.05)
         try:
             write(b'late, of another request')
         except Exception:
             pass
+
     threading.Thread(target=late).start()
     return [b'body']
 

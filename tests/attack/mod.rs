@@ -2,7 +2,7 @@
 //! what it costs the others.
 //!
 //! `make test` runs a short form of each attack, `make test-attack` the long one (the variable
-//! `WSGATE_TEST_ATTACK` is `long`), which writes what it has counted as a row of `docs/reliability.md`.
+//! `WSGATE_TEST_ATTACK` is `long`), which writes its counts as a row of `docs/reliability.md`.
 //! Seeds are printed; `WSGATE_TEST_SEED` brings one back.
 
 mod fuzz;

@@ -156,7 +156,7 @@ fn signals_to_a_warm_supervisor_cost_no_other_request() {
 
 #[test]
 fn signals_to_a_warm_template_cost_no_other_request() {
-    // One that dies while it loads keeps requests cold for 30 s: six hundred of these take too long.
+    // A template that dies while it loads keeps requests cold for 30 s, which takes too long here.
     attack("Signals to a warm template", Mode::Warm, &[], |target| {
         target
             .templates()

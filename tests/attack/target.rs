@@ -1,5 +1,5 @@
-//! An application that is attacked, in some mode, and the process that starts it again: the web server or a
-//! service manager.
+//! An application under attack, in some mode, and the process that starts it again: the web server
+//! or a service manager.
 
 mod requests;
 

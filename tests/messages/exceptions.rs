@@ -49,7 +49,8 @@ const RAISES: &str = r#"
         raise error
 
     def group():
-        raise ExceptionGroup("of several", [ValueError("member %d" % n) for n in range(1000)] + [Text(fails)])
+        members = [ValueError("member %d" % n) for n in range(1000)]
+        raise ExceptionGroup("of several", members + [Text(fails)])
 
     def wrong_syntax():
         error = SyntaxError("odd", ("file\udcff", 3, 99999, "text\n\u202e\x00" * 3))

@@ -11,7 +11,8 @@ const HIDES: &str = r#"
     for name in getattr(sys, "stdlib_module_names", ()):
         if name not in sys.modules and name not in sys.builtin_module_names:
             with open(os.path.join(here, name + ".py"), "w") as file:
-                file.write("import os\nopen(os.environ['OUT'] + '/imported', 'a').write(__name__ + ' ')\n")
+                file.write("import os\nout = os.environ['OUT'] + '/imported'\n")
+                file.write("open(out, 'a').write(__name__ + ' ')\n")
     sys.path_importer_cache.clear()
 
     def application(environ, start_response):

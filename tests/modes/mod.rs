@@ -109,8 +109,7 @@ fn difference(here: Option<&Value>, there: Option<&Value>) -> String {
 }
 
 #[test]
-fn every_difference_between_modes_and_a_plain_program_is_documented_and_every_documented_one_exists()
- {
+fn every_difference_between_modes_is_documented_and_every_documented_one_exists() {
     let reference = crate::modes::ways::Reference.observe();
     let plain = crate::modes::ways::Plain.observe();
     let differences: BTreeMap<&str, BTreeMap<String, String>> = thread::scope(|scope| {

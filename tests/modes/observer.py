@@ -1,6 +1,6 @@
-"""Reports everything that an application can see and do, as JSON: once as a plain program, once under
-CGIHandler, and once in each mode of wsgate. Nothing in a report may differ between two runs of the same
-program: process ids, times and addresses become what is true of them."""
+"""Reports everything that an application can see and do, as JSON: once as a plain program,
+once under CGIHandler, and once in each mode of wsgate. Nothing in a report may differ between two
+runs of the same program: process ids, times and addresses become what is true of them."""
 
 import array
 import asyncio
@@ -51,7 +51,7 @@ REQUESTS = []
 
 
 def fact(name):
-    """Registers a function whose result is the fact `name`; a dict is one fact for each of its keys."""
+    """Registers a function whose result is the fact `name`; a dict is one fact for each key."""
 
     def register(function):
         FACTS[name] = function
@@ -79,7 +79,9 @@ class Leaving:
 
 LEAVING = Leaving()
 weakref.finalize(LEAVING, record, "finalizer of the import", LOADED_BY)
-multiprocessing.util.Finalize(None, record, ("multiprocessing's of the import", LOADED_BY), exitpriority=1)
+multiprocessing.util.Finalize(
+    None, record, ("multiprocessing's of the import", LOADED_BY), exitpriority=1
+)
 if hasattr(threading, "_register_atexit"):
     threading._register_atexit(record, "threading's of the import", LOADED_BY)
 
@@ -124,7 +126,7 @@ def kind(descriptor):
 
 
 def descriptors():
-    """Kinds of the open descriptors above 2, but for this module's own and the one that lists them."""
+    """Kinds of the open descriptors above 2, without this module's own and the one for the list."""
     own = {RECORD, TEXT.fileno(), BINARY.fileno(), TABLE.fileno(), ZIPPED.fileno()}
     with os.scandir("/proc/self/fd") as entries:
         numbers = sorted(int(entry.name) for entry in entries)
@@ -139,14 +141,18 @@ def status(*names, of="self"):
 
 
 def signals(mask):
-    """Names of the signals in a mask of /proc, without those that Python and the C library keep for themselves."""
+    """Names of the signals in a mask of /proc, without those of Python and the C library."""
     numbers = [number for number in range(1, 65) if int(mask, 16) >> (number - 1) & 1]
     return [signal.Signals(number).name if number < 32 else str(number) for number in numbers]
 
 
 def dispositions(of="self"):
     found = status("SigBlk", "SigIgn", "SigCgt", of=of)
-    return {"blocked": signals(found["SigBlk"]), "ignored": signals(found["SigIgn"]), "caught": signals(found["SigCgt"])}
+    return {
+        "blocked": signals(found["SigBlk"]),
+        "ignored": signals(found["SigIgn"]),
+        "caught": signals(found["SigCgt"]),
+    }
 
 
 def prctl(option):
@@ -195,7 +201,7 @@ def in_child(work, seconds=15):
 
 
 def in_program(code):
-    """What the Python program `code` prints as JSON, started as programs are that get all descriptors."""
+    """What the Python program `code` prints as JSON. The program gets all descriptors."""
     command = [sys.executable, "-S", "-E", "-c", "import json, os, sys\n" + code]
     done = subprocess.run(command, stdout=subprocess.PIPE, close_fds=False, timeout=30)
     return json.loads(done.stdout or "null")
@@ -224,23 +230,33 @@ def _(environ):
     done = subprocess.run(["/usr/bin/env", "-0"], stdout=subprocess.PIPE, timeout=30)
     pairs = dict(line.split(b"=", 1) for line in done.stdout.split(b"\0") if line)
     ours = {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
-    return sorted(os.fsdecode(name) for name in set(pairs.items()) ^ set(ours.items()) for name in name[:1])
+    return sorted(
+        os.fsdecode(name) for name in set(pairs.items()) ^ set(ours.items()) for name in name[:1]
+    )
 
 
 @fact("environ")
 def _(environ):
-    return {name: value for name, value in environ.items() if not re.match("wsgi\\.|wsgate\\.", name)}
+    return {
+        name: value for name, value in environ.items() if not re.match("wsgi\\.|wsgate\\.", name)
+    }
 
 
 @fact("environ, keys with a dot")
 def _(environ):
-    return {name: described(value) if isinstance(value, (bool, str, tuple)) else "an object"
-            for name, value in environ.items() if re.match("wsgi\\.|wsgate\\.", name)}
+    return {
+        name: described(value) if isinstance(value, (bool, str, tuple)) else "an object"
+        for name, value in environ.items()
+        if re.match("wsgi\\.|wsgate\\.", name)
+    }
 
 
 @fact("URLs")
 def _(environ):
-    return {"request_uri": wsgiref.util.request_uri(environ), "application_uri": wsgiref.util.application_uri(environ)}
+    return {
+        "request_uri": wsgiref.util.request_uri(environ),
+        "application_uri": wsgiref.util.application_uri(environ),
+    }
 
 
 @fact("cwd")
@@ -282,10 +298,15 @@ def _(environ):
         "trace and profile": described((sys.gettrace(), sys.getprofile())),
         "meta_path": described(sys.meta_path),
         "path_hooks": len(sys.path_hooks),
-        "modules": sorted(name for name in sys.modules if "." not in name and name not in (__name__, "__main__")),
+        "modules": sorted(
+            name for name in sys.modules if "." not in name and name not in (__name__, "__main__")
+        ),
         "asyncgen_hooks": described(sys.get_asyncgen_hooks()),
-        "builtins": sorted(set(dir(__import__("builtins"))))[:3] + [len(dir(__import__("builtins")))],
-        "__main__ has": sorted(name for name in vars(main) if name.startswith("__")) if main else None,
+        "builtins": sorted(set(dir(__import__("builtins"))))[:3]
+        + [len(dir(__import__("builtins")))],
+        "__main__ has": (
+            sorted(name for name in vars(main) if name.startswith("__")) if main else None
+        ),
         "__main__.__file__": getattr(main, "__file__", None),
     }
 
@@ -311,8 +332,13 @@ def _(environ):
 
 @fact("gc")
 def _(environ):
-    return {"enabled": gc.isenabled(), "threshold": gc.get_threshold(), "frozen": gc.get_freeze_count() > 0,
-            "callbacks": len(gc.callbacks), "debug": gc.get_debug()}
+    return {
+        "enabled": gc.isenabled(),
+        "threshold": gc.get_threshold(),
+        "frozen": gc.get_freeze_count() > 0,
+        "callbacks": len(gc.callbacks),
+        "debug": gc.get_debug(),
+    }
 
 
 @fact("faulthandler")
@@ -327,13 +353,18 @@ def _(environ):
 
 @fact("logging")
 def _(environ):
-    return described((logging.root.handlers, logging.root.level, logging.raiseExceptions, logging.lastResort))
+    return described(
+        (logging.root.handlers, logging.root.level, logging.raiseExceptions, logging.lastResort)
+    )
 
 
 @fact("context")
 def _(environ):
-    return {"decimal": described(decimal.getcontext()), "socket timeout": socket.getdefaulttimeout(),
-            "codecs": codecs.lookup_error("strict").__name__}
+    return {
+        "decimal": described(decimal.getcontext()),
+        "socket timeout": socket.getdefaulttimeout(),
+        "codecs": codecs.lookup_error("strict").__name__,
+    }
 
 
 # Threads.
@@ -350,7 +381,9 @@ def _(environ):
         "stack_size()": threading.stack_size(),
         "daemon": threading.current_thread().daemon,
         "excepthook": described(threading.excepthook),
-        "can set signal handlers": attempt(lambda: bool(signal.signal(signal.SIGWINCH, signal.SIG_DFL) or True)),
+        "can set signal handlers": attempt(
+            lambda: bool(signal.signal(signal.SIGWINCH, signal.SIG_DFL) or True)
+        ),
     }
 
 
@@ -365,8 +398,11 @@ def _(environ):
     started = threading.Thread(target=lambda: of_started.append(described(attempt(deep))))
     started.start()
     started.join()
-    return {"MiB": round(size.value / 2**20), "recursion through C": in_child(deep),
-            "the same in a thread that is started": of_started}
+    return {
+        "MiB": round(size.value / 2**20),
+        "recursion through C": in_child(deep),
+        "the same in a thread that is started": of_started,
+    }
 
 
 def deep():
@@ -415,7 +451,9 @@ def _(environ):
 @fact("signals")
 def _(environ):
     found = dispositions()
-    found["pthread_sigmask"] = sorted(int(sign) for sign in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+    found["pthread_sigmask"] = sorted(
+        int(sign) for sign in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    )
     found["timers"] = described([signal.getitimer(timer) for timer in (0, 1, 2)])
     found["wake-up descriptor"] = attempt(lambda: signal.set_wakeup_fd(-1))
     return found
@@ -423,16 +461,26 @@ def _(environ):
 
 @fact("signals of a program")
 def _(environ):
-    return in_program("print(json.dumps(dict(line.split(':\\t') for line in open('/proc/self/status').read().splitlines()"
-                      " if line.startswith(('SigBlk', 'SigIgn')))))")
+    return in_program(
+        "print(json.dumps(dict(line.split(':\\t') "
+        "for line in open('/proc/self/status').read().splitlines()"
+        " if line.startswith(('SigBlk', 'SigIgn')))))"
+    )
 
 
 @fact("signals of a fork")
 def _(environ):
-    found = in_child(lambda: {**dispositions(), "wake-up descriptor": attempt(lambda: signal.set_wakeup_fd(-1)),
-                              "handlers": {sign.name: described(signal.getsignal(sign)) for sign in signal.Signals},
-                              "timers": described([signal.getitimer(timer) for timer in (0, 1, 2)])})
-    found["handlers"] = {name: handler for name, handler in found["handlers"].items() if "SIG_DFL" not in handler}
+    found = in_child(
+        lambda: {
+            **dispositions(),
+            "wake-up descriptor": attempt(lambda: signal.set_wakeup_fd(-1)),
+            "handlers": {sign.name: described(signal.getsignal(sign)) for sign in signal.Signals},
+            "timers": described([signal.getitimer(timer) for timer in (0, 1, 2)]),
+        }
+    )
+    found["handlers"] = {
+        name: handler for name, handler in found["handlers"].items() if "SIG_DFL" not in handler
+    }
     return found
 
 
@@ -478,10 +526,19 @@ for number in sorted(os.listdir('/proc/self/fd'), key=int):
     except OSError: pass
 print(json.dumps(found))"""
     everything = [re.sub(r":?\[\d+\]$", "", each) for each in in_program(code)[3:]]
-    return {"0": kind(0), "1": kind(1), "2": kind(2), "beyond": descriptors(),
-            # Its own way to its parent is a pipe, and files may be the program's.
-            "beyond in a fork": [each for each in in_child(descriptors) if each != "pipe" and not each.startswith(("HERE/", "/dev/"))],
-            "beyond in a program": [each for each in everything if not each.startswith("/proc/")]}
+    return {
+        "0": kind(0),
+        "1": kind(1),
+        "2": kind(2),
+        "beyond": descriptors(),
+        # Its own way to its parent is a pipe, and files may be the program's.
+        "beyond in a fork": [
+            each
+            for each in in_child(descriptors)
+            if each != "pipe" and not each.startswith(("HERE/", "/dev/"))
+        ],
+        "beyond in a program": [each for each in everything if not each.startswith("/proc/")],
+    }
 
 
 # Streams.
@@ -506,8 +563,11 @@ def _(environ):
             "can": (attempt(stream.readable), attempt(stream.writable), attempt(stream.seekable)),
         }
     found["input"] = attempt(lambda: sys.stdin.read())
-    return {stream + "." + name: value for stream, facts in found.items()
-            for name, value in (facts.items() if isinstance(facts, dict) else [("read", facts)])}
+    return {
+        stream + "." + name: value
+        for stream, facts in found.items()
+        for name, value in (facts.items() if isinstance(facts, dict) else [("read", facts)])
+    }
 
 
 # Place and time.
@@ -515,15 +575,23 @@ def _(environ):
 
 @fact("locale")
 def _(environ):
-    return {"setlocale": locale.setlocale(locale.LC_ALL, None), "preferred": locale.getpreferredencoding(False),
-            "file system": (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()),
-            "decimal point": locale.localeconv()["decimal_point"], "default": sys.getdefaultencoding()}
+    return {
+        "setlocale": locale.setlocale(locale.LC_ALL, None),
+        "preferred": locale.getpreferredencoding(False),
+        "file system": (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()),
+        "decimal point": locale.localeconv()["decimal_point"],
+        "default": sys.getdefaultencoding(),
+    }
 
 
 @fact("time zone")
 def _(environ):
-    return {"names": time.tzname, "offset": time.timezone, "epoch": time.strftime("%c %Z", time.localtime(0)),
-            "cputime": time.process_time() < 30}
+    return {
+        "names": time.tzname,
+        "offset": time.timezone,
+        "epoch": time.strftime("%c %Z", time.localtime(0)),
+        "cputime": time.process_time() < 30,
+    }
 
 
 # Children.
@@ -562,7 +630,9 @@ def _(environ):
             return "ignores SIGINT"
 
     return {
-        "exit codes arrive": os.WEXITSTATUS(os.waitpid(os.spawnl(os.P_NOWAIT, "/bin/sh", "sh", "-c", "exit 3"), 0)[1]),
+        "exit codes arrive": os.WEXITSTATUS(
+            os.waitpid(os.spawnl(os.P_NOWAIT, "/bin/sh", "sh", "-c", "exit 3"), 0)[1]
+        ),
         "others' to wait for": attempt(lambda: os.waitpid(-1, os.WNOHANG)),
         "terminate() ends them": terminated(),
         "multiprocessing.Pool": in_child(pool),
@@ -582,7 +652,9 @@ def leave_things_behind():
     atexit.register(record, "atexit of a request", number)
     STATE["left"].append(Leaving())
     weakref.finalize(STATE["left"][-1], record, "finalizer of a request", number)
-    multiprocessing.util.Finalize(None, record, ("multiprocessing's of a request", number), exitpriority=1)
+    multiprocessing.util.Finalize(
+        None, record, ("multiprocessing's of a request", number), exitpriority=1
+    )
     STATE["left"].append(Deleted("deleted object of a request", number))
     TEXT.write("line\n")
     BINARY.write(b"line\n")
@@ -624,25 +696,41 @@ def observe(environ):
             value = function(environ)
         except Exception as error:
             value = "raises " + described(error)
-        seen.update({name + ": " + key: value[key] for key in value} if isinstance(value, dict) else {name: value})
+        seen.update(
+            {name + ": " + key: value[key] for key in value}
+            if isinstance(value, dict)
+            else {name: value}
+        )
     seen["import's temporary directory is there"] = directory_is_there
     seen["generator with a seed of the import"] = SEEDED.random()
     if requested(environ) != "request=0":
         leave_things_behind()
-    return {"seen": seen, "draws": draws(), "pid": os.getpid(), "loaded by": LOADED_BY, "requests": len(REQUESTS)}
+    return {
+        "seen": seen,
+        "draws": draws(),
+        "pid": os.getpid(),
+        "loaded by": LOADED_BY,
+        "requests": len(REQUESTS),
+    }
 
 
 def application(environ, start_response):
     is_early = environ["wsgi.multithread"] and threading.current_thread() is threading.main_thread()
     seen = {"again": True} if is_early else observe(environ)
     body = json.dumps(seen, sort_keys=True, default=described).encode()
-    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    start_response(
+        "200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    )
     return [body]
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["plain"]:
-        FACTS = {name: function for name, function in FACTS.items() if not name.startswith(("environ,", "environ", "URLs"))}
+        FACTS = {
+            name: function
+            for name, function in FACTS.items()
+            if not name.startswith(("environ,", "environ", "URLs"))
+        }
         sys.argv.pop()
         body = json.dumps(observe({}), sort_keys=True, default=described).encode()
         os.write(1, b"Content-Length: %d\r\n\r\n" % len(body) + body)

@@ -1,8 +1,8 @@
-"""Runs a program as on Linux 4.18, the kernel of Enterprise Linux 8: what came later does not exist.
+"""Runs a program as on Linux 4.18, the kernel of Enterprise Linux 8, without later system calls.
 
     python3 linux_4_18.py PROGRAM [ARGUMENT...]
 
-A seccomp filter, which everything that the program starts inherits, has system calls fail as they fail
+A seccomp filter, which all children of the program inherit, makes system calls fail as they fail
 there. Without the right to install one this prints `no seccomp` and exits with status 77.
 """
 

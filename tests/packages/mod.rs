@@ -21,7 +21,8 @@ macro_rules! in_mode {
             use crate::support::web_servers::{Apache, CgiModule, ApacheSetup, WebSite};
             $(#[test] fn $behaviour() {
                 let site = WebSite::under_cgi_handler();
-                super::$behaviour(&mut Apache::start(CgiModule::Cgid, ApacheSetup::ScriptAlias, site));
+                let setup = ApacheSetup::ScriptAlias;
+                super::$behaviour(&mut Apache::start(CgiModule::Cgid, setup, site));
             })*
         }
     };
@@ -34,13 +35,15 @@ macro_rules! in_mode {
     (warm: $($behaviour:ident)*) => {
         mod warm {
             use crate::support::web_servers::{CgiModule, Warm};
-            $(#[test] fn $behaviour() { super::$behaviour(&mut Warm::apache(CgiModule::Cgid, "warm")); })*
+            $(#[test]
+            fn $behaviour() { super::$behaviour(&mut Warm::apache(CgiModule::Cgid, "warm")); })*
         }
     };
     (resident: $($behaviour:ident)*) => {
         mod resident {
             use crate::support::web_servers::{CgiModule, Warm};
-            $(#[test] fn $behaviour() { super::$behaviour(&mut Warm::apache(CgiModule::Cgid, "resident")); })*
+            $(#[test]
+            fn $behaviour() { super::$behaviour(&mut Warm::apache(CgiModule::Cgid, "resident")); })*
         }
     };
     (pool: $($behaviour:ident)*) => {

@@ -21,7 +21,8 @@ fn a_wiki_page_is_edited_and_read(web_server: &mut dyn WebServer) {
         let edit = format!("{page}?action=edit");
         let form = HttpClient::get(&edit).cookies(jar.path()).run().expect(200).text();
         let fields = format!(
-            "__FORM_TOKEN={}&action=edit&version={version}&text=The+%27%27%27text%27%27%27+of+edit+{version}&save=1",
+            "__FORM_TOKEN={}&action=edit&version={version}&\
+             text=The+%27%27%27text%27%27%27+of+edit+{version}&save=1",
             field(&form, "__FORM_TOKEN")
         );
         HttpClient::post(&page, &fields).cookies(jar.path()).run().expect(303);
@@ -47,7 +48,8 @@ const MAKE_ENVIRONMENT: &str = r#"
 import sys
 from trac.env import Environment
 from trac.perm import PermissionSystem
-environment = Environment(sys.argv[1], create=True, options=[("trac", "database", "sqlite:db/trac.db")])
+options = [("trac", "database", "sqlite:db/trac.db")]
+environment = Environment(sys.argv[1], create=True, options=options)
 PermissionSystem(environment).grant_permission("anonymous", "WIKI_ADMIN")
 "#;
 

@@ -32,7 +32,8 @@ application = Zope2.app()
 application.acl_users._doAddUser("ada", "lovelace", ["Manager"], [])
 for folder in "north", "south":
     application.manage_addFolder(folder)
-    application[folder].manage_addDTMLMethod("list", file="<dtml-in objectIds><dtml-var sequence-item> </dtml-in>")
+    listing = "<dtml-in objectIds><dtml-var sequence-item> </dtml-in>"
+    application[folder].manage_addDTMLMethod("list", file=listing)
 transaction.commit()
 application._p_jar.close()
 "#;

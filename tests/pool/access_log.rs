@@ -102,7 +102,10 @@ fn no_request_forges_a_line_or_leaves_its_quotes() {
     ];
     let ask = names.iter().fold(FastcgiRequest::get("/"), |ask, name| ask.param(name, evil));
     let ask = ask.param("UNIQUE_ID", "an_id_of_ours\nand more");
-    let shown = r#"\xe2\x80\xa8a\" \\\" b\\ \x0ac\x0d\x1b[31m\xff\xc3\xa9\x09\x7f d\" 200 1 \"-\" \"x\x0a127.0.0.1 - - ["#;
+    let shown = concat!(
+        r#"\xe2\x80\xa8a\" \\\" b\\ \x0ac\x0d\x1b[31m"#,
+        r#"\xff\xc3\xa9\x09\x7f d\" 200 1 \"-\" \"x\x0a127.0.0.1 - - ["#
+    );
     let pool = logged(ECHO, &[]);
     pool.ask(&ask);
     let line = lines(&pool, 1).remove(0);

@@ -1,4 +1,5 @@
-//! Many commands to a pool at once, long answers, and control sockets that send nothing or too much.
+//! Many commands to a pool at once, long answers, and control sockets that send too little or
+//! too much.
 
 use std::{
     fs,
@@ -112,8 +113,9 @@ fn lies(mut stream: UnixStream) {
     let mut question = [0; 16];
     let length = stream.read(&mut question).unwrap();
     if &question[..length] == b"status\n" {
-        let status = r#"{"name":"lies","app":"app","pid":1,"listen":[],"generation":1,"preload":"auto","min":1,
-            "max":1,"reloading":false,"loading":false,"resting":false,"mode":"fastcgi","seconds":1,"served":0,
+        let status = r#"{"name":"lies","app":"app","pid":1,"listen":[],"generation":1,
+            "preload":"auto","min":1,"max":1,"reloading":false,"loading":false,"resting":false,
+            "mode":"fastcgi","seconds":1,"served":0,
             "abandoned":0,"ending":false,"workers":[]}"#;
         stream.write_all(status.as_bytes()).unwrap();
     } else {

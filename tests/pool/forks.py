@@ -1,5 +1,5 @@
-# What a process finds that this application forks, and what its parent sees of it. Run as a program it tells what is so without
-# wsgate.
+# Reports what a process finds that this application forks, and what its parent sees of it. As a
+# program of its own, it reports the same without wsgate.
 import concurrent.futures
 import ctypes
 import gc
@@ -29,12 +29,15 @@ def masks(text):
     # Of the signals that the C library keeps for itself it uses one when there are threads.
     names = ['SigBlk', 'SigIgn', 'SigCgt']
     lines = dict(line.split(':') for line in text.splitlines() if line[:6] in names)
-    return ['%s %x' % (name, int(lines[name], 16) & 0x7fffffff) for name in names]
+    return ['%s %x' % (name, int(lines[name], 16) & 0x7FFFFFFF) for name in names]
 
 
 def handlers():
-    return [[number, repr(signal.getsignal(number))] for number in range(1, signal.NSIG)
-            if signal.getsignal(number) != signal.SIG_DFL]
+    return [
+        [number, repr(signal.getsignal(number))]
+        for number in range(1, signal.NSIG)
+        if signal.getsignal(number) != signal.SIG_DFL
+    ]
 
 
 def of_kernel():
@@ -43,7 +46,12 @@ def of_kernel():
 
 
 def of_this_process():
-    return of_kernel() + [handlers(), descriptors(), signal.set_wakeup_fd(-1), signal.getitimer(signal.ITIMER_REAL)]
+    return of_kernel() + [
+        handlers(),
+        descriptors(),
+        signal.set_wakeup_fd(-1),
+        signal.getitimer(signal.ITIMER_REAL),
+    ]
 
 
 def in_child(fork, tell):
@@ -74,8 +82,16 @@ def state():
     reported.append(['child of C', status, numbers, lines])
     # This one leaves signals as it found them at its start.
     look = ['cat', '/proc/self/status']
-    for options in [{}, {'preexec_fn': lambda: None}, {'restore_signals': False}, {'close_fds': False}]:
-        reported.append([list(options)] + masks(subprocess.run(look, stdout=subprocess.PIPE, **options).stdout.decode()))
+    for options in [
+        {},
+        {'preexec_fn': lambda: None},
+        {'restore_signals': False},
+        {'close_fds': False},
+    ]:
+        reported.append(
+            [list(options)]
+            + masks(subprocess.run(look, stdout=subprocess.PIPE, **options).stdout.decode())
+        )
     with os.popen('cat /proc/self/status') as pipe:
         reported.append(masks(pipe.read()))
     return json.dumps(reported)
@@ -141,10 +157,17 @@ def reuse(environ, start_response):
         child = os.fork()
         if not child:
             try:
-                ends = [os.open(os.path.join(directory, str(n)), os.O_RDWR | os.O_CREAT) for n in range(40)]
+                ends = [
+                    os.open(os.path.join(directory, str(n)), os.O_RDWR | os.O_CREAT)
+                    for n in range(40)
+                ]
                 reported = []
-                for attempt in [environ['wsgi.input'].read,
-                                lambda: start_response('200 OK', [('Content-Type', 'text/plain')])(b'x' * 100000)]:
+                for attempt in [
+                    environ['wsgi.input'].read,
+                    lambda: start_response('200 OK', [('Content-Type', 'text/plain')])(
+                        b'x' * 100000
+                    ),
+                ]:
                     try:
                         attempt()
                         reported.append('done')
@@ -166,8 +189,19 @@ def daemon():
         if os.fork():
             os._exit(0)
         gate = open(os.environ['GATE'])
-        print('the daemon has', len([n for n in descriptors() if n > 2 and n != gate.fileno()
-                                     and not os.readlink('/proc/self/fd/%d' % n).startswith(('/', 'pipe:'))]), 'sockets')
+        print(
+            'the daemon has',
+            len(
+                [
+                    n
+                    for n in descriptors()
+                    if n > 2
+                    and n != gate.fileno()
+                    and not os.readlink('/proc/self/fd/%d' % n).startswith(('/', 'pipe:'))
+                ]
+            ),
+            'sockets',
+        )
         gate.readline()
         os._exit(0)
     os.wait()
@@ -187,8 +221,15 @@ def application(environ, start_response):
     if path == '/reuse':
         text = reuse(environ, start_response)
     else:
-        text = {'/state': state, '/work': work, '/signals': signals, '/exits': exits, '/daemon': daemon, '/check': check,
-                '/': lambda: ''}[path]()
+        text = {
+            '/state': state,
+            '/work': work,
+            '/signals': signals,
+            '/exits': exits,
+            '/daemon': daemon,
+            '/check': check,
+            '/': lambda: '',
+        }[path]()
     start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
     return [text.encode()]
 

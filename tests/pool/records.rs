@@ -93,8 +93,7 @@ fn f08_a_worker_pads_nothing_and_divides_long_blocks_at_multiples_of_eight() {
 }
 
 #[test]
-fn f29_the_end_of_a_request_has_an_app_status_of_four_bytes_a_protocol_status_and_three_reserved_bytes()
- {
+fn f29_an_end_request_has_an_app_status_of_four_bytes_a_protocol_status_and_three_reserved_bytes() {
     let mut pool = PoolSetup::new(
         "
         def application(environ, start_response):

@@ -18,7 +18,8 @@ const MEETING: &str = "
         if environ['PATH_INFO'] == '/meet':
             barrier.wait(30)
         start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
-        reported = [environ['wsgi.multithread'], environ['wsgi.multiprocess'], environ['wsgi.run_once']]
+        names = 'wsgi.multithread', 'wsgi.multiprocess', 'wsgi.run_once'
+        reported = [environ[name] for name in names]
         return [repr(reported).encode(), b' ', str(threading.get_ident()).encode()]
     ";
 

@@ -108,8 +108,7 @@ fn requests_that_begin_and_do_not_arrive_have_a_deadline_in_every_mode() {
 }
 
 #[test]
-fn a_request_that_arrives_byte_by_byte_has_a_deadline_and_one_that_waits_for_its_worker_has_not_missed_it()
- {
+fn a_request_that_arrives_byte_by_byte_has_a_deadline_and_one_that_waits_for_a_worker_has_none() {
     let pool = PoolSetup::new(
         "
         import time

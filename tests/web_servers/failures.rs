@@ -12,9 +12,14 @@ use crate::{
 
 /// Tests of each failing application of `tests/apps/`, with the status that a client gets.
 macro_rules! each_gets_its_status_and_one_log_message {
-    (anyhow { $($app:ident $status:literal)* } cold { $($unloaded:ident $its_status:literal)* }) => {
-        $(fn $app(web_server: &mut dyn WebServer) { fails_well(web_server, stringify!($app), $status); })*
-        $(fn $unloaded(web_server: &mut dyn WebServer) { fails_well(web_server, stringify!($unloaded), $its_status); })*
+    (anyhow { $($app:ident $status:literal)* }
+     cold { $($unloaded:ident $its_status:literal)* }) => {
+        $(fn $app(web_server: &mut dyn WebServer) {
+            fails_well(web_server, stringify!($app), $status);
+        })*
+        $(fn $unloaded(web_server: &mut dyn WebServer) {
+            fails_well(web_server, stringify!($unloaded), $its_status);
+        })*
         behind_every_cold_web_server! { $($app)* $($unloaded)* }
         behind_every_warm_web_server! {
             $($app)*

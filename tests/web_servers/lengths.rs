@@ -18,8 +18,8 @@ behind_every_web_server! {
     what_comes_behind_a_short_body_is_not_taken_for_the_next_response
 }
 
-/// Apache since 2.4.59 drops it unless configured otherwise, and a client cannot know how much is to
-/// come.
+/// Apache since 2.4.59 drops it unless configured otherwise, and a client cannot know how much is
+/// to come.
 fn a_content_length_arrives(web_server: &mut dyn WebServer) {
     for (path, length) in [("/fits", 100_000), ("/list", 10)] {
         for method in ["GET", "HEAD"] {

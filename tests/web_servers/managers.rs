@@ -147,8 +147,8 @@ fn serves_again_after_a_hang(web_server: &mut dyn WebServer) {
     let worker: i32 = HttpClient::get(&url).run().expect(200).text().parse().unwrap();
     let hung = HttpClient::get(format!("{url}?hang")).run();
     assert!(hung.status >= 500, "{hung:?}");
-    // Its descriptors close before its process has exited, and a process without a parent is left to
-    // `init`.
+    // Its descriptors close before its process has exited, and a process without a parent is left
+    // to `init`.
     eventually("it has ended", || !exists(worker));
     eventually("another is started", || {
         let response = HttpClient::get(&url).run();

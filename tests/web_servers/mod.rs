@@ -72,11 +72,13 @@ macro_rules! behind_every_warm_web_server {
     ($($behaviour:ident)*) => {
         mod apache_cgid_warm {
             use crate::support::web_servers::{CgiModule, Warm};
-            $(#[test] fn $behaviour() { super::$behaviour(&mut Warm::apache(CgiModule::Cgid, "warm")); })*
+            $(#[test]
+            fn $behaviour() { super::$behaviour(&mut Warm::apache(CgiModule::Cgid, "warm")); })*
         }
         mod apache_cgi_warm {
             use crate::support::web_servers::{CgiModule, Warm};
-            $(#[test] fn $behaviour() { super::$behaviour(&mut Warm::apache(CgiModule::Cgi, "warm")); })*
+            $(#[test]
+            fn $behaviour() { super::$behaviour(&mut Warm::apache(CgiModule::Cgi, "warm")); })*
         }
         mod lighttpd_warm {
             use crate::support::web_servers::Warm;
@@ -91,11 +93,13 @@ macro_rules! behind_every_resident_web_server {
     ($($behaviour:ident)*) => {
         mod apache_cgid_resident {
             use crate::support::web_servers::{CgiModule, Warm};
-            $(#[test] fn $behaviour() { super::$behaviour(&mut Warm::apache(CgiModule::Cgid, "resident")); })*
+            $(#[test]
+            fn $behaviour() { super::$behaviour(&mut Warm::apache(CgiModule::Cgid, "resident")); })*
         }
         mod apache_cgi_resident {
             use crate::support::web_servers::{CgiModule, Warm};
-            $(#[test] fn $behaviour() { super::$behaviour(&mut Warm::apache(CgiModule::Cgi, "resident")); })*
+            $(#[test]
+            fn $behaviour() { super::$behaviour(&mut Warm::apache(CgiModule::Cgi, "resident")); })*
         }
         mod lighttpd_resident {
             use crate::support::web_servers::Warm;

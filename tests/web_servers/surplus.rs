@@ -60,7 +60,8 @@ fn a_response_to_an_inflated_body_is_whole(web_server: &mut dyn WebServer, is_cg
 
 macro_rules! behind_each {
     ($($test:ident $is_cgi:literal $web_server:expr;)*) => {
-        $(#[test] fn $test() { a_response_to_an_inflated_body_is_whole(&mut $web_server, $is_cgi); })*
+        $(#[test]
+        fn $test() { a_response_to_an_inflated_body_is_whole(&mut $web_server, $is_cgi); })*
     };
 }
 

@@ -21,7 +21,9 @@ use crate::web_servers::streams::line_of;
 /// Applications that fail and leave their worker as it was.
 macro_rules! each_gets_its_page_and_the_worker_goes_on {
     ($($app:ident)*) => {
-        $(fn $app(web_server: &mut dyn WebServer) { fails_and_goes_on(web_server, stringify!($app)); })*
+        $(fn $app(web_server: &mut dyn WebServer) {
+            fails_and_goes_on(web_server, stringify!($app));
+        })*
         behind_every_fastcgi_web_server! {
             $($app)*
             a_client_that_disconnects_ends_the_application_and_not_its_worker

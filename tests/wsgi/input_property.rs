@@ -40,15 +40,21 @@ fn call() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 120,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn w21_every_sequence_of_calls_is_as_on_bytes_io(
         length in prop_oneof![0_usize..200, 60_000_usize..140_000],
         calls in proptest::collection::vec(call(), 1..30),
     ) {
-        let body: Vec<u8> = (0..length).map(|i| ((i * i + i / 7) % 13 + if i % 3 == 0 { 0 } else { 10 }) as u8).collect();
-        let response = Probe::new(COMPARING).post(body).variable("QUERY_STRING", calls.join("&")).run();
+        let byte = |i: usize| ((i * i + i / 7) % 13 + if i % 3 == 0 { 0 } else { 10 }) as u8;
+        let body: Vec<u8> = (0..length).map(byte).collect();
+        let probe = Probe::new(COMPARING).post(body);
+        let response = probe.variable("QUERY_STRING", calls.join("&")).run();
         prop_assert_eq!(response.text(), "same");
     }
 }

@@ -1,6 +1,6 @@
 #!/usr/local/bin/wsgate
-"""A plot. The server's user has no home, so that matplotlib keeps its cache in a temporary directory
-that is made at import and removed at exit; a second one is made here as applications do it."""
+"""A plot. The server's user has no home, so matplotlib keeps its cache in a temporary directory
+that is made at import and removed at exit. A second one is made here as applications do it."""
 
 import os
 

@@ -1,5 +1,5 @@
 #!/usr/local/bin/wsgate
-"""Zope over the instance in `var/zope`. A form field `conflict` makes the first try of its request fail."""
+"""Zope over the instance in `var/zope`. The first try of a request with `conflict` fails."""
 
 import os
 import sys

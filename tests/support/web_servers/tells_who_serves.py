@@ -1,6 +1,7 @@
 
-# What follows is added to scripts behind warm pools: each request leaves a line in `var/served` which says whether the process
-# that serves it had loaded this file before. A request for nothing but that reaches no application.
+# These lines are added to scripts behind warm pools. Each request leaves a line in `var/served`,
+# which says whether its process had loaded this file before. A request for that line alone reaches
+# no application.
 def _tell_who_serves(application):
     import os
 
