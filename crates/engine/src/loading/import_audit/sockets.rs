@@ -67,7 +67,7 @@ impl<'fd> SocketDescription<'fd> {
     fn sharing(&self) -> Sharing {
         use Sharing::{EachProcess, Forked};
         if self.kind.is_none() || self.kind == Some(SocketType::RAW) {
-            // Netlink replies, or packets: the first reader takes them from all others.
+            // Netlink answers, or packets: the first reader takes them from all others.
             return EachProcess;
         }
         if self.kind == Some(SocketType::DGRAM) {
