@@ -1,4 +1,4 @@
-//! Children that the application forks and that return from the application into the engine.
+//! Children that the application forks, and that return from the application into the engine.
 
 use diagnostics::message::{Code, LogMessage};
 use pyo3::{exceptions::PySystemExit, prelude::*};
@@ -8,8 +8,8 @@ use crate::{
     process::{exit_at_once, forks::is_child},
 };
 
-/// Ends a child that the application has forked: the application has returned `result` to the
-/// engine, and only the parent may go on. Elsewhere returns `result`.
+/// Ends a child that the application has forked, since only the parent may continue. The
+/// application has returned `result` to the engine. In other processes, returns `result`.
 ///
 /// # Errors
 /// As `result`.
@@ -17,8 +17,8 @@ pub(crate) fn end_if_child<T>(py: Python<'_>, log: &Log, result: PyResult<T>) ->
     if is_child() { end_child(py, log, result.err()) } else { result }
 }
 
-/// Ends the child without exit handlers and without flushing files, which are the parent's. The
-/// exception that the application has raised decides the exit status.
+/// Exits without exit handlers and without flushing files, which belong to the parent. The
+/// application's exception decides the exit status.
 fn end_child(py: Python<'_>, log: &Log, error: Option<PyErr>) -> ! {
     let status = match error {
         Some(error) if error.is_instance_of::<PySystemExit>(py) => exit_status(py, &error),
@@ -48,7 +48,7 @@ fn end_child(py: Python<'_>, log: &Log, error: Option<PyErr>) -> ! {
     exit_at_once(status)
 }
 
-/// The exit status of a program that ends by this `SystemExit`.
+/// The exit status of a program that exits by this `SystemExit`.
 fn exit_status(py: Python<'_>, error: &PyErr) -> i32 {
     match error.value(py).getattr("code") {
         Ok(code) if code.is_none() => 0,

@@ -1,5 +1,5 @@
-//! The environ dictionary (PEP 3333 *environ Variables*). Bytes become `str` here, once, as
-//! latin-1.
+//! The environ dictionary (PEP 3333 *environ Variables*). This module decodes bytes to `str` as
+//! latin-1, once.
 
 use pyo3::{
     intern,
@@ -12,30 +12,30 @@ use crate::wsgi::{
     ServerSettings, Variables, file_wrapper::FileWrapper, input::Input, variables::Variable,
 };
 
-/// How many variables are kept between requests, and how long a kept value may be.
+/// The number of variables cached between requests, and the maximum length of a cached value.
 const MAX_KEPT_VARIABLES: usize = 256;
 const MAX_KEPT_VALUE_BYTES: usize = 1024;
 
-/// Makes the environs of one thread.
+/// Creates the environs of one thread.
 pub(super) struct Environs {
-    /// The keys that do not come from the request.
+    /// The keys that are the same in all requests.
     constant: Py<PyDict>,
-    /// The variables of the last request, by position: a web server sends the same names in the
-    /// same order, and most values again.
+    /// The variables of the last request, by position. A web server sends the same names in the
+    /// same order, and mostly the same values.
     last: Vec<KeptVariable>,
 }
 
-/// A variable and its `str`s.
+/// A variable with its name and value as `str`.
 struct KeptVariable {
     name: Box<[u8]>,
     key: Py<PyString>,
-    /// Empty if the value is too long to be kept.
+    /// Empty if the value is too long for the cache.
     value: Vec<u8>,
     text: Py<PyString>,
 }
 
 impl Environs {
-    /// Environs of a thread for which `setting` and the error stream `errors` are true.
+    /// The environs of a thread with `setting` and the error stream `errors`.
     pub(super) fn new(
         py: Python<'_>,
         setting: &ServerSettings,

@@ -174,7 +174,7 @@ fn raised(
     }
 }
 
-/// The log message and the status for a request that the gateway ended, if `error` says so.
+/// The log message and the status for a request that the gateway ended; `None` for another `error`.
 pub(crate) fn interruption(
     py: Python<'_>,
     error: &PyErr,
@@ -199,7 +199,7 @@ pub(crate) fn interruption(
     Some((message.detail(format_exception(py, error)), status_of(stop)))
 }
 
-/// The log message for a `close()` that the gateway interrupted, if `error` says so.
+/// The log message for a `close()` that the gateway interrupted; `None` for another `error`.
 pub(super) fn closing_interrupted(
     py: Python<'_>,
     error: &PyErr,
@@ -274,7 +274,7 @@ fn is_lost(error: &io::Error) -> bool {
 
 /// Does `error` say that the other end closed the connection or is unreachable?
 pub(crate) fn is_clients_end(error: &io::Error) -> bool {
-    // The machine of the web server cannot be reached any more.
+    // The host of the web server cannot be reached any more.
     let is_unreachable = || {
         let errors = [
             libc::ETIMEDOUT,

@@ -23,7 +23,7 @@ use crate::wsgi::{
     stream::{register, unsupported},
 };
 
-/// How many bytes of an unfinished line are held back. Longer lines are written in pieces.
+/// How many bytes of an unfinished line are buffered. Longer lines are written in pieces.
 const MAX_LINE_BYTES: usize = 8 * 1024;
 
 /// How many threads may have unfinished lines at the same time.
@@ -40,8 +40,8 @@ struct ErrorBuffer {
 #[expect(clippy::unused_self, reason = "methods and attributes of Python's stream protocol")]
 impl ErrorBuffer {
     fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<usize> {
-        // bytearray and memoryview as well; the stable ABI of 3.9 has no buffers, so Python itself
-        // copies them.
+        // Also accepts bytearray and memoryview. The stable ABI of 3.9 has no buffers, so Python
+        // itself copies them.
         let data = match data.cast::<PyBytes>() {
             Ok(bytes) => bytes.clone(),
             Err(_) => py
@@ -173,13 +173,13 @@ impl ErrorBuffer {
     }
 }
 
-/// Lines of a text stream, each of which is written as a whole: other processes write to the same
+/// Lines of a text stream. Each line is written as a whole, since other processes write to the same
 /// log. Each thread has its own line.
 pub(super) struct LineBuffer {
     sink: Arc<dyn ErrorSink>,
     /// Unfinished lines.
     begun: Mutex<Vec<UnfinishedLine>>,
-    /// How often the stream was used.
+    /// The use count of the stream.
     uses: AtomicUsize,
 }
 
@@ -193,17 +193,17 @@ struct UnfinishedLine {
 }
 
 impl LineBuffer {
-    /// Lines that are written to `sink`.
+    /// An empty buffer for lines to `sink`.
     pub(super) fn new(sink: Arc<dyn ErrorSink>) -> Self {
         Self { sink, begun: Mutex::default(), uses: AtomicUsize::new(0) }
     }
 
-    /// How often the stream was used. Flushing counts, since closing the stream flushes it.
+    /// The use count of the stream. Flushing counts, since closing the stream flushes it.
     pub(super) fn uses(&self) -> usize {
         self.uses.load(Ordering::Relaxed)
     }
 
-    /// Ends the line that this thread has begun: what follows in the log is somebody else's.
+    /// Ends the unfinished line of this thread, since the next text in the log has another source.
     pub(super) fn end_line(&self) {
         let thread = thread::current().id();
         let line = self.take(|begun| begun.thread == thread);
@@ -267,12 +267,13 @@ impl LineBuffer {
 impl ErrorSink for LineBuffer {
     fn write(&self, bytes: &[u8]) {
         self.uses.fetch_add(1, Ordering::Relaxed);
-        // Not under the lock: writing may take long, and the application may fork meanwhile.
+        // Writes without holding the lock: writing may take long, and the application may fork
+        // meanwhile.
         let piece = self.add(bytes, false);
         if !piece.is_empty() {
             self.sink.write(&piece);
         }
-        // Threads that have ended may have left lines.
+        // Threads that have exited may have left lines.
         if self.begun().len() > MAX_UNFINISHED_LINES {
             self.take(|_| true).into_iter().for_each(|line| self.end(line));
         }
@@ -321,10 +322,10 @@ pub(super) fn stream_of(py: Python<'_>, lines: Arc<LineBuffer>) -> PyResult<Boun
         buffer,
         "utf-8",
         "backslashreplace",
-        // Newlines stay as they are.
+        // Keeps newlines unchanged.
         "\n",
         true,
-        // Text is written through: the application may close the stream.
+        // Text is written through, since the application may close the stream.
         true,
     ))?;
     stream.setattr(intern!(py, "mode"), intern!(py, "w"))?;

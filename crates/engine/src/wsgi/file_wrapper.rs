@@ -1,8 +1,8 @@
 //! `wsgi.file_wrapper` (PEP 3333 *Optional Platform-Specific File Handling*).
 //!
-//! For an application and its middleware the wrapper is an iterable like any other. When the
-//! wrapper itself comes back to the server and wraps an unread part of a real file, the kernel
-//! sends that part (sendfile).
+//! For an application and its middleware the wrapper is an iterable like any other. If the wrapper
+//! itself is returned to the server and wraps the unread part of a real file, the kernel sends that
+//! part (sendfile).
 
 use std::sync::Mutex;
 
@@ -19,7 +19,7 @@ const DEFAULT_BLOCK_SIZE: isize = 8192;
 pub(super) struct FileWrapper {
     file: Py<PyAny>,
     block: isize,
-    /// Iteration has begun; bytes that it has taken must not be sent again.
+    /// Iteration has begun, so bytes that it has read must not be sent again.
     begun: Mutex<bool>,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct FilePart {
 
 #[pymethods]
 impl FileWrapper {
-    /// The names are those that `wsgiref` gave the arguments.
+    /// `wsgiref` uses the same argument names.
     #[new]
     #[pyo3(signature = (filelike, blksize = DEFAULT_BLOCK_SIZE))]
     fn new(filelike: Py<PyAny>, blksize: isize) -> Self {
@@ -51,7 +51,7 @@ impl FileWrapper {
         if block.is_truthy()? { Ok(block) } else { Err(PyStopIteration::new_err(())) }
     }
 
-    /// Middleware that sends a part of the file seeks in it (Werkzeug does).
+    /// Middleware that sends a part of the file calls `seek` (Werkzeug does).
     #[pyo3(signature = (*arguments))]
     fn seek<'py>(
         &self,
@@ -94,8 +94,9 @@ impl FileWrapper {
 }
 
 impl FileWrapper {
-    /// The unread part of a real file; `None` unless this is a plain file of Python: the `read` of
-    /// others may give other bytes than the descriptor has (a `GzipFile` has a descriptor, too).
+    /// The unread part of a real file. `None` unless the object is a plain Python file: `read` of
+    /// another object may return other bytes than its descriptor. For example, a `GzipFile` also
+    /// has a descriptor.
     pub(super) fn part(&self, py: Python<'_>) -> PyResult<Option<FilePart>> {
         if *self.begun.lock_py_attached(py).unwrap_or_else(std::sync::PoisonError::into_inner) {
             return Ok(None);

@@ -1,7 +1,7 @@
 //! Response headers: status and header fields, checked when the application passes them (PEP 3333
 //! *The start_response() Callable*, *Other HTTP Features*; RFC 3875 6.3).
 //!
-//! Values that could inject another header are refused, not corrected.
+//! Values that could inject another header are rejected, not corrected.
 
 use std::{fmt, ops::Range};
 
@@ -9,11 +9,11 @@ use wire::request::ResponseFormat;
 
 use crate::wsgi::names::{decimal, is_token};
 
-/// Longest header field in bytes, with name and separator. Apache's CGI modules accept lines below
-/// 8,190 bytes and answer longer ones with 500.
+/// The maximum length of a header field in bytes, with name and separator. Apache's CGI modules
+/// accept lines below 8,190 bytes and answer longer lines with 500.
 const MAX_FIELD_BYTES: usize = 8_180;
 
-/// Longest headers together in bytes; lighttpd accepts no more.
+/// The maximum total length of the headers in bytes; lighttpd accepts no more.
 const MAX_HEADERS_BYTES: usize = 65_000;
 
 /// The usual size of response headers in bytes.
@@ -45,7 +45,7 @@ pub(super) struct ResponseHeaders {
     location: Option<Range<usize>>,
 }
 
-/// Why a status or header is refused.
+/// The reason for which a status or header is rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum InvalidHeaders {
     Status(String),
@@ -196,13 +196,13 @@ impl ResponseHeaders {
         matches!(self.code, 204 | 205 | 304)
     }
 
-    /// May the response have a Content-Length? With 304 it is that of another response (RFC 9110
-    /// 8.6); 204 and 205 have no body.
+    /// May the response have a Content-Length? With 304 the length describes another response (RFC
+    /// 9110 8.6); 204 and 205 have no body.
     fn may_have_length(&self) -> bool {
         !matches!(self.code, 204 | 205)
     }
 
-    /// Is the body a part of the whole (RFC 9110 15.3.7)?
+    /// Is the body a part of a representation (RFC 9110 15.3.7)?
     pub(super) fn is_partial(&self) -> bool {
         self.code == 206
     }
@@ -230,8 +230,8 @@ impl ResponseHeaders {
         }
     }
 
-    /// Removes the `Location` of a response with status 200, which web servers take for a redirect
-    /// in CGI (RFC 3875 6.2.2 to 6.2.4). Returns whether there was one.
+    /// Removes the `Location` of a response with status 200, which web servers treat as a redirect
+    /// in CGI (RFC 3875 6.2.2 to 6.2.4). Returns whether the response had a `Location`.
     pub(super) fn remove_redirect_of_success(&mut self) -> bool {
         match self.location.take_if(|_| self.code == 200) {
             Some(place) => {

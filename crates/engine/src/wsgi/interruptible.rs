@@ -1,8 +1,8 @@
-//! Whether a request may be interrupted, and its deadline.
+//! Decides whether a request may be interrupted, and enforces its deadline.
 //!
 //! One lock decides who interrupts a request: a signal handler, another thread, or a wait that has
 //! reached the deadline. The thread that ends the request takes the same lock, and withdraws an
-//! exception that was not raised yet. So no request is ever interrupted instead of another.
+//! exception that was not raised yet. So an interruption never hits another request.
 
 use std::{
     ffi::c_long,
@@ -28,9 +28,9 @@ use crate::{
 /// page or the rest of a response. The supervisor allows twice as long.
 const GRACE_MILLISECONDS: u64 = 1000;
 
-/// Whether an application may be interrupted. Web servers stop a CGI program as soon as they have
-/// its whole response, which must not interrupt `close()` and `atexit` handlers. The deadline of
-/// the request holds for `close()`, too.
+/// The interruption state of a request. Web servers stop a CGI program after receiving its whole
+/// response. This signal must not interrupt `close()` and `atexit` handlers. The deadline of the
+/// request also limits `close()`.
 #[derive(Clone, Debug)]
 pub(crate) struct Interruptible(Arc<InterruptibleRequest>);
 
@@ -42,22 +42,22 @@ struct InterruptibleRequest {
     state: Mutex<InterruptState>,
 }
 
-/// The clock by which a request is late.
+/// The clock that decides whether a request is late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Clock {
     /// The clock of [`wire::running_clock`] in this process.
     Running,
-    /// The monotonic clock. The supervisor's clock is behind it, and ahead of this process's if
-    /// only this process was stopped.
+    /// The monotonic clock. The supervisor's clock is behind this clock, and ahead of this
+    /// process's clock if only this process was stopped.
     Monotonic,
 }
 
-/// When a request has to end.
+/// The deadline of a request.
 #[derive(Debug)]
 struct RequestDeadline {
-    /// By [`Clock::Running`].
+    /// The deadline by [`Clock::Running`].
     deadline: u64,
-    /// The same time by [`Clock::Monotonic`].
+    /// The deadline by [`Clock::Monotonic`].
     monotonic_deadline: u64,
     /// Python's identifier of the thread; `None` for the main thread, which signal handlers
     /// interrupt.
@@ -68,7 +68,7 @@ struct RequestDeadline {
 struct InterruptState {
     stage: InterruptStage,
     awaited: Option<ClientWait>,
-    /// When the supervisor had the request interrupted, if that was before the deadline of
+    /// When the supervisor interrupted the request, if earlier than the deadline by
     /// [`Clock::Running`].
     interrupted_at: u64,
 }
@@ -77,11 +77,11 @@ struct InterruptState {
 enum InterruptStage {
     /// The request may be interrupted.
     Open,
-    /// The response has ended and the application runs on: only the deadline interrupts it.
+    /// The response has ended and the application continues: only the deadline interrupts it.
     ResponseEnded,
     /// The request was interrupted; the exception may not have been raised yet.
     Interrupted,
-    /// The request may not be interrupted any more.
+    /// The request may no longer be interrupted.
     Over,
 }
 
@@ -95,13 +95,13 @@ impl InterruptState {
 /// A wait for the client that has reached its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClientWait {
-    /// For more of the request body, until the deadline of the request.
+    /// Waited for more of the request body until the deadline of the request.
     RequestBody,
-    /// For the client to read the response, until the deadline of the request.
+    /// Waited for the client to read the response until the deadline of the request.
     ResponseRead,
-    /// For more of the request body, for as long as one wait may take.
+    /// Waited for more of the request body until the limit of one wait.
     NextBodyPiece,
-    /// For the client to read more of the response, for as long as one wait may take.
+    /// Waited for the client to read more of the response until the limit of one wait.
     NextResponseRead,
 }
 
@@ -134,7 +134,7 @@ impl Interruptible {
         self.state().stage == InterruptStage::Open
     }
 
-    /// The wait for the client that has reached its limit, if one has.
+    /// The wait for the client that has reached its limit, if any.
     pub(crate) fn awaited(&self) -> Option<ClientWait> {
         self.state().awaited
     }
@@ -147,7 +147,7 @@ impl Interruptible {
             .then(|| Duration::from_millis(limit.deadline.saturating_sub(now())))
     }
 
-    /// How long a wait for the client may take from now on; `None` for no limit.
+    /// The maximum duration of the next wait for the client; `None` for no limit.
     pub(crate) fn client_wait_limit(&self) -> Option<Duration> {
         let deadline = self.0.limit.as_ref()?.deadline;
         let state = self.state();
@@ -161,14 +161,14 @@ impl Interruptible {
         Some(Duration::from_millis(until.saturating_sub(now)))
     }
 
-    /// Interrupts the request if it is late by `clock`. Returns whether the caller, a signal
-    /// handler in the thread of the request, has to raise the exception.
+    /// Interrupts the request if it is late by `clock`. Returns whether the caller has to raise the
+    /// exception. The caller is a signal handler in the thread of the request.
     pub(crate) fn interrupt_if_late(&self, clock: Clock) -> bool {
         self.interrupt_late(&mut self.state(), clock)
     }
 
-    /// Interrupts the request if it is late by `clock`, and returns whether it was. For requests in
-    /// other threads than the main thread.
+    /// Interrupts the request if it is late by `clock`. Returns whether the request was
+    /// interrupted. For requests outside the main thread.
     pub(crate) fn interrupt_thread(&self, py: Python<'_>, clock: Clock) -> bool {
         let exception = py.get_type::<Interrupted>();
         let mut state = self.state();
@@ -191,8 +191,8 @@ impl Interruptible {
         }
     }
 
-    /// Interrupts the request at its time limit. Returns whether the caller, a signal handler in
-    /// the thread of the request, has to raise the exception.
+    /// Interrupts the request at its time limit. Returns whether the caller has to raise the
+    /// exception. The caller is a signal handler in the thread of the request.
     pub(crate) fn time_out(&self) -> bool {
         let mut state = self.state();
         let is_running = state.is_running();
@@ -251,7 +251,7 @@ impl Interruptible {
     /// request at its deadline, [`Interruptible::awaited`] names that wait.
     ///
     /// # Errors
-    /// What a handler raises.
+    /// Any exception of a handler.
     pub(crate) fn run_signal_handlers(&self, py: Python<'_>, awaited: ClientWait) -> PyResult<()> {
         py.check_signals().inspect_err(|error| {
             if is_timeout(py, error) {

@@ -1,7 +1,7 @@
-//! PEP 3333: passes one request through an application, for any transport.
+//! PEP 3333: serves one request with an application, for any transport.
 //!
-//! A transport makes an [`Exchange`]. A [`Server`] makes the environ, calls the application and
-//! sends its response. Nothing here knows the transport. The rules, by sections of the PEP:
+//! A transport creates an [`Exchange`]. A [`Server`] creates the environ, calls the application and
+//! sends its response. This module does not know the transport. The rules, by sections of the PEP:
 //!
 //! - environ: *environ Variables* → `names`, `variables`, `environ`
 //! - `wsgi.input`, `wsgi.errors`: *Input and Error Streams* → `input`, `error_stream`, and
@@ -48,7 +48,7 @@ pub(crate) use crate::wsgi::{
 
 use crate::log::Log;
 
-/// One request, as its transport passes it on.
+/// One request as its transport received it.
 pub(crate) struct Exchange<'a> {
     /// The checked variables of the request.
     pub(crate) variables: Variables<'a>,
@@ -66,12 +66,13 @@ pub(crate) struct Exchange<'a> {
     pub(crate) interruptible: Interruptible,
 }
 
-/// Settings that all requests of a process have in common.
+/// Settings that all requests of a process share.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerSettings {
-    /// `wsgi.multithread`: another thread of this process may call the application meanwhile.
+    /// `wsgi.multithread`: another thread of this process may call the application at the same
+    /// time.
     pub(crate) multithread: bool,
-    /// `wsgi.multiprocess`: another process may call an equivalent application meanwhile.
+    /// `wsgi.multiprocess`: another process may call an equivalent application at the same time.
     pub(crate) multiprocess: bool,
     /// `wsgi.run_once`: the application is called once in this process.
     pub(crate) run_once: bool,
@@ -87,12 +88,12 @@ pub(crate) struct ServerSettings {
     pub(crate) script_name: Option<Arc<str>>,
 }
 
-/// A request body. Reading ends at the end that the request announces.
+/// A request body. Reading stops at the end that the request announces.
 pub(crate) trait BodySource: Send {
     /// Reads at least one byte, unless the body has ended.
     ///
     /// # Errors
-    /// `UnexpectedEof` if the client sent less than it announced, `Interrupted` if a signal came
+    /// `UnexpectedEof` if the client sent less than announced, `Interrupted` if a signal arrived
     /// first, `TimedOut` at the deadline of the request.
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
 
@@ -104,13 +105,14 @@ pub(crate) trait BodySource: Send {
         false
     }
 
-    /// Reads from `position` on, if the body is in a file. Returns whether it is.
+    /// Continues reading at `position`, if the body is in a file. Returns whether the body is in a
+    /// file.
     fn seek(&mut self, _position: u64) -> bool {
         false
     }
 }
 
-/// The destination of a response. Bytes are sent in the order of the calls. Methods that may wait
+/// The destination of a response. Bytes are sent in the order of the calls. Methods that may block
 /// let other threads of the application run meanwhile.
 pub(crate) trait ResponseSink: Send {
     /// Called once, before the first byte: from here on no error page can replace the response.
@@ -120,8 +122,8 @@ pub(crate) trait ResponseSink: Send {
     /// the response ends once all of them are sent.
     ///
     /// # Errors
-    /// `Interrupted` if a signal came first, `TimedOut` at the deadline of the request; any other
-    /// error means that the client does not read the response any more.
+    /// `Interrupted` if a signal arrived first, `TimedOut` at the deadline of the request. Any
+    /// other error means that the client no longer reads the response.
     fn write(&mut self, py: Python<'_>, head: &[u8], block: &[u8], last: bool)
     -> io::Result<usize>;
 
@@ -138,19 +140,19 @@ pub(crate) trait ResponseSink: Send {
         count: usize,
     ) -> io::Result<usize>;
 
-    /// Checks now and then that the client still waits. Never waits itself.
+    /// Checks occasionally that the client is still connected. Never blocks.
     ///
     /// # Errors
     /// If the client has closed the connection or aborted the request.
     fn look(&mut self, py: Python<'_>) -> io::Result<()>;
 
-    /// Called once when nothing more will be sent, before `close()` of the response body. The
-    /// response is `complete` or has to be cut. The client should see the end of the response even
-    /// if `close()` takes long.
+    /// Called once after the last byte, before `close()` of the response body. The response is
+    /// `complete` or has to be cut. The client should see the end of the response even if `close()`
+    /// takes long.
     fn sending_ended(&mut self, py: Python<'_>, complete: bool);
 
-    /// Has the other end closed the connection? To be asked when this process was asked to stop:
-    /// the web server closes its end just before or just after, so this waits a moment.
+    /// Has the other end closed the connection? Called when this process was asked to stop. The web
+    /// server closes its end just before or just after that, so this method waits briefly.
     fn is_abandoned(&mut self, py: Python<'_>) -> bool;
 
     /// Ends the response, which is `complete` or was cut.
@@ -159,8 +161,8 @@ pub(crate) trait ResponseSink: Send {
     /// `TimedOut` if the end could not be sent by the deadline of the request.
     fn finish(&mut self, py: Python<'_>, complete: bool) -> io::Result<()>;
 
-    /// Was more of the request body received than the request announced? Only what was received by
-    /// the end of the response counts.
+    /// Was more of the request body received than the request announced? Only bytes received by the
+    /// end of the response count.
     fn had_surplus(&self) -> bool {
         false
     }
@@ -172,7 +174,7 @@ pub(crate) trait ErrorSink: Send + Sync {
     /// Writes all of `bytes`.
     fn write(&self, bytes: &[u8]);
 
-    /// Writes bytes that are held back.
+    /// Writes buffered bytes.
     fn flush(&self) {}
 
     /// The descriptor of the destination, if there is one.

@@ -7,7 +7,7 @@ macro_rules! known {
         pub(crate) enum KnownVariable { $(#[doc = $name] $variable,)* }
 
         impl KnownVariable {
-            /// How many there are.
+            /// The number of these variables.
             pub(super) const COUNT: usize = Self::ALL.len();
 
             const ALL: [Self; [$($name),*].len()] = [$(Self::$variable),*];
@@ -17,7 +17,7 @@ macro_rules! known {
                 match self { $(Self::$variable => $name,)* }
             }
 
-            /// The variable with the name `name`, if the server reads it.
+            /// The variable named `name`, if the server reads it.
             pub(super) fn of(name: &[u8]) -> Option<Self> {
                 $(if name == $name.as_bytes() { return Some(Self::$variable); })*
                 None
@@ -46,9 +46,9 @@ known! {
     UniqueId = "UNIQUE_ID",
 }
 
-/// Is `name` a variable that no application may see? HTTP clients take `HTTP_PROXY` for a setting
-/// (CVE-2016-1000110); the next two repeat `CONTENT_…` under names that RFC 3875 4.1.18 gives to
-/// other headers; names that begin with `wsgi.` and `wsgate.` are keys of the server.
+/// Is `name` a variable that no application may see? HTTP clients treat `HTTP_PROXY` as a setting
+/// (CVE-2016-1000110). The next two names repeat `CONTENT_…` under names that RFC 3875 4.1.18 gives
+/// to other headers. Names that begin with `wsgi.` and `wsgate.` are keys of the server.
 pub(super) fn is_withheld(name: &[u8]) -> bool {
     name == b"HTTP_PROXY"
         || name == b"HTTP_CONTENT_LENGTH"
@@ -71,7 +71,7 @@ pub(super) fn is_token(word: &[u8]) -> bool {
     !word.is_empty() && word.iter().all(|&byte| TOKEN[usize::from(byte)])
 }
 
-/// Whether a byte may be part of a token.
+/// May a byte be part of a token?
 const TOKEN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0_u8;
@@ -88,7 +88,8 @@ const TOKEN: [bool; 256] = {
     table
 };
 
-/// The number of a text of decimal digits only; `None` above the longest file (`off_t`).
+/// The number in a text of decimal digits; `None` for other text, or above the maximum file size
+/// (`off_t`).
 pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;

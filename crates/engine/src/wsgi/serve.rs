@@ -44,7 +44,7 @@ pub(crate) enum RequestOutcome {
     Abandoned,
 }
 
-/// The server of one thread, in the PEP's sense: what all its requests have in common.
+/// The server of one thread, in the PEP's sense: the state that all its requests share.
 pub(crate) struct Server {
     setting: ServerSettings,
     /// The destination of `wsgi.errors`.
@@ -113,7 +113,7 @@ impl Server {
         let response = response.get();
         let mut abandoned = false;
         let complete = match result {
-            // A body that is too short is cut: the client would wait for the rest.
+            // A body that is too short is cut, since the client would wait for the rest.
             Ok(()) => !response.is_short(py),
             Err(fault) => {
                 let was_running = response.end_interruption(py);
@@ -187,7 +187,8 @@ impl Server {
     /// application has detached its buffer; then the next request gets a new stream.
     fn flush_errors(&mut self, py: Python<'_>) {
         self.lines.end_line();
-        // Flushing counts as a use. The next request notices a thread that uses the stream now.
+        // Flushing counts as a use. If another thread uses the stream at this moment, the next
+        // request notices.
         self.flushed_at = self.lines.uses().wrapping_add(1);
         if settle(self.errors.bind(py)).is_err()
             && let Ok(fresh) = Self::new(py, self.setting.clone(), self.sink.clone())
@@ -241,7 +242,7 @@ fn run<'py>(
         Err(error) => return (None, Err(describe(error.into()))),
     };
     let sent = stream(&iterable, response.get(), log).map_err(describe);
-    // A child must not go on, even if sending has failed in it.
+    // A child must not continue, even if sending has failed in it.
     let sent = end_if_child(py, log, Ok(())).map_err(ServeError::from).and(sent);
     (Some(iterable), sent)
 }
@@ -293,7 +294,7 @@ fn exact_count(iterable: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
     }
 }
 
-/// The error for an `item` of `iterable` that is not a block of a body. Explains the commonest
+/// The error for an `item` of `iterable` that is not a block of a body. Explains the most common
 /// mistake, a body without a list around it. An empty `str` has no items, and is an empty body.
 fn invalid_block(iterable: &Bound<'_, PyAny>, item: &Bound<'_, PyAny>) -> ServeError {
     if iterable.is_instance_of::<PyString>() && item.is_instance_of::<PyString>() {
@@ -338,7 +339,7 @@ fn invalid_block(iterable: &Bound<'_, PyAny>, item: &Bound<'_, PyAny>) -> ServeE
     )
 }
 
-/// Calls `close()` of the iterable, if it has the method. To be called once.
+/// Calls `close()` of the iterable, if it has the method. Must be called only once.
 fn close(iterable: &Bound<'_, PyAny>) -> PyResult<()> {
     // Looking for a missing attribute costs an exception, and these types never have it.
     if iterable.is_exact_instance_of::<PyList>() || iterable.is_exact_instance_of::<PyTuple>() {

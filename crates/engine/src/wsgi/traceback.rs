@@ -1,7 +1,8 @@
 //! Exceptions as text of limited length, whatever the exception does.
 //!
-//! Python's `traceback` module is tried first. Where it fails, or a file of the application hides
-//! it, this module makes a plainer text without imports and without calls into the application.
+//! Python's `traceback` module is tried first. If it fails, or if a file of the application hides
+//! it, this module writes a simpler text. The simpler text needs no imports and no calls into the
+//! application.
 
 use std::{
     fs::File,
@@ -26,7 +27,7 @@ const MAX_TRACEBACK_BYTES: usize = 30_000;
 /// How many characters at the beginning and at the end of a `str` are shown.
 const SHOWN_CHARACTERS: isize = 4_000;
 
-/// How many exceptions of a chain, notes, members of a group, and frames at both ends the plainer
+/// How many exceptions of a chain, notes, members of a group, and frames at both ends the simpler
 /// text shows.
 const MAX_CHAINED: usize = 20;
 const MAX_NOTES: usize = 20;
@@ -46,8 +47,8 @@ pub(crate) struct ExceptionText {
 }
 
 impl ExceptionText {
-    /// Describes `error`. Calls its `__str__` first: a deadline interrupts that once. To be called
-    /// while the request may be interrupted, since `__str__` is code of the application.
+    /// Describes `error`. Calls its `__str__` first, which a deadline interrupts once. Must be
+    /// called while the request may be interrupted, since `__str__` is code of the application.
     pub(crate) fn of(py: Python<'_>, error: &PyErr) -> Self {
         let message = message(error.value(py));
         let line = match message.text.lines().find(|line| !line.trim().is_empty()) {
@@ -242,7 +243,7 @@ fn frame(step: &Bound<'_, PyAny>) -> PyResult<String> {
 
 /// Line `number` of a source file, from 1.
 fn source_line(file: &str, number: usize) -> Option<String> {
-    // The name may be no file's, and the file may be a pipe without an end.
+    // The name may not be a file, and the file may be a pipe without an end.
     let source = File::options()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)

@@ -1,5 +1,5 @@
 //! The variables of a request, checked and completed (PEP 3333 *environ Variables*, RFC 3875 4.1).
-//! They are bytes here; `environ` makes them `str`.
+//! `environ` converts these bytes to `str`.
 
 use std::{borrow::Cow, collections::HashMap, fmt};
 
@@ -23,7 +23,7 @@ pub(super) struct Variable<'a> {
     pub(super) value: Cow<'a, [u8]>,
 }
 
-/// Which of two variables with the same name counts.
+/// Which of two variables with the same name is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DuplicatePolicy {
     /// The first, as with `getenv` in C.
@@ -42,7 +42,7 @@ pub(crate) enum BodyLength {
     UntilEnd,
 }
 
-/// A malformed variable, for which the request is refused with 400.
+/// A malformed variable, for which the request is rejected with 400.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BadVariable {
     name: &'static str,
@@ -77,7 +77,7 @@ impl<'a> Variables<'a> {
     ) -> Result<Self, BadVariable> {
         let received = received.into_iter();
         let count = received.size_hint().1.unwrap_or(0);
-        // `complete` adds a few.
+        // `complete` adds a few variables.
         let pairs = Vec::with_capacity(count + 8);
         let mut variables = Self { pairs, known: [None; KnownVariable::COUNT] };
         let mut others = HashMap::with_capacity(count);
@@ -151,8 +151,8 @@ impl<'a> Variables<'a> {
         self.get(KnownVariable::RequestMethod) == Some(b"HEAD")
     }
 
-    /// Does the web server send the next response on the client's connection after a body that is
-    /// shorter than its Content-Length? In CGI it learns of no failure; over FastCGI, Apache and
+    /// Does the web server reuse the client's connection after a body that is shorter than its
+    /// Content-Length? In CGI the web server cannot learn of a failure. Over FastCGI, Apache and
     /// lighttpd ignore the failure.
     pub(super) fn web_server_ignores_short_bodies(&self, form: ResponseFormat) -> bool {
         match form {
@@ -166,7 +166,7 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// The length of the request body (RFC 3875 4.1.2, 4.2), where only the variables say it.
+    /// The length of the request body (RFC 3875 4.1.2, 4.2), if only the variables give it.
     pub(crate) fn body_length(&self) -> BodyLength {
         match self.body_length_in_stream() {
             BodyLength::UntilEnd if !self.is_chunked() => BodyLength::Exactly(0),
@@ -174,7 +174,7 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// The length of the request body, where its stream has an end (FastCGI 1.0, 6.2).
+    /// The length of the request body, if its stream has an end (FastCGI 1.0, 6.2).
     pub(crate) fn body_length_in_stream(&self) -> BodyLength {
         self.filled(KnownVariable::ContentLength)
             .and_then(decimal)
@@ -231,9 +231,9 @@ impl<'a> Variables<'a> {
         Ok(())
     }
 
-    /// Sets `HTTP_AUTHORIZATION` from one of its spellings, the first of which is at `spelt`. Web
-    /// servers withhold credentials from CGI programs (RFC 3875 4.1.18); administrators pass them
-    /// on in one of several spellings.
+    /// Sets `HTTP_AUTHORIZATION` from one of its spellings; `spelt` is the position of the first.
+    /// Web servers withhold credentials from CGI programs (RFC 3875 4.1.18). Administrators pass
+    /// them on in one of several spellings.
     fn recover_authorization(&mut self, spelt: Option<usize>) {
         let Some(first) = spelt.filter(|_| self.filled(KnownVariable::HttpAuthorization).is_none())
         else {

@@ -1,4 +1,4 @@
-//! Which variables reach the application, and what they say.
+//! Which variables the application receives, and their values.
 
 use crate::wsgi::{names::KnownVariable, variables::*};
 
@@ -11,7 +11,7 @@ fn variables(received: &Received, duplicates: DuplicatePolicy) -> Variables<'sta
     Variables::new(received, duplicates).unwrap_or_else(|refused| panic!("{refused}"))
 }
 
-/// The value of each variable `name`, which should be one at most.
+/// The value of each variable `name`, which should occur at most once.
 fn values(variables: &Variables<'_>, name: &str) -> Vec<String> {
     let pairs = variables.pairs().iter().filter(|pair| pair.name == name.as_bytes());
     pairs.map(|pair| String::from_utf8_lossy(&pair.value).into_owned()).collect()

@@ -1,48 +1,49 @@
-//! The body behind `wsgi.input`: what has come of it, and where in it the application reads.
+//! The buffered body behind `wsgi.input`: the received bytes, and the read position of the
+//! application.
 //!
-//! A body that fits [`MAX_KEPT_BYTES`] is kept, so that the application can go back in it (Zope
-//! repeats a request after a conflict, for one). A greater one can be read again only where its
-//! source lies in a file.
+//! A body of up to [`MAX_KEPT_BYTES`] is kept, so that the application can seek back. For example,
+//! Zope repeats a request after a conflict. A longer body can be read again only if its source is a
+//! file.
 
 use std::{collections::TryReserveError, io, mem};
 
 use crate::wsgi::BodySource;
 
-/// Bytes that are asked of the source at a time.
+/// How many bytes one read requests from the source.
 const READ_SIZE: usize = 64 * 1024;
 
-/// Bytes of the longest body that is kept as a whole.
+/// The length of the longest body that is kept completely, in bytes.
 const MAX_KEPT_BYTES: usize = 256 * 1024;
 
-/// Bytes that room is made for before they have come.
+/// How many bytes are reserved before they are received.
 const MAX_RESERVED: usize = 1 << 20;
 
-/// A request body, as far as it has come.
+/// A request body, as far as it was received.
 pub(super) struct BufferedBody {
-    /// Gone when the request is over: its descriptors may serve another by then.
+    /// `None` after the request, since another request may use its descriptors by then.
     source: Option<Box<dyn BodySource>>,
-    /// What has come from `base` on, read or not.
+    /// The bytes received from `base` on, whether read or not.
     buffer: Vec<u8>,
-    /// Where in the body the buffer begins.
+    /// The position of the buffer in the body.
     base: u64,
-    /// Where in the body the application reads.
+    /// The read position of the application in the body.
     position: u64,
-    /// Bytes of the whole body, if that is known.
+    /// The length of the whole body in bytes, if known.
     length: Option<u64>,
-    /// The buffer holds all that has come.
+    /// The buffer holds the whole body received so far.
     keeps: bool,
     ended: bool,
-    /// Reading failed: the body has not come whole.
+    /// Reading failed, so the body is incomplete.
     cut: bool,
     /// The application has closed the stream.
     closed: bool,
 }
 
-/// What a reading step has come to.
+/// The result of one read from the source.
 pub(super) enum ReadStep {
-    /// So many bytes have come; none if the body is over.
+    /// The number of received bytes; 0 at the end of the body.
     Got(usize),
-    /// A signal came; Python wants to see it before the next step.
+    /// A signal arrived, which Python has to handle before the next read.
     Signal,
     /// The request has reached its deadline.
     Late,
@@ -51,18 +52,18 @@ pub(super) enum ReadStep {
     Failed(io::Error),
 }
 
-/// What going to another place in the body has come to.
+/// The result of a seek in the body.
 pub(super) enum SeekOutcome {
-    /// The application reads there now.
+    /// The read position is the requested position.
     Done,
-    /// More of the body has to come first.
+    /// More of the body has to be received first.
     Later,
-    /// What is asked for is not kept.
+    /// The requested bytes are not kept.
     Impossible,
 }
 
 impl BufferedBody {
-    /// Nothing has come of the body that `source` gives.
+    /// A body of which nothing was received yet, with the source `source`.
     pub(super) fn new(source: Box<dyn BodySource>) -> Self {
         let length = source.length();
         Self {
@@ -78,7 +79,7 @@ impl BufferedBody {
         }
     }
 
-    /// Ends the stream: the application reads nothing more after the request.
+    /// Ends the stream: the application cannot read after the request.
     pub(super) fn end(&mut self) {
         self.source = None;
         self.forget();
@@ -89,7 +90,7 @@ impl BufferedBody {
         self.cut
     }
 
-    /// Closes the stream: the application reads no more of it.
+    /// Closes the stream: the application cannot read from it any more.
     pub(super) fn close(&mut self) {
         self.closed = true;
         self.forget();
@@ -116,12 +117,12 @@ impl BufferedBody {
         self.keeps
     }
 
-    /// Where in the body the application reads, if it may read elsewhere.
+    /// The read position, if the application may seek.
     pub(super) fn place(&self) -> Option<u64> {
         (self.keeps || self.is_in_file()).then_some(self.position)
     }
 
-    /// Is it certain that the application may read at any place?
+    /// Is it certain that the application may seek to any position?
     pub(super) fn is_seekable(&self) -> bool {
         (self.keeps && (self.ended || self.length.is_some())) || self.is_in_file()
     }
@@ -130,39 +131,38 @@ impl BufferedBody {
         self.source.as_ref().is_some_and(|source| source.is_in_file())
     }
 
-    /// Where the body ends, if that is known already.
+    /// The length of the body, if already known.
     pub(super) fn length(&self) -> Option<u64> {
         self.length.or_else(|| self.ended.then_some(self.received()))
     }
 
-    /// Where in the body the buffer ends.
+    /// The position in the body at which the buffer ends.
     fn received(&self) -> u64 {
         self.base + self.buffer.len() as u64
     }
 
-    /// How many bytes are still to be read, as far as it is known and worth making room for at
-    /// once.
+    /// How many bytes are left to read, as far as known, up to [`MAX_RESERVED`].
     pub(super) fn expected(&self) -> usize {
         let left = self.length.unwrap_or(0).saturating_sub(self.position);
         usize::try_from(left).unwrap_or(usize::MAX).min(MAX_RESERVED)
     }
 
-    /// What has come and was not read.
+    /// The received bytes that were not read yet.
     pub(super) fn unread(&self) -> &[u8] {
         let start = self.position.saturating_sub(self.base);
         usize::try_from(start).ok().and_then(|start| self.buffer.get(start..)).unwrap_or_default()
     }
 
-    /// The first `count` bytes of what was not read are read now.
+    /// Advances the read position by `count` bytes.
     pub(super) fn advance(&mut self, count: usize) {
         self.position += count as u64;
     }
 
-    /// Moves bytes from the buffer to `taken`, at most `most` of them and none behind `until`.
-    /// Returns whether `until` was met.
+    /// Moves bytes from the buffer to `taken`: at most `most` bytes, up to the first byte `until`.
+    /// Returns whether `until` was found.
     ///
     /// # Errors
-    /// If there is no memory for them. Nothing is moved then.
+    /// If memory is short. Then no byte is moved.
     pub(super) fn take(
         &mut self,
         most: usize,
@@ -178,8 +178,8 @@ impl BufferedBody {
         Ok(end.is_some())
     }
 
-    /// Reads what comes next into `into`, past the buffer. All that the buffer holds has to be
-    /// read, and nothing is kept of it.
+    /// Reads from the source directly into `into`, without keeping the bytes. The application must
+    /// have read the whole buffer before.
     pub(super) fn read(&mut self, into: &mut [u8]) -> ReadStep {
         self.buffer.clear();
         let step = self.receive(into);
@@ -190,8 +190,8 @@ impl BufferedBody {
         step
     }
 
-    /// Reads what comes next into the buffer. All that the buffer holds has to be read, if the body
-    /// is greater than what is kept.
+    /// Reads from the source into the buffer. If the body is too long to be kept, the application
+    /// must have read the whole buffer before.
     pub(super) fn fill(&mut self) -> ReadStep {
         if !self.may_keep_more() {
             self.keeps = false;
@@ -201,7 +201,7 @@ impl BufferedBody {
         self.extend()
     }
 
-    /// May more of the body come without losing what is kept?
+    /// Can more of the body be received without losing the kept bytes?
     pub(super) fn may_keep_more(&self) -> bool {
         self.keeps && (self.ended || self.buffer.len() < MAX_KEPT_BYTES)
     }
@@ -212,7 +212,7 @@ impl BufferedBody {
         let piece =
             usize::try_from(missing).map_or(READ_SIZE, |missing| missing.clamp(1, READ_SIZE));
         let made_room = if self.keeps && held == 0 {
-            // A buffer that grows piece by piece is copied again and again.
+            // Growing the buffer piece by piece would copy it repeatedly.
             let room = usize::try_from(missing)
                 .map_or(piece, |missing| missing.clamp(piece, MAX_KEPT_BYTES));
             self.buffer.try_reserve_exact(room)
@@ -252,7 +252,7 @@ impl BufferedBody {
         }
     }
 
-    /// Goes to `target`, which may lie behind the end.
+    /// Moves the read position to `target`, which may be beyond the end.
     pub(super) fn seek(&mut self, target: u64) -> SeekOutcome {
         if self.keeps {
             if target > self.received() && !self.ended {

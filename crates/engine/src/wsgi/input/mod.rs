@@ -1,7 +1,7 @@
 //! `wsgi.input`: a buffered reader over the request body (PEP 3333 *Input and Error Streams*).
 //!
-//! For Python the stream is an `io.BufferedIOBase`. Reading ends where the request ends, so no call
-//! blocks beyond it. A body that ends early raises: an incomplete body must not look complete.
+//! To Python the stream is an `io.BufferedIOBase`. Reading stops at the end of the request, so no
+//! call blocks beyond it. A body that ends early raises: an incomplete body must not look whole.
 
 mod body;
 
@@ -32,7 +32,7 @@ use crate::wsgi::{
 /// larger sizes are mostly limits, not expectations.
 const DIRECT_READ_SIZES: RangeInclusive<usize> = 4 * 1024..=256 * 1024;
 
-/// Larger results need a call that can fail: [`PyBytes::new`] panics if memory is short.
+/// Larger results need a fallible allocation: [`PyBytes::new`] panics if memory is short.
 const MAX_INFALLIBLE_SIZE: usize = 256 * 1024;
 
 /// The stream that applications read.
@@ -48,7 +48,7 @@ impl Input {
         Self { body: Mutex::new(BufferedBody::new(source)), interruptible }
     }
 
-    /// Ends the stream: the application reads nothing more after the request.
+    /// Ends the stream: the application cannot read after the request.
     pub(super) fn end(&self, py: Python<'_>) {
         self.body(py).end();
     }
@@ -68,7 +68,7 @@ impl Input {
         if body.is_closed() { Err(closed_file()) } else { Ok(body) }
     }
 
-    /// Reads at most `most` bytes (all without it), and none behind the byte `until`.
+    /// Reads at most `most` bytes (all without it), up to the first byte `until`.
     fn collect(&self, py: Python<'_>, most: Option<usize>, until: Option<u8>) -> PyResult<Vec<u8>> {
         let most = most.unwrap_or(usize::MAX);
         let mut taken = Vec::new();
@@ -130,7 +130,7 @@ impl Input {
     }
 
     /// Runs `step` detached from the interpreter. Returns the number of bytes; `None` if a signal
-    /// came first, whose handlers have run.
+    /// arrived first, whose handlers have run.
     fn step(
         &self,
         py: Python<'_>,
@@ -141,7 +141,7 @@ impl Input {
         match py.detach(|| step(reading)) {
             ReadStep::Got(count) => {
                 drop(body);
-                // Signals between system calls interrupt none, and a slow client may send for long.
+                // Signals between system calls interrupt none, and slow clients may send for long.
                 self.interruptible.run_signal_handlers(py, ClientWait::RequestBody)?;
                 Ok(Some(count))
             }
@@ -161,7 +161,7 @@ impl Input {
         }
     }
 
-    /// Where the body ends. Reads on to the end where only that shows it.
+    /// The length of the body. Reads to the end if the length is not known before.
     fn find_end(&self, py: Python<'_>) -> PyResult<u64> {
         loop {
             let body = self.open(py)?;
@@ -207,7 +207,7 @@ fn no_memory() -> PyErr {
     PyMemoryError::new_err("no memory for the request body")
 }
 
-/// `data` as an object of Python.
+/// Converts `data` to a Python object.
 fn bytes_of<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
     if data.len() <= MAX_INFALLIBLE_SIZE {
         return Ok(PyBytes::new(py, data));
@@ -334,7 +334,7 @@ impl Input {
         self.open(py).map(drop)
     }
 
-    /// The server still deals with what of the body was not read.
+    /// The server still handles the unread rest of the body.
     fn close(&self, py: Python<'_>) {
         self.body(py).close();
     }

@@ -1,8 +1,8 @@
 //! `start_response`, `write`, and the state of a response (PEP 3333 *The start_response()
 //! Callable*).
 //!
-//! `arguments` checks what the application passes, `state` says where the response stands, and
-//! `sending` decides what leaves.
+//! `arguments` checks the application's arguments, `state` records the progress of the response,
+//! and `sending` decides which bytes are sent.
 
 mod arguments;
 mod sending;
@@ -47,8 +47,8 @@ pub(crate) struct Response {
     form: ResponseFormat,
     /// The response to a `HEAD` request.
     head_only: bool,
-    /// The client's connection must not outlive a body that may end before its Content-Length: the
-    /// client would take the next response for the rest of the body.
+    /// The client's connection must not outlive a body that may end before its Content-Length.
+    /// Otherwise the client would take the next response for the rest of the body.
     closes_if_incomplete: bool,
     log: Log,
     interruptible: Interruptible,
@@ -56,8 +56,8 @@ pub(crate) struct Response {
 
 #[pymethods]
 impl Response {
-    /// The PEP has positional arguments. Some applications name the last one, which other servers
-    /// allow.
+    /// The PEP has positional arguments. Some applications name the last argument, which other
+    /// servers allow.
     #[pyo3(signature = (status, headers, exc_info = None))]
     fn start_response<'py>(
         slf: &Bound<'py, Self>,
@@ -106,8 +106,8 @@ impl Response {
         }
     }
 
-    /// Makes this the response to the request of `variables`: its web server may have to close the
-    /// client's connection after the response.
+    /// Makes this object the response to the request of `variables`. The web server may have to
+    /// close the client's connection after the response.
     pub(super) fn for_request(self, variables: &Variables<'_>) -> Self {
         Self { closes_if_incomplete: variables.web_server_ignores_short_bodies(self.form), ..self }
     }
@@ -154,13 +154,12 @@ impl Response {
         Ok(())
     }
 
-    /// Has the application called `start_response` without an exception, or has a response been
-    /// sent?
+    /// Has the application called `start_response` without an exception, or was a response sent?
     pub(super) fn is_started(&self, py: Python<'_>) -> bool {
         !matches!(self.state(py).stage, ResponseStage::Nothing)
     }
 
-    /// May an error page still be sent?
+    /// Can an error page still be sent?
     pub(super) fn may_be_replaced(&self, py: Python<'_>) -> bool {
         matches!(self.state(py).stage, ResponseStage::Nothing | ResponseStage::Started(_))
     }
@@ -185,24 +184,24 @@ impl Response {
         self.state(py).outcome == Some(true)
     }
 
-    /// Has the client closed the connection? To be asked when this process was asked to stop.
+    /// Has the client closed the connection? Called when this process was asked to stop.
     pub(super) fn is_abandoned(&self, py: Python<'_>) -> bool {
         let mut state = self.state(py);
         state.outcome.is_none() && state.sink.as_mut().is_some_and(|sink| sink.is_abandoned(py))
     }
 
-    /// Ends interruption: what follows must not be interrupted. Returns whether the deadline could
-    /// have interrupted the request until now.
+    /// Disables interruption of the request. Returns whether the deadline could have interrupted
+    /// the request until now.
     pub(super) fn end_interruption(&self, py: Python<'_>) -> bool {
         self.interruptible.end(py)
     }
 
-    /// Lets the deadline interrupt `close()`, which is to come.
+    /// Lets the deadline interrupt the following `close()`.
     pub(super) fn resume_interruption(&self) {
         self.interruptible.resume();
     }
 
-    /// What the request waited for from its client when the deadline came.
+    /// The wait for the client that was running at the deadline.
     pub(super) fn awaited(&self) -> Option<ClientWait> {
         self.interruptible.awaited()
     }
@@ -258,8 +257,9 @@ impl Response {
         self.transmit(py, state, &response, b"", true).is_ok()
     }
 
-    /// The cause of `error`. An application that learns from `write()`, or from an incomplete
-    /// request body (`cut`), that the client closed the connection passes that on.
+    /// The cause of `error`. An application may learn from `write()`, or from an incomplete request
+    /// body (`cut`), that the client closed the connection. Its exception only passes that
+    /// on.
     pub(super) fn cause_of(&self, py: Python<'_>, error: ServeError, cut: bool) -> ServeError {
         let client_gone = self.state(py).client_gone;
         match error {

@@ -1,4 +1,4 @@
-//! Sending a response: which headers and how much of the body leave, and when.
+//! Sends a response: decides which headers and how much of the body are sent, and when.
 
 use std::{os::fd::AsFd as _, sync::MutexGuard};
 
@@ -19,13 +19,13 @@ use crate::wsgi::{
 /// How many bytes of a file are sent before signals are handled again.
 const MAX_FILE_PIECE: u64 = 1 << 20;
 
-/// How many bytes a pipe takes at once, the smallest of the channels between a gateway and a web
-/// server: even if the process is killed, either all of them were sent or none.
+/// How many bytes a pipe accepts at once, the smallest of the channels between a gateway and a web
+/// server. If the process is killed, either all of these bytes were sent or none.
 const PIPE_CAPACITY: u64 = 65_536;
 
 impl Response {
     /// Sends a block of the body, with the headers before the first block. `whole` is the length of
-    /// the whole body in bytes, where that is known.
+    /// the whole body in bytes, if known.
     pub(in crate::wsgi) fn send(
         &self,
         py: Python<'_>,
@@ -47,8 +47,8 @@ impl Response {
         Ok(state.flow())
     }
 
-    /// Checks that the client still waits. To be called where the application gives an empty block:
-    /// only a write or this check shows that the client has closed the connection.
+    /// Checks that the client is still connected. Called for each empty block of the application.
+    /// Only a write or this check shows that the client has closed the connection.
     pub(in crate::wsgi) fn look(&self, py: Python<'_>) -> Result<(), ServeError> {
         self.state(py).look(py)
     }
@@ -94,7 +94,7 @@ impl Response {
         Ok(())
     }
 
-    /// Sends the headers unless they were sent: the application has given its whole body.
+    /// Sends the headers if they were not sent yet: the application has returned its whole body.
     pub(in crate::wsgi) fn complete(&self, py: Python<'_>) -> Result<(), ServeError> {
         let mut state = self.state(py);
         match state.stage {
@@ -149,9 +149,9 @@ impl Response {
         }
     }
 
-    /// The headers as they are sent, or nothing if they were sent before.
+    /// The headers to send, or nothing if they were sent before.
     ///
-    /// `block` is the length of the block that is sent with them; `None` where no body follows.
+    /// `block` is the length of the block that is sent with the headers; `None` if no body follows.
     fn take_headers(
         &self,
         state: &mut ResponseState,
@@ -210,8 +210,7 @@ impl Response {
             && !bodiless
             && let Some(length) = headers.content_length()
             && (length > block.unwrap_or(0) || length > PIPE_CAPACITY)
-            // A file is there as a whole, and clients of a pool would lose their connections for
-            // each file.
+            // A file exists as a whole, and closing the connection after each file would be slow.
             && !(state.is_file && self.form == ResponseFormat::FastCgi)
         {
             headers.close_connection();

@@ -1,10 +1,10 @@
-//! Where a response stands, and how much of its body was sent.
+//! The state of a response, and how much of its body was sent.
 
 use pyo3::prelude::*;
 
 use crate::wsgi::{ResponseSink, error::ServeError, headers::ResponseHeaders};
 
-/// What is known of a response.
+/// The recorded state of a response.
 pub(super) struct ResponseState {
     pub(super) stage: ResponseStage,
     /// The application has called `start_response`, which may have raised.
@@ -14,7 +14,7 @@ pub(super) struct ResponseState {
     pub(super) sink: Option<Box<dyn ResponseSink>>,
     /// How many bytes of the body were sent.
     pub(super) sent: u64,
-    /// The application gave more than may be sent; logged if that is a mistake.
+    /// The application returned more than may be sent; logged if that is a mistake.
     pub(super) excess: bool,
     /// The status says that the body is a part of the representation (206).
     pub(super) is_partial: bool,
@@ -22,7 +22,7 @@ pub(super) struct ResponseState {
     pub(super) is_file: bool,
     /// The client has closed the connection.
     pub(super) client_gone: bool,
-    /// Once nothing more will be sent: was the response complete?
+    /// Set once nothing more will be sent: was the response complete?
     pub(super) outcome: Option<bool>,
     /// The body is shorter than the Content-Length that was sent.
     pub(super) is_short: bool,
@@ -45,7 +45,7 @@ impl ResponseState {
         }
     }
 
-    /// Is the body complete, by its Content-Length, after `length` more bytes?
+    /// Is the body complete, according to its Content-Length, after `length` more bytes?
     pub(super) fn is_complete_after(&self, length: u64) -> bool {
         match self.stage {
             ResponseStage::HeadersSent { limit: Some(limit), bodiless: false } => {
@@ -55,7 +55,7 @@ impl ResponseState {
         }
     }
 
-    /// Whether more of the body can be sent.
+    /// Can more of the body be sent?
     pub(super) fn flow(&self) -> BodyFlow {
         match self.stage {
             ResponseStage::HeadersSent { bodiless: true, .. } => BodyFlow::Bodiless,
@@ -76,7 +76,7 @@ impl ResponseState {
         }
     }
 
-    /// Ends the response because of `error`, which is returned.
+    /// Ends the response because of `error`, and returns that error.
     pub(super) fn broken(&mut self, error: ServeError) -> ServeError {
         self.stage = ResponseStage::Done;
         self.client_gone = matches!(error, ServeError::ClientGone);
@@ -84,7 +84,7 @@ impl ResponseState {
     }
 }
 
-/// Where a response stands.
+/// The stage of a response.
 pub(super) enum ResponseStage {
     /// The application has not called `start_response`.
     Nothing,
@@ -101,7 +101,7 @@ pub(super) enum ResponseStage {
     Done,
 }
 
-/// Whether more of the body can be sent.
+/// The answer to the question whether more of the body can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::wsgi) enum BodyFlow {
     /// More may follow.
