@@ -259,8 +259,8 @@ fn await_end(gateway: Pid, connection: &Descriptor) {
         }
         // The gateway has already exited.
         Err(Errno::SRCH) => {}
-        // Before Linux 5.3 only the close of the gateway's connection is visible, which comes just
-        // before.
+        // Before Linux 5.3 only the close of the gateway's connection is visible. The close happens
+        // just before the exit.
         Err(_) => {
             let _ =
                 poll(&mut [PollFd::new(connection, PollFlags::RDHUP)], Some(&GATEWAY_EXIT_TIMEOUT));

@@ -33,7 +33,7 @@ pub(crate) struct LoadedState {
     directory: Option<PathBuf>,
     /// The umask, if it has changed.
     umask: Option<Mode>,
-    /// Whether descriptors 1 and 2 were redirected.
+    /// Were descriptors 1 and 2 redirected?
     is_redirected: [bool; 2],
     /// The blocked signals.
     pub(crate) mask: SignalMask,

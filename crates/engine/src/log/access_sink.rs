@@ -29,7 +29,7 @@ pub(super) struct AccessLogSink {
     is_stuck: bool,
 }
 
-/// What has to be reported about an access log.
+/// A problem of an access log that has to be reported.
 pub(super) enum AccessLogTrouble {
     /// Lines are being lost because of this error.
     Losing(Errno),

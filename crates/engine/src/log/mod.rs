@@ -1,7 +1,7 @@
 //! The error log: log messages, each in one write, and bytes that applications print.
 //!
-//! `files` reopens the log files of a pool, `access` writes the access log, `rate_limit` limits
-//! messages that clients can cause, and `transcript` copies the messages of one request.
+//! `files` reopens the log files of a pool, and `access` writes the access log. `rate_limit` limits
+//! messages that clients can cause. `transcript` copies the messages of one request.
 
 pub(crate) mod access;
 mod access_sink;
@@ -146,7 +146,7 @@ fn write_to(logs: [BorrowedFd<'_>; 2], bytes: &[u8]) {
     );
 }
 
-/// Logs how many messages were lost. To be called when the process exits.
+/// Logs how many messages were lost. Must be called when the process exits.
 pub(crate) fn finish() {
     if error_log::has_lost() {
         write_to([forks::log(), stderr()], b"");

@@ -1,9 +1,9 @@
 //! The exit of a process after its last response: exit handlers and finalisation as in a Python
 //! program.
 //!
-//! A process that has loaded the application itself finalises the interpreter, if an object would
-//! notice. A worker that was forked from a template must not destroy what belongs to the template:
-//! the worker finalises only objects that it has made itself.
+//! A process that has loaded the application itself finalises the interpreter, if the destruction
+//! of an object would have an effect. A worker that was forked from a template must not destroy the
+//! template's objects. So the worker finalises only objects that it has created itself.
 
 use std::{
     sync::{
@@ -165,7 +165,7 @@ fn has_other_threads(py: Python<'_>) -> PyResult<bool> {
     Ok(count > 0)
 }
 
-/// Logs an exception; the exit goes on.
+/// Logs an exception without stopping the exit.
 fn report(py: Python<'_>, result: PyResult<()>) {
     if let Err(error) = result {
         error.write_unraisable(py, None);

@@ -1,6 +1,6 @@
-//! Pipes that end this process when the other end is closed. One pipe ends the process when the
-//! gateway of its request exits, since the gateway is not its parent. Another ends the process when
-//! its parent exits, even if the application has changed the user.
+//! Pipes that end this process when the other end is closed. The first pipe ends the process when
+//! the gateway of its request exits, since the gateway is not its parent. The second ends the
+//! process when its parent exits, even if the application has changed the user.
 //!
 //! The kernel drops the parent death signal (`PR_SET_PDEATHSIG`) when the user or group changes. A
 //! pipe that sends a signal when its other end is closed works for both cases.

@@ -57,7 +57,7 @@ impl InheritedObjects {
         Ok(Self { streams: streams(py)?, finalizers, of_threading })
     }
 
-    /// Leaves the template's exit handlers to the template. To be called in a new worker.
+    /// Leaves the template's exit handlers to the template. Must be called in a new worker.
     ///
     /// # Errors
     /// If Python raises.

@@ -18,7 +18,7 @@ impl LocalTime {
         // null.
         let mut parts: libc::tm = unsafe { std::mem::zeroed() };
         // SAFETY: both pointers are those of live values of their types; the call keeps neither.
-        // The caller is attached to the interpreter, so nobody changes `TZ` meanwhile.
+        // The caller is attached to the interpreter, so no thread changes `TZ` meanwhile.
         unsafe { libc::localtime_r(&raw const seconds, &raw mut parts) };
         Self { parts, microseconds: since.subsec_micros() }
     }

@@ -1,7 +1,7 @@
 //! The process that Python runs in: its start, forks, signals, environment and exit. This module
 //! contains all unsafe code of the engine, behind safe functions.
 //!
-//! This is the lowest module: requests, logs, pools and applications are unknown here.
+//! This module is the lowest layer: requests, logs, pools and applications are unknown here.
 
 pub(crate) mod environment;
 mod exit;

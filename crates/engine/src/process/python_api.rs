@@ -21,8 +21,8 @@ unsafe extern "C" {
 pub(crate) fn utf8<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a str> {
     let mut length = 0;
     // SAFETY: the arguments are a live `str` and a live variable for the length. The result belongs
-    // to the `str`, which does not change and outlives the borrow; it is valid UTF-8 of that
-    // length, or null with an exception set.
+    // to the `str`, which does not change and outlives the borrow. The result is valid UTF-8 of
+    // that length, or null with an exception set.
     unsafe {
         let start = PyUnicode_AsUTF8AndSize(text.as_ptr(), &raw mut length);
         if start.is_null() {
@@ -40,7 +40,7 @@ pub(crate) fn utf8<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a str> {
 /// If memory is short.
 pub(crate) fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
     // SAFETY: pointer and length are those of a live slice, whose length fits `Py_ssize_t` as every
-    // slice's does; the call copies, and returns a new reference to a `str` or null with an
+    // slice's does. The call copies, and returns a new reference to a `str` or null with an
     // exception set.
     let string = unsafe {
         Bound::from_owned_ptr_or_err(

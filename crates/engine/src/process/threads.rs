@@ -92,7 +92,7 @@ struct PendingState<T> {
 }
 
 impl<T> PendingThreads<T> {
-    /// Work whose threads are to be started at once.
+    /// Work whose threads must be started at once.
     pub(crate) fn new(missing: Vec<T>) -> Self {
         Self { state: Mutex::new(PendingState { missing, due: 0, is_logged: false }) }
     }

@@ -241,7 +241,7 @@ impl LineBuffer {
         Some(begun.remove(position))
     }
 
-    /// Adds `bytes` to the line of this thread. Returns the bytes that are to be written now.
+    /// Adds `bytes` to the line of this thread. Returns the bytes that must be written now.
     fn add(&self, bytes: &[u8], all: bool) -> Vec<u8> {
         let thread = thread::current().id();
         let mut begun = self.begun();

@@ -1,9 +1,9 @@
 //! Restores `sys.stdin`, `sys.stdout` and `sys.stderr` after requests.
 //!
 //! During a request the application may replace a stream (`contextlib.redirect_stdout`), detach its
-//! buffer, or leave a line unfinished. wsgate restores the streams that loading left when no
-//! request is running. With several threads this happens after the last of the simultaneous
-//! requests, since the request that replaced a stream is unknown.
+//! buffer, or leave a line unfinished. When no request is running, wsgate restores the streams that
+//! loading left. With several threads this happens after the last of the simultaneous requests,
+//! since the request that replaced a stream is unknown.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -118,7 +118,7 @@ impl StandardStreams {
         self.after_loading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the unfinished lines of this thread. A line that was partly written comes first.
+    /// Ends the unfinished lines of this thread, beginning with a line that was partly written.
     fn end_lines(&self) {
         self.lines.iter().for_each(|lines| lines.end_open_line());
         self.lines.iter().for_each(|lines| lines.end_line());

@@ -98,7 +98,7 @@ impl SourceWatch {
                 }
                 Err(error) => return Err(error.into()),
             };
-            // Watching comes before checking, so the queue has every change from now on.
+            // The watch starts before the check, so the queue has every change from now on.
             let now = SystemTime::now();
             self.is_stale |= Snapshot::of(&file)
                 .is_some_and(|found| found.is_changed_between(begun - CLOCK_LAG, now));

@@ -156,7 +156,7 @@ impl SeenFiles {
                 // A missing file may return.
                 (_, None) => continue,
                 (Some(known), found) => *known != found,
-                // The change may have come before or after loading.
+                // The file may have changed before or after loading.
                 (None, Some(found)) => {
                     found.is_changed_between(self.last - CLOCK_LAG, SystemTime::now())
                 }

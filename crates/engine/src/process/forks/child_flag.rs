@@ -1,4 +1,4 @@
-//! Whether this process is a child that the application has forked.
+//! Records whether this process is a child that the application has forked.
 
 use std::{
     io,

@@ -73,7 +73,7 @@ impl Descriptor {
         }
         // SAFETY: the borrow ends with the call, and the kernel refuses a number that is not open.
         fcntl_setfd(unsafe { BorrowedFd::borrow_raw(number) }, FdFlags::CLOEXEC)?;
-        // SAFETY: the descriptor is open, and the launch message names it for the engine alone; the
+        // SAFETY: the descriptor is open, and the launch message names it for the engine alone. The
         // register shows that no value of the engine owns it.
         Ok(unsafe { OwnedFd::from_raw_fd(number) }.into())
     }

@@ -21,7 +21,7 @@ use crate::process::forks::{
     standard::log_number,
 };
 
-/// One above the highest signal number.
+/// The highest signal number plus one.
 const SIGNALS_END: usize = 65;
 
 /// The engine's action for each signal. Changed while no thread forks.
@@ -106,7 +106,7 @@ impl Handler {
     fn restore(&self, py: Python<'_>) -> PyResult<()> {
         let module = py.import("_signal")?;
         if module.call_method1("getsignal", (self.signal,))?.is(&self.ours) {
-            // `None` stands for a handler that Python has not installed.
+            // `None` means a handler that Python has not installed.
             let previous = Some(self.previous.bind(py)).filter(|previous| !previous.is_none());
             let default = module.getattr("SIG_DFL")?;
             module.call_method1("signal", (self.signal, previous.unwrap_or(&default)))?;
@@ -317,8 +317,8 @@ pub(crate) fn forget_signals() {
     CAME.store(0, Ordering::Relaxed);
 }
 
-/// Sends the signals that have arrived since [`forget_signals`] to this thread again. They stay
-/// pending while the thread blocks them.
+/// Sends the signals that have arrived since [`forget_signals`] to this thread again. A signal
+/// stays pending while the thread blocks it.
 pub(crate) fn repeat_signals() {
     let came = CAME.swap(0, Ordering::Relaxed);
     for signal in [libc::SIGTERM, libc::SIGUSR1] {

@@ -54,7 +54,7 @@ fn is_closed(number: RawFd) -> bool {
 fn restore(number: RawFd) -> bool {
     let copy = usize::try_from(number).ok().and_then(|number| STANDARD_COPIES.get(number));
     let copy = copy.map_or(-1, |copy| copy.load(Ordering::Relaxed));
-    // SAFETY: nobody owns a standard descriptor; the kernel refuses a copy that is closed.
+    // SAFETY: no value owns a standard descriptor; the kernel refuses a closed copy.
     copy >= 0 && unsafe { libc::dup2(copy, number) } == number
 }
 

@@ -30,8 +30,8 @@ pub(crate) fn save_standard() {
     drop(old);
 }
 
-/// The error log, at a number that no file of the application gets: descriptor 2 may be closed and
-/// its number reused. -1 for none, as in a child that the application has forked.
+/// The error log, at a number that no file of the application gets, since descriptor 2 may be
+/// closed and reused. -1 for none, as in a child that the application has forked.
 static LOG: AtomicI32 = AtomicI32::new(-1);
 
 /// The lowest number for the log. The kernel gives such numbers only on request, and most limits
@@ -66,7 +66,7 @@ pub(crate) fn log_number() -> RawFd {
 /// Makes `file` the error log.
 pub(crate) fn redirect_log(file: BorrowedFd<'_>) {
     let number = LOG.load(Ordering::Relaxed);
-    // SAFETY: nobody owns the number of the log, and borrows of the number stay valid.
+    // SAFETY: no value owns the number of the log, and borrows of the number stay valid.
     if number >= 0 && unsafe { libc::dup3(file.as_raw_fd(), number, libc::O_CLOEXEC) } < 0 {
         // The application may have lowered the limit of descriptors.
         LOG.store(-1, Ordering::Relaxed);

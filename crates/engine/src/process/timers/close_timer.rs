@@ -187,7 +187,7 @@ impl MessageBuffer {
     fn set(&self, message: &str) {
         self.length.store(0, Ordering::SeqCst);
         let length = message.len().min(MAX_MESSAGE_BYTES);
-        // SAFETY: nobody reads while the length is 0, and only the main thread gets here.
+        // SAFETY: no handler reads while the length is 0, and only the main thread writes.
         unsafe { ptr::copy_nonoverlapping(message.as_ptr(), self.bytes.get().cast(), length) };
         self.length.store(length, Ordering::SeqCst);
     }
@@ -195,7 +195,8 @@ impl MessageBuffer {
     /// Writes the message to the log. Returns whether the log has room for more. Async-signal-safe.
     fn write_to_log(&self) -> bool {
         let length = self.length.load(Ordering::Acquire).min(MAX_MESSAGE_BYTES);
-        // SAFETY: the bytes live as long as the process, and `set` has written so many.
+        // SAFETY: the bytes live as long as the process, and `set` has written this number of
+        // bytes.
         forks::write_to_log(unsafe { std::slice::from_raw_parts(self.bytes.get().cast(), length) })
     }
 }

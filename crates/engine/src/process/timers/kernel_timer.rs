@@ -80,7 +80,7 @@ impl KernelTimer {
     pub(super) fn delete(&self) {
         if self.exists() {
             self.owner.store(0, Ordering::Release);
-            // SAFETY: this process created the timer, and nobody uses it from here on.
+            // SAFETY: this process created the timer, and does not use it from here on.
             unsafe { libc::timer_delete(self.id.load(Ordering::Relaxed)) };
         }
     }

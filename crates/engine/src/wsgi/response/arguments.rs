@@ -65,7 +65,7 @@ pub(super) fn checked_headers(
     Ok(checked)
 }
 
-/// A native string of the PEP as the bytes that it stands for (*Unicode Issues*).
+/// A native string of the PEP as bytes (*Unicode Issues*).
 fn latin1<'a>(text: &'a Bound<'_, PyString>, what: &str) -> PyResult<Cow<'a, [u8]>> {
     // Lone surrogates are neither UTF-8 nor latin-1.
     let bytes = utf8(text).and_then(|utf8| {
