@@ -44,7 +44,7 @@ pub(crate) enum FinalisationScope {
     All,
     /// Objects that a template has loaded for its workers, unless the workers finalise them.
     Template,
-    /// Objects that a worker has made itself, without those of its template.
+    /// Objects that a worker has created itself, without the objects of its template.
     Forked(InheritedObjects),
 }
 
@@ -184,7 +184,7 @@ fn leave(py: Python<'_>, status: i32) -> ! {
         }
     }
     EXIT_STATUS.store(status, Ordering::Relaxed);
-    // SAFETY: this thread alone ends the process, and other threads of Python's wait for it.
+    // SAFETY: only this thread exits, and other threads of Python wait for it.
     unsafe { libc::exit(status) }
 }
 

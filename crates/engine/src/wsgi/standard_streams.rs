@@ -73,7 +73,7 @@ pub(crate) fn install(py: Python<'_>, sink: &Arc<dyn ErrorSink>) -> PyResult<()>
     Ok(())
 }
 
-/// Records the streams that loading leaves, and ends unfinished lines.
+/// Ends unfinished lines, and records the streams that loading leaves.
 pub(crate) fn note(py: Python<'_>) {
     if let Some(streams) = STREAMS.get() {
         streams.lines.iter().for_each(|lines| lines.end_line());

@@ -66,8 +66,8 @@ impl<'a, 'py> Descriptors<'a, 'py> {
     }
 
     /// Does a connection of `multiprocessing` use this descriptor? If several processes share such
-    /// a connection, their messages mix. Queues and executors hold both ends in one process, so a
-    /// look at the ends does not find the problem.
+    /// a connection, their messages mix. Both ends may be in one process, as in a queue or an
+    /// executor, and the connection must still not be shared.
     fn is_connection(&self, number: i32) -> bool {
         self.connections.get_or_init(|| connections(self.py).unwrap_or_default()).contains(&number)
     }

@@ -23,7 +23,7 @@ const MAX_FILES: usize = 1 << 16;
 /// Files of code that was run, and sources that were read.
 static FILES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Records all code that is run from now on, in this process and in those that it forks.
+/// Records all code that is run from now on, in this process and in its forked children.
 ///
 /// # Errors
 /// If Python raises.

@@ -1,7 +1,7 @@
 //! The deadline for the exit of this process, which the kernel enforces.
 //!
-//! A timer ticks [`TICKS`] times until the deadline. A process that was stopped meanwhile (SIGSTOP)
-//! gets one tick for all missed ticks, and so keeps most of its time.
+//! A timer ticks [`TICKS`] times until the deadline. A process that was suspended meanwhile
+//! (SIGSTOP) gets one tick for all missed ticks, and so keeps most of its time.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
