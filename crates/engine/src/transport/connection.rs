@@ -1,8 +1,7 @@
-//! The seam between the serve loop of a pool and a protocol with connections.
+//! The interface between the serve loop of a pool and a protocol with connections.
 //!
-//! The loop accepts, waits and closes; the protocol reads, says when a request can be served, and
-//! says what may be done with the connection afterwards. Another protocol is one more type that
-//! implements [`Connection`].
+//! The loop accepts, waits and closes. The protocol reads, reports complete requests, and decides
+//! if a connection can be used again. Each protocol is a type that implements [`Connection`].
 
 use std::{
     os::fd::{AsFd, BorrowedFd},
@@ -20,7 +19,7 @@ use crate::{
 
 /// A connection from a web server.
 pub(crate) trait Connection: Sized + Send + Sync + 'static {
-    /// What all connections of a worker have in common.
+    /// The settings that all connections of a worker share.
     type Settings: Send + Sync;
     /// A request that can be served.
     type Request: Request + Send + Sync;
@@ -30,7 +29,7 @@ pub(crate) trait Connection: Sized + Send + Sync + 'static {
     type Response: ResponseSink + 'static;
     /// Buffers of a closed connection, for the next one.
     type Buffers;
-    /// Keeps the socket open while a thread polls it that does not own the connection.
+    /// Keeps the socket open while a thread that does not own the connection polls it.
     type WatchedSocket: AsFd;
 
     /// How the response headers of an application are written.
@@ -40,7 +39,8 @@ pub(crate) trait Connection: Sized + Send + Sync + 'static {
     /// connections can go to other workers.
     fn settings(service: &Service, listeners: &[Descriptor], may_move: bool) -> Self::Settings;
 
-    /// Opens a connection on `socket`. `history` is known of one that another worker has opened.
+    /// Opens a connection on `socket`. `history` comes from the worker that opened the connection
+    /// before.
     fn open(
         socket: Descriptor,
         settings: &Self::Settings,
@@ -52,22 +52,21 @@ pub(crate) trait Connection: Sized + Send + Sync + 'static {
     /// request.
     fn close(self) -> Option<Self::Buffers>;
 
-    /// The socket, to be polled.
+    /// The socket, for polling.
     fn socket(&self) -> BorrowedFd<'_>;
 
-    /// The socket, to be polled by another thread.
+    /// The socket, for polling in another thread.
     fn watched_socket(&self) -> Self::WatchedSocket;
 
-    /// What the connection waits for.
+    /// The stage of the connection.
     fn stage(&self) -> Stage;
 
-    /// Reads what has arrived, up to the next request. Never waits.
+    /// Reads the received bytes up to the next request, without waiting.
     fn advance(&self) -> Progress<Self::Request>;
 
-    /// Begins to serve `request`, whose body reaches as far as `length` says. No wait for the web
-    /// server exceeds the deadline of `interruptible`. Messages of `transcript` go to the web
-    /// server's error log. If the response cannot be completed, the web server learns that as
-    /// `settings` say.
+    /// Begins to serve `request`, whose body has the length `length`. No wait for the web server
+    /// exceeds the deadline of `interruptible`. Messages of `transcript` go to the web server's
+    /// error log. `settings` decide how an incomplete response is marked for the web server.
     fn begin(
         &self,
         request: &Self::Request,
@@ -77,36 +76,36 @@ pub(crate) trait Connection: Sized + Send + Sync + 'static {
         settings: &Self::Settings,
     ) -> (Self::Body, Self::Response);
 
-    /// Releases `request`, which was served. Says whether the connection can be used again.
+    /// Releases `request`, which was served. Can the connection be used again?
     fn after_request(&self, request: Self::Request) -> Progress<Self::Request>;
 
-    /// Were bytes read that belong to the next request?
+    /// Are bytes of the next request in the buffer?
     fn has_unread(&self) -> bool;
 
-    /// Have bytes arrived that were not read yet?
+    /// Are unread bytes in the socket?
     fn has_pending(&self) -> bool;
 
-    /// Can the connection be closed without loss? Not if a request has arrived, even if it was not
-    /// read yet.
+    /// Can the connection be closed without losing a request? An unread request counts, too.
     fn can_close(&self) -> bool;
 
-    /// Can another worker take over the connection? Bytes that were not read stay in the socket.
+    /// Can another worker take over the connection? Unread bytes stay in the socket.
     fn can_move(&self) -> bool;
 
-    /// What another worker has to know of the connection.
+    /// The state that another worker needs to take over the connection.
     fn history(&self) -> ConnectionHistory;
 
-    /// Did the web server close the connection, without a request that was not read yet?
+    /// Has the web server closed the connection, and is no unread request left?
     fn is_closed_by_peer(&self) -> bool;
 
-    /// Is the connection being drained since a complete response has left? Then the web server is
-    /// about to close it.
+    /// Is the connection being drained after a complete response? If so, the web server is about to
+    /// close it.
     fn awaits_close(&self) -> bool;
 
-    /// Drops what has arrived on a connection that is being drained. Did the web server close it?
+    /// Drops received bytes of a connection that is being drained. Has the web server closed the
+    /// connection?
     fn is_drained(&self) -> bool;
 
-    /// Has the connection been drained for as long as it may be?
+    /// Has the connection reached a limit of draining?
     fn has_lingered(&self, now: Instant) -> bool;
 }
 
@@ -115,37 +114,37 @@ pub(crate) trait Request {
     /// The variables, in the order in which they arrived.
     fn variables(&self) -> impl Iterator<Item = (&[u8], &[u8])>;
 
-    /// The value of a variable; of two with the same name the last one.
+    /// The value of a variable; the last value if the name repeats.
     fn get(&self, name: &[u8]) -> Option<&[u8]>;
 
     /// Does a name or a value contain a NUL byte?
     fn has_nul(&self) -> bool;
 }
 
-/// What a connection waits for.
+/// What a connection waits for: its stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// The first byte. A fresh connection may not be closed yet to make room.
+    /// The first byte. A `fresh` connection is not closed to free its slot.
     Silent { fresh: bool },
     /// The rest of the parameters of a request.
     Begun {
-        /// Since when, by the clock of [`wire::running_clock`].
+        /// When the first bytes arrived, by the clock of [`wire::running_clock`].
         since: u64,
-        /// How many bytes of it are kept in memory.
+        /// Bytes of parameters in memory.
         held: usize,
     },
     /// The next request.
     Idle,
-    /// The web server's close. What still arrives is dropped.
+    /// The web server's close. Bytes that still arrive are dropped.
     Lingering,
 }
 
-/// What a connection needs next.
+/// The next step of a connection.
 pub(crate) enum Progress<R> {
-    /// More bytes.
+    /// Wait for more bytes.
     Wait,
-    /// To serve this request.
+    /// Serve this request.
     Request(R),
-    /// To be closed.
+    /// Close the connection.
     Close,
 }

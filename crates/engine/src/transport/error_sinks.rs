@@ -1,4 +1,4 @@
-//! Where `wsgi.errors`, `sys.stdout` and `sys.stderr` write to.
+//! The destinations of `wsgi.errors`, `sys.stdout` and `sys.stderr`.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::{
     wsgi::ErrorSink,
 };
 
-/// What an application writes to `sys.stdout` or `sys.stderr`.
+/// The destination of `sys.stdout` and `sys.stderr`.
 pub(crate) struct PrintedOutput;
 
 impl ErrorSink for PrintedOutput {
@@ -20,7 +20,7 @@ impl ErrorSink for PrintedOutput {
     }
 }
 
-/// What an application writes to `wsgi.errors`.
+/// The destination of `wsgi.errors`.
 pub(crate) struct StandardError;
 
 impl ErrorSink for StandardError {
@@ -33,7 +33,7 @@ impl ErrorSink for StandardError {
     }
 }
 
-/// What an application writes to `wsgi.errors`, with a copy for the web server.
+/// The destination of `wsgi.errors`, with a copy for the web server.
 pub(crate) struct CopiedErrors(pub(crate) Arc<Transcript>);
 
 impl ErrorSink for CopiedErrors {

@@ -1,7 +1,7 @@
-//! Transports: what brings requests to the engine. Each makes a [`crate::wsgi::Exchange`].
+//! Transports, which pass requests to the engine. Each transport makes a [`crate::wsgi::Exchange`].
 //!
-//! CGI has one request a process. Protocols with connections implement [`Connection`], which the
-//! serve loop of a pool is generic over.
+//! A CGI process serves one request. Protocols with connections implement [`Connection`], and the
+//! serve loop of a pool is generic over this trait.
 
 pub(crate) mod cgi;
 mod connection;
@@ -13,5 +13,5 @@ use std::time::Duration;
 
 pub(crate) use crate::transport::connection::{Connection, Progress, Request, Stage};
 
-/// How often an endless response checks whether its client is still there.
+/// Time between two checks during a long response that the client is still connected.
 const ABORT_CHECK_INTERVAL: Duration = Duration::from_millis(100);

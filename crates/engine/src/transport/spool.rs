@@ -9,7 +9,7 @@ use rustix::io::{Errno, pread, pwrite};
 
 use crate::process::forks::Descriptor;
 
-/// Bytes that are spooled in memory; more go to an unlinked file.
+/// Maximum size of a spool in memory in bytes. A larger spool continues in an unlinked file.
 const MAX_MEMORY_BYTES: usize = 1 << 20;
 
 /// The part of a request body that the application has not read yet.
@@ -25,7 +25,7 @@ impl Default for Spool {
 }
 
 impl Spool {
-    /// Is everything read?
+    /// Were all bytes read?
     pub(super) fn is_empty(&self) -> bool {
         match self {
             Self::Memory(bytes) => bytes.is_empty(),

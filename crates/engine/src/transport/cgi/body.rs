@@ -1,5 +1,5 @@
-//! The request body of a CGI request. Its reader shares it with the response, which spools what
-//! blocks the web server.
+//! The request body of a CGI request. The application's reader and the response share the body: the
+//! response spools the body while the web server waits.
 
 use std::{
     io,
@@ -30,26 +30,26 @@ pub(crate) struct CgiBody {
 }
 
 struct CgiBodyState {
-    /// Closed once the response is over, so that the web server sees the end of the connection.
+    /// Closed after the response, so that the web server sees the end of the connection.
     descriptor: Option<Arc<Descriptor>>,
-    /// Bytes that are still to be read, if CONTENT_LENGTH is known.
+    /// Bytes of the body that were not read yet, if CONTENT_LENGTH is known.
     left: Option<u64>,
     announced: u64,
-    /// The application gets no more of the body.
+    /// The application has got the whole body.
     has_ended: bool,
-    /// More may arrive than CONTENT_LENGTH says: a filter of the web server may have changed a body
-    /// after it was counted. A web server that sends all of it before it reads the response would
-    /// wait for a reader.
+    /// The body may be longer than CONTENT_LENGTH, if a filter of the web server has changed the
+    /// body. Such surplus is read and dropped, because many web servers send the whole body before
+    /// they read the response.
     may_have_surplus: bool,
-    /// More has arrived than CONTENT_LENGTH says.
+    /// The body is longer than CONTENT_LENGTH.
     had_surplus: bool,
     spool: Spool,
-    /// Why no more could be spooled.
+    /// The error that ended spooling.
     failure: Option<(io::ErrorKind, String)>,
 }
 
 impl CgiBodyState {
-    /// Most bytes that may be read now (RFC 3875 4.2: never more than CONTENT_LENGTH).
+    /// Maximum number of bytes to read now (RFC 3875 4.2: never more than CONTENT_LENGTH).
     fn allowed(&self, wanted: usize) -> usize {
         match self.left {
             Some(left) => usize::try_from(left).map_or(wanted, |left| left.min(wanted)),
@@ -57,13 +57,13 @@ impl CgiBodyState {
         }
     }
 
-    /// Where in its file a body of known length begins; nothing if it is not in a file.
+    /// The file offset of a body of known length; `None` if the body is not in a file.
     fn start_in_file(&self) -> Option<u64> {
         let received = self.announced - self.left?;
         tell(self.descriptor.as_ref()?).ok()?.checked_sub(received)
     }
 
-    /// Counts `count` bytes of a read that wanted some.
+    /// Counts the `count` bytes that a read of the body returned.
     fn count(&mut self, count: usize) -> io::Result<()> {
         if let Some(left) = &mut self.left {
             if count == 0 {
@@ -81,7 +81,7 @@ impl CgiBodyState {
         Ok(())
     }
 
-    /// Counts `count` bytes of a read behind the end of the body.
+    /// Counts the `count` bytes that a read after the end of the body returned.
     fn count_surplus(&mut self, count: usize) {
         self.had_surplus |= count > 0;
         self.may_have_surplus = count > 0;
@@ -89,7 +89,7 @@ impl CgiBodyState {
 }
 
 impl CgiBody {
-    /// The body on `descriptor`, which reaches as far as `length` says.
+    /// The body on `descriptor`, with the length `length`.
     pub(crate) fn new(descriptor: Descriptor, length: BodyLength) -> Self {
         let left = match length {
             BodyLength::Exactly(length) => Some(length),
@@ -112,7 +112,7 @@ impl CgiBody {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The descriptor, while more may have to be read from it.
+    /// The file descriptor, while more may have to be read from it.
     pub(super) fn pending(&self) -> Option<Arc<Descriptor>> {
         let state = self.state();
         if state.has_ended && !state.may_have_surplus { None } else { state.descriptor.clone() }
@@ -123,14 +123,14 @@ impl CgiBody {
         self.state().has_ended
     }
 
-    /// Did more arrive than CONTENT_LENGTH says?
+    /// Is the body longer than CONTENT_LENGTH?
     pub(super) fn had_surplus(&self) -> bool {
         self.state().had_surplus
     }
 
-    /// Reads what has arrived and spools it. The application's next read reports an error; here the
-    /// error only ends the reading ahead. Not inlined: the buffer would stay on the stack of the
-    /// caller.
+    /// Spools the bytes that have arrived. An error ends the spooling, and the application's next
+    /// read returns the error. This function is not inlined, because the buffer would occupy the
+    /// caller's stack.
     #[inline(never)]
     pub(super) fn spool_available(&self, descriptor: &Descriptor) {
         let mut buffer = [0; SPOOL_READ_SIZE];
@@ -155,7 +155,7 @@ impl CgiBody {
         }
     }
 
-    /// Checks whether more has arrived than CONTENT_LENGTH says, without waiting.
+    /// Checks for bytes beyond CONTENT_LENGTH, without waiting.
     pub(super) fn check_surplus(&self) {
         let is_ready = |pending: &Descriptor| {
             matches!(poll(&mut [PollFd::new(pending, PollFlags::IN)], Some(&NO_WAIT)), Ok(1..))
@@ -167,7 +167,7 @@ impl CgiBody {
         }
     }
 
-    /// Closes the descriptor.
+    /// Closes the file descriptor.
     pub(super) fn close(&self) {
         self.state().descriptor = None;
     }
@@ -183,8 +183,8 @@ impl BodySource for CgiBody {
                 return Ok(spooled);
             }
             let Some(descriptor) = state.descriptor.clone() else {
-                // Reading ahead has failed, which is reported here, where the application sees it;
-                // or the request is over.
+                // Either spooling has failed, and this read reports the error to the application;
+                // or the request has ended.
                 return match &state.failure {
                     Some((kind, reason)) => Err(io::Error::new(*kind, reason.clone())),
                     None => state.count(0).map(|()| 0),

@@ -1,8 +1,9 @@
-//! CGI/1.1 (RFC 3875): the request body comes from one descriptor, the response goes to another.
+//! CGI/1.1 (RFC 3875): the request body comes from one file descriptor, the response goes to
+//! another.
 //!
-//! Web servers write the whole request body before they read the first byte of the response. An
-//! application that responds without reading would wait for them while they wait for it. So, while
-//! a response cannot be written, the body is spooled, and the application reads it from there.
+//! Web servers write the whole request body before they read the first byte of the response. If an
+//! application responds without reading the body, both sides would wait forever. So the engine
+//! spools the body while the response cannot be written, and the application reads from the spool.
 
 mod body;
 mod response;

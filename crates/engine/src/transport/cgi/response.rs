@@ -36,13 +36,13 @@ const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// The response of a CGI request.
 pub(crate) struct CgiResponse {
     descriptor: Option<Descriptor>,
-    /// Device and inode of the descriptor at the beginning.
+    /// Device and inode of the file descriptor at the beginning.
     file: Option<(u64, u64)>,
     body: CgiBody,
     reporter: Reporter,
-    /// What is done before the response ends.
+    /// The task before the end of the response.
     ending: Option<ResponseEnding>,
-    /// The gateway watches over this process until the application has done its work.
+    /// The gateway watches this process until the application is done.
     is_guarded: bool,
     /// The process exits after the request.
     exits: bool,
@@ -50,28 +50,29 @@ pub(crate) struct CgiResponse {
     socket: Option<Descriptor>,
     /// The web server is Apache, whose mod_cgi waits for the end of standard error, too.
     is_for_apache: bool,
-    /// All of the response has left, and its end is still to come.
+    /// The whole response was sent, but not its end.
     held: Option<Descriptor>,
-    /// When the client was last checked for.
+    /// When the connection of the client was last checked.
     checked: Option<Instant>,
-    /// The gateway could not be notified that the response begins. No more notices are sent.
+    /// The notification of the gateway about the response headers has failed. No more notifications
+    /// are sent.
     is_lost: bool,
-    /// The last write ended early: a signal does that, and the kernel does not say so.
+    /// The last write was short, possibly because of a signal, which the kernel does not report.
     was_short: bool,
 }
 
-/// What is done before a response ends.
+/// A task before the end of a response.
 pub(crate) struct ResponseEnding {
-    /// Tells the gateway that nothing more will be sent, and whether the response was complete.
+    /// Notifies the gateway that the response has ended, complete or cut.
     pub(crate) tell: Box<dyn FnOnce(bool) + Send>,
-    /// The gateway does not exit then, and is notified when the application has done its work.
+    /// The gateway keeps running, and is notified when the application is done.
     pub(crate) is_guarded: bool,
     /// This process exits after the request.
     pub(crate) exits: bool,
 }
 
 impl CgiResponse {
-    /// The response that goes to `descriptor`, for a request with the body `body`.
+    /// The response on `descriptor` to a request with the body `body`.
     pub(crate) fn new(
         descriptor: Descriptor,
         body: CgiBody,
@@ -96,14 +97,13 @@ impl CgiResponse {
         }
     }
 
-    /// The same for the web server that `software` names in SERVER_SOFTWARE.
+    /// Like `new`, for the web server named `software` in SERVER_SOFTWARE.
     pub(crate) fn for_server(self, software: &[u8]) -> Self {
         Self { is_for_apache: software.starts_with(b"Apache"), ..self }
     }
 
-    /// How many of `wanted` bytes may be written in one blocking call. Spools the body, if that
-    /// blocks the web server. While more of a body may arrive, the result is a size that cannot
-    /// block.
+    /// How many of `wanted` bytes one blocking call may write. Spools the body if the web server is
+    /// blocked by it. While more of the body may arrive, the result is a size that cannot block.
     fn wait_for_room(&self, wanted: usize) -> io::Result<usize> {
         forks::refuse_child()?;
         let Some(response) = &self.descriptor else {
@@ -115,8 +115,7 @@ impl CgiResponse {
             poll(&mut both, None)?;
             let (can_write, can_read) =
                 (!both[0].revents().is_empty(), !both[1].revents().is_empty());
-            // Surplus is dropped, which costs nothing, and behind its end the response is written
-            // in large pieces.
+            // Dropping surplus is cheap, and after its end the response is written in large pieces.
             if can_read && (!can_write || self.body.has_ended()) {
                 self.body.spool_available(&pending);
             }
@@ -127,12 +126,12 @@ impl CgiResponse {
         Ok(wanted)
     }
 
-    /// Is the other end of the response still open after `moment`?
+    /// Does the other end of the response stay open for `moment`?
     fn has_reader(&self, py: Python<'_>, moment: Timespec) -> bool {
         let Some(response) = &self.descriptor else {
             return false;
         };
-        // Without events in the question, the kernel reports errors and closed ends alone.
+        // Without requested events, poll reports only errors and closed ends.
         let mut watched = [PollFd::new(response, PollFlags::empty())];
         py.detach(|| !matches!(poll(&mut watched, Some(&moment)), Ok(1..)))
     }
@@ -159,7 +158,8 @@ impl CgiResponse {
         };
         let mut position = offset;
         match sendfile(response, file, Some(&mut position), room) {
-            // The file system or the descriptor does not support sendfile(2): copy by a buffer.
+            // The file system or the file descriptor does not support sendfile(2): copy through a
+            // buffer.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                 let mut piece = vec![0; room.min(64 * 1024)];
                 let count = rustix::io::pread(file, &mut piece, offset)?;
@@ -169,7 +169,7 @@ impl CgiResponse {
         }
     }
 
-    /// Ends the response. The application may go on reading the request body.
+    /// Ends the response. The application may still read the request body.
     fn end(&mut self, complete: bool) {
         if forks::is_child() {
             return;
@@ -181,22 +181,23 @@ impl CgiResponse {
             return;
         };
         if !complete && self.is_for_apache {
-            // Apache corrects the length of a response that it reads with its end in one go, and
-            // the client would take that for complete. The pause ends early without a reader.
+            // If Apache reads the last bytes and the end together, it corrects Content-Length, and
+            // a cut response would look complete to the client. The pause ends early without a
+            // reader.
             let mut watched = [PollFd::new(&response, PollFlags::empty())];
             let _ = poll(&mut watched, Some(&CUT_PAUSE));
         }
         if shutdown(&response, Shutdown::Write).is_ok() {
             self.socket = Some(response);
         } else if self.is_for_apache && is_pipe(&response) && is_pipe(io::stderr()) {
-            // mod_cgi passes on what it has when no more arrives for a moment. After the end of the
-            // response it waits for the end of standard error first.
+            // mod_cgi passes on received bytes if no more arrive for a moment. After the end of the
+            // response, mod_cgi first waits for the end of standard error.
             self.held = Some(response);
         }
         // Closing a pipe ends the response.
     }
 
-    /// Releases everything, now that the application has done its work.
+    /// Releases all resources after the application is done.
     fn release(&mut self, complete: bool) {
         if forks::is_child() {
             return;
@@ -211,7 +212,7 @@ impl CgiResponse {
             end_response(socket, body_left);
         }
         if self.exits {
-            // Exit handlers still have standard error open.
+            // Exit handlers may still write to standard error.
             std::mem::forget(self.held.take());
         }
     }
@@ -219,8 +220,9 @@ impl CgiResponse {
 
 impl ResponseSink for CgiResponse {
     fn headers_leave(&mut self) {
-        // An application may close our descriptors, or replace them. A gateway that cannot be
-        // notified sends an error page, and nothing else may stand before or behind that.
+        // An application may close or replace the engine's file descriptors. A gateway without a
+        // notification sends an error page, so no other bytes may be sent before or after that
+        // page.
         let is_ours = !forks::is_child()
             && self.descriptor.as_ref().is_some_and(|response| file_of(response) == self.file);
         let is_sent = if is_ours { self.reporter.try_send(&Report::ResponseStarts) } else { false };

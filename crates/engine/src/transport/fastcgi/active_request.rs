@@ -1,4 +1,4 @@
-//! The request that is being served, and how far its body has come.
+//! The request that is being served, and the progress of its body.
 
 use std::{io, time::Duration};
 
@@ -18,19 +18,19 @@ use crate::{
     wsgi::{BodyLength, Interruptible},
 };
 
-/// Reads of a body that ask for this much or more bypass the buffer.
+/// Minimum size of a read that bypasses the buffer, in bytes.
 const MIN_DIRECT_READ: usize = 4096;
 
 /// A request that is being served.
 pub(super) struct ActiveRequest {
     id: RequestId,
-    /// Bytes of the body that are still to be read, if CONTENT_LENGTH is known.
+    /// Bytes of the body that were not read yet, if CONTENT_LENGTH is known.
     left: Option<u64>,
     announced: u64,
     received: u64,
     has_ended: bool,
     is_aborted: bool,
-    /// More has arrived than CONTENT_LENGTH says.
+    /// The body is longer than CONTENT_LENGTH.
     has_surplus: bool,
     /// The part of the body that was read before the application asked for it.
     spool: Spool,
@@ -38,14 +38,14 @@ pub(super) struct ActiveRequest {
 }
 
 impl ActiveRequest {
-    /// Begins `request`, whose body reaches as far as `length` says.
+    /// Begins `request`, whose body has the length `length`.
     pub(super) fn new(
         request: &FastCgiRequest,
         length: BodyLength,
         interruptible: Interruptible,
     ) -> Self {
         let left = match length {
-            // An authorizer has no body, whatever the parameters say (FastCGI 1.0, 6.3).
+            // An authorizer never has a body, even with CONTENT_LENGTH (FastCGI 1.0, 6.3).
             BodyLength::Exactly(length) if request.has_body() => Some(length),
             // Without a length the end of the stream is the end of the body.
             _ => None,
@@ -80,28 +80,29 @@ impl ActiveRequest {
         self.has_ended
     }
 
-    /// Did more arrive than CONTENT_LENGTH says?
+    /// Is the body longer than CONTENT_LENGTH?
     pub(super) fn has_surplus(&self) -> bool {
         self.has_surplus
     }
 
-    /// Bytes of the whole body, if that is known.
+    /// Length of the whole body in bytes, if known.
     pub(super) fn length(&mut self, records: &mut Records, socket: &Descriptor) -> Option<u64> {
         match self.left {
             Some(_) => Some(self.announced),
-            // The end of a request without a body often follows its parameters at once.
+            // For a request without a body, the end of the stream often arrives with the
+            // parameters.
             None => self.is_empty(records, socket).then_some(0),
         }
     }
 
-    /// Has the body ended without a byte, as far as was received? Called before anything is read.
+    /// Do the received bytes end an empty body? Call this before reading the body.
     fn is_empty(&mut self, records: &mut Records, socket: &Descriptor) -> bool {
-        // The next read meets the same error.
+        // The next read returns the same error.
         let _ = self.may_continue(records, socket);
         records.content().is_empty() && self.spool.is_empty() && self.has_ended && !self.is_aborted
     }
 
-    /// May more of the body arrive? Uses the received bytes up to its end.
+    /// May more of the body arrive? Processes the received bytes up to the end of the body.
     ///
     /// # Errors
     /// If the peer breaks the protocol.
@@ -116,10 +117,10 @@ impl ActiveRequest {
         Ok(self.is_open())
     }
 
-    /// Reads a part of the body. `limit` is how long one wait may take.
+    /// Reads a part of the body. `limit` is the timeout of one wait.
     ///
     /// # Errors
-    /// `UnexpectedEof` if the body is shorter than was announced, `TimedOut` at the limit or the
+    /// `UnexpectedEof` if the body is shorter than announced, `TimedOut` at the limit or the
     /// deadline of the request, `Interrupted` if a signal came first.
     pub(super) fn read(
         &mut self,
@@ -174,8 +175,8 @@ impl ActiveRequest {
         wait_for_socket(socket, PollFlags::IN, Some(&self.interruptible), limit).map(drop)
     }
 
-    /// Checks for an abort, without waiting. The part of the body before it is spooled if it fits
-    /// into memory, or with `may_spool`.
+    /// Checks for an abort, without waiting. The part of the body before the abort is spooled if it
+    /// fits into memory, or with `may_spool`.
     ///
     /// # Errors
     /// If the request is aborted, or the web server has closed the connection.
@@ -194,7 +195,7 @@ impl ActiveRequest {
             {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
-            // The turn of a request that follows comes when this one is over.
+            // A following request is processed after this one.
             while records.has_unread()
                 && records.content().is_empty()
                 && !self.is_aborted
@@ -206,7 +207,7 @@ impl ActiveRequest {
         if self.is_aborted { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
     }
 
-    /// Spools what has arrived of the body. Never waits.
+    /// Spools the part of the body that has arrived, without waiting.
     ///
     /// # Errors
     /// If the peer breaks the protocol, or the spool cannot be written.
@@ -239,13 +240,13 @@ impl ActiveRequest {
         Ok(())
     }
 
-    /// Drops what was received of the body, now that the response is over.
+    /// Drops the received part of the body after the end of the response.
     pub(super) fn discard_received(&mut self, records: &mut Records, socket: &Descriptor) {
         self.spool = Spool::default();
-        // The rest of a record that has not arrived whole is surplus, too.
+        // The rest of an incomplete record is surplus, too.
         let has_rest = records.expected(self.id).is_some() || !records.content().is_empty();
         self.has_surplus |= self.left == Some(0) && has_rest;
-        // The end of the body often follows it at once.
+        // The end of the body often arrives with its last bytes.
         records.take_content();
         while records.has_unread() && !self.has_ended {
             if self.step(records, socket).is_err() {
@@ -255,7 +256,7 @@ impl ActiveRequest {
         records.take_content();
     }
 
-    /// Uses one record of the received bytes, or a part of it.
+    /// Processes one record of the received bytes, or a part of it.
     fn step(&mut self, records: &mut Records, socket: &Descriptor) -> io::Result<()> {
         match records.body_event(socket, self.id)? {
             BodyEvent::Content => self.has_surplus |= self.left == Some(0),
@@ -271,7 +272,7 @@ impl ActiveRequest {
         !self.has_ended && !self.is_aborted
     }
 
-    /// Most bytes that may be read now (FastCGI 1.0, 6.2: never more than CONTENT_LENGTH).
+    /// Maximum number of bytes to read now (FastCGI 1.0, 6.2: never more than CONTENT_LENGTH).
     fn allowed(&self, wanted: usize) -> usize {
         match self.left {
             Some(left) => usize::try_from(left).map_or(wanted, |left| left.min(wanted)),
@@ -287,7 +288,7 @@ impl ActiveRequest {
         }
     }
 
-    /// The result of a read at the end of the body, which may have come too early.
+    /// The result of a read at the end of the body: an error if the body is too short.
     fn end(&self) -> io::Result<usize> {
         let (received, announced) = (self.received, self.announced);
         let sentence = match self.left {

@@ -1,4 +1,4 @@
-//! The body of a FastCGI request, as the application reads it.
+//! The body of a FastCGI request, for the application.
 
 use std::{io, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! A FastCGI connection as the serve loop of a pool sees it.
+//! A FastCGI connection for the serve loop of a pool.
 
 use std::{
     os::fd::{AsFd as _, BorrowedFd},
@@ -33,11 +33,10 @@ use crate::{
     wsgi::{BodyLength, Interruptible},
 };
 
-/// The first request of a web server arrives within this time. A client that says nothing for
-/// longer is none.
+/// Timeout of the first request. A client that sends nothing for longer is not a web server.
 const FRESH_TIME: Duration = Duration::from_millis(500);
 
-/// How often [`FastCgiConnection::advance`] reads before other connections have their turn.
+/// Maximum number of reads in [`FastCgiConnection::advance`] before other connections are served.
 const MAX_READS_IN_A_ROW: usize = 64;
 
 /// A connection from a web server.
@@ -51,8 +50,8 @@ impl FastCgiConnection {
         self.opened.elapsed() < FRESH_TIME
     }
 
-    /// Sends nothing more, and drains the connection from now on. `is_whole` if the last request
-    /// and its response are complete.
+    /// Ends sending and starts draining the connection. `is_whole` if the last request and its
+    /// response are complete.
     fn linger(&self, state: &mut ConnectionState, is_whole: bool) -> Progress<FastCgiRequest> {
         let Some(lingering) = LingeringClose::begin(self.shared.socket(), is_whole) else {
             return Progress::Close;
@@ -186,7 +185,7 @@ impl Connection for FastCgiConnection {
         matches!(recv(self.shared.socket(), &mut [0; 1], flags), Ok((1.., _)))
     }
 
-    /// FastCGI 1.0, 3.5.
+    /// Without FCGI_KEEP_CONN, the application closes the connection (FastCGI 1.0, 3.5).
     fn can_close(&self) -> bool {
         let state = self.shared.state();
         (state.has_received || !self.is_fresh())

@@ -1,6 +1,6 @@
-//! The end of a response that is not complete, in the form that the web server understands as such.
+//! The end of an incomplete response, in a form that the web server recognizes as incomplete.
 //!
-//! What each web server makes of each end was tried: `docs/broken-responses.md`.
+//! `docs/broken-responses.md` has the tested behavior of each web server.
 
 use std::time::Duration;
 
@@ -15,25 +15,25 @@ use crate::{
     },
 };
 
-/// Eight bytes that are no record: there is no version 0. A web server that receives them gives up
-/// the connection, while the mere end of a connection counts as the end of a response for some.
+/// Eight bytes that are not a record, because version 0 does not exist. A web server closes the
+/// connection when these bytes arrive. The end of the connection alone would end a response
+/// normally for some web servers.
 const NO_RECORD: [u8; 8] = [0; 8];
 
-/// How long the web server may leave no room for the end.
+/// How long to wait for room in the socket for the end.
 const ROOM_TIMEOUT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
-/// lighttpd takes a response for a complete one if it reads its end in the same go.
+/// lighttpd takes a response as complete if it reads the last bytes and the end together.
 const READ_PAUSE: Duration = Duration::from_millis(50);
 
-/// How a web server learns that a response is not complete.
+/// The way to mark a response as incomplete for a web server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CutStyle {
-    /// By bytes that are no record.
+    /// By bytes that are not a record.
     Broken,
-    /// By the same bytes, once the web server has read what came before.
+    /// By the same bytes, after the web server has read all previous bytes.
     BrokenLater,
-    /// By a regular end: mod_fcgid appends Apache's own error page to a response whose connection
-    /// ends in any other way.
+    /// By a regular end: mod_fcgid appends Apache's error page to a response with any other end.
     Ended,
 }
 
@@ -49,7 +49,7 @@ impl CutStyle {
         }
     }
 
-    /// Ends the response to the request `id`, of which a record may follow.
+    /// Ends the response to the request `id`.
     pub(super) fn end(self, socket: &Descriptor, id: RequestId) {
         let end = match self {
             Self::Broken => NO_RECORD.to_vec(),
@@ -66,7 +66,7 @@ impl CutStyle {
         };
         if matches!(poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&ROOM_TIMEOUT)), Ok(1..))
         {
-            // What does not fit is lost, and the connection ends without it.
+            // Bytes that do not fit in the socket are lost, and the connection ends without them.
             let _ = send_at_once(socket, &end);
         }
     }

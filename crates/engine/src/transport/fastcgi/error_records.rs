@@ -1,7 +1,7 @@
-//! The log of a request on its way to the web server: `FCGI_STDERR` (FastCGI 1.0, 5.3 and 6.1).
+//! Log messages of a request for the web server: `FCGI_STDERR` (FastCGI 1.0, 5.3 and 6.1).
 //!
-//! Web servers take a message that precedes the response headers for a failure, so messages wait
-//! for the headers.
+//! Web servers treat a message before the response headers as a failure, so messages are sent after
+//! the headers.
 
 use std::{mem, sync::Arc};
 
@@ -11,7 +11,7 @@ use crate::log::Transcript;
 
 /// The messages of a request, and the records for them.
 pub(super) struct ErrorRecords {
-    /// None if no messages go to the web server.
+    /// `None` if no messages go to the web server.
     transcript: Option<Arc<Transcript>>,
     /// Records that could not be sent yet.
     late: Vec<u8>,
@@ -24,8 +24,8 @@ impl ErrorRecords {
     }
 
     /// Takes the records that can be sent now, between two records of the response. Each message
-    /// has a record of its own as far as it fits. Before the headers have left,
-    /// `have_headers_left` is false, and there are none.
+    /// has its own record if it fits. `have_headers_left` is false before the headers were sent,
+    /// and there are no records then.
     pub(super) fn take(&mut self, output: &Output, have_headers_left: bool) -> Vec<u8> {
         let mut records = mem::take(&mut self.late);
         if let Some(transcript) = self.transcript.as_ref().filter(|_| have_headers_left) {
@@ -37,7 +37,7 @@ impl ErrorRecords {
         records
     }
 
-    /// Keeps records that were taken and not sent.
+    /// Puts back records that were taken but not sent.
     pub(super) fn put_back(&mut self, records: Vec<u8>) {
         self.late = records;
     }

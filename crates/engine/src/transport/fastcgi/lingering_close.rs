@@ -1,8 +1,8 @@
-//! The end of a connection that this side closes first: nothing more is sent, and what the web
-//! server still sends is dropped until it closes its end.
+//! The end of a connection that this side closes first. Nothing more is sent, and received bytes
+//! are dropped until the web server closes its end.
 //!
-//! The kernel resets a connection that is closed with something unread, or to which something
-//! arrives after that. A reset takes back what the web server has not read of the response.
+//! The kernel resets a connection that is closed with unread bytes, or that receives bytes after
+//! the close. A reset discards the part of the response that the web server has not read.
 
 use std::time::{Duration, Instant};
 
@@ -17,19 +17,19 @@ use crate::process::forks::Descriptor;
 /// How long the web server may send nothing.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the web server may go on sending.
+/// How long the web server may continue to send.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How many bytes the web server may send.
 const MAX_DROPPED_BYTES: u64 = 1 << 30;
 
-/// Reads in a row, after which other connections have their turn.
+/// Maximum number of reads before other connections are served.
 const MAX_READS_IN_A_ROW: usize = 32;
 
 /// Bytes that are dropped at a time.
 const BUFFER_SIZE: usize = 16 * 1024;
 
-/// How far a connection has come that is only drained.
+/// The progress of a connection that is being drained.
 pub(super) struct LingeringClose {
     begun: Instant,
     heard: Instant,
@@ -38,7 +38,7 @@ pub(super) struct LingeringClose {
 }
 
 impl LingeringClose {
-    /// Ends sending on `socket`; nothing if that is impossible. `is_whole` if the last request and
+    /// Ends sending on `socket`; `None` if that is impossible. `is_whole` if the last request and
     /// its response are complete.
     pub(super) fn begin(socket: &Descriptor, is_whole: bool) -> Option<Self> {
         shutdown(socket, Shutdown::Write).ok()?;
@@ -58,7 +58,7 @@ impl LingeringClose {
             || self.dropped >= MAX_DROPPED_BYTES
     }
 
-    /// Drops what has arrived. Never waits. Is the connection to be closed now?
+    /// Drops received bytes, without waiting. Must the connection be closed now?
     pub(super) fn drain(&mut self, socket: &Descriptor) -> bool {
         let mut buffer = [0; BUFFER_SIZE];
         let mut has_heard = false;

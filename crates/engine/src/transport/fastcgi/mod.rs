@@ -1,12 +1,11 @@
 //! FastCGI 1.0: the requests of a connection, one after the other.
 //!
-//! Parameters are gathered without waiting, so that a slow web server occupies no thread. From the
-//! end of the parameters on the connection belongs to the thread that serves the request, and
-//! reading the body waits. Responses leave in records around the application's own bytes, which are
-//! not copied.
+//! Parameters are collected without waiting, so that a slow web server occupies no thread. After
+//! the parameters, the connection belongs to the thread that serves the request, and reading the
+//! body waits. Responses are sent as records around the application's bytes, which are not copied.
 //!
-//! mod_fcgid sends the whole body before it reads the first byte of the response. So, while a
-//! response cannot be sent, the body is spooled, and the application reads it from there.
+//! mod_fcgid sends the whole body before it reads the first byte of the response. So the engine
+//! spools the body while the response cannot be sent, and the application reads from the spool.
 
 mod active_request;
 mod body;

@@ -1,4 +1,4 @@
-//! What was received on a connection and not used yet, and the records in it.
+//! The received bytes of a connection that were not processed yet, and the records in them.
 
 use std::{io, mem, ops::Range};
 
@@ -20,24 +20,24 @@ use crate::{
     },
 };
 
-/// Bytes that are read at a time. A request without a body fits well.
+/// Maximum size of one read in bytes. A request without a body fits easily.
 pub(super) const BUFFER_SIZE: usize = 16 * 1024;
 
 /// Received bytes, and the state of the protocol up to them.
 pub(crate) struct Records {
     protocol: Protocol,
     buffer: Vec<u8>,
-    /// Bytes of `buffer` that the protocol has not taken.
+    /// Bytes of `buffer` that the protocol has not consumed.
     unread: Range<usize>,
     /// Bytes of `buffer` that belong to the body of the active request.
     content: Range<usize>,
-    /// Has the request that is arriving a body?
+    /// Does the arriving request have a body?
     has_body: bool,
-    /// Since when a request is there in part, by the clock of [`running_clock`].
+    /// When the first bytes of an incomplete request arrived, by the clock of [`running_clock`].
     partial_since: Option<u64>,
 }
 
-/// What the next bytes mean for the active request.
+/// The meaning of the next bytes for the active request.
 pub(super) enum BodyEvent {
     /// Content of the body, which [`Records::content`] returns.
     Content,
@@ -55,7 +55,7 @@ impl Records {
         Self::empty(Protocol::new(limits), vec![0; BUFFER_SIZE])
     }
 
-    /// The records of another new connection, which has the same buffers.
+    /// Resets the state for a new connection, and keeps the buffers.
     pub(super) fn reset(self) -> Self {
         let Self { mut protocol, buffer, .. } = self;
         protocol.reset();
@@ -66,49 +66,50 @@ impl Records {
         Self { protocol, buffer, unread: 0..0, content: 0..0, has_body: false, partial_since: None }
     }
 
-    /// Since when a request is there in part, by the clock of [`running_clock`].
+    /// When the first bytes of an incomplete request arrived, by the clock of [`running_clock`].
     pub(super) fn partial_since(&self) -> Option<u64> {
         self.partial_since
     }
 
-    /// Bytes of parameters that are kept in memory until their end arrives.
+    /// Bytes of incomplete parameters in memory.
     pub(super) fn held_bytes(&self) -> usize {
         self.protocol.held()
     }
 
-    /// Were bytes received that the protocol has not taken?
+    /// Are received bytes left that the protocol has not consumed?
     pub(super) fn has_unread(&self) -> bool {
         !self.unread.is_empty()
     }
 
-    /// Is no request active, and nothing there of the next one?
+    /// Is no request active, and has no byte of the next one arrived?
     pub(super) fn is_idle(&self) -> bool {
         self.protocol.is_idle() && self.unread.is_empty()
     }
 
-    /// Must the connection be closed, as the last request has asked (FastCGI 1.0, 3.5)?
+    /// Must the connection be closed, because the last request had no FCGI_KEEP_CONN (FastCGI 1.0,
+    /// 3.5)?
     pub(super) fn must_close(&self) -> bool {
         self.protocol.must_close()
     }
 
-    /// The active request `id` is over.
+    /// Ends the active request `id`.
     pub(super) fn finish(&mut self, id: RequestId) {
         self.protocol.finish(id);
     }
 
-    /// Takes the buffer of parameters back.
+    /// Keeps the buffer of unused parameters.
     pub(super) fn reuse(&mut self, params: Params) {
         self.protocol.reuse(params);
     }
 
-    /// Drops what was received.
+    /// Drops the received bytes.
     pub(super) fn discard(&mut self) {
         self.unread = 0..0;
         self.content = 0..0;
     }
 
-    /// Receives what has arrived, without waiting: the number of bytes, 0 at the end of the
-    /// connection, or nothing if nothing has arrived. All received bytes must be used.
+    /// Receives bytes without waiting. Returns their number, 0 at the end of the connection, or
+    /// `None` if no bytes have arrived. All previous bytes must have been processed.
     pub(super) fn receive(&mut self, socket: &Descriptor) -> io::Result<Option<usize>> {
         match recv(socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
             Ok((_, count)) => {
@@ -120,8 +121,8 @@ impl Records {
         }
     }
 
-    /// Reads with a blocking socket's meaning: the number of bytes, 0 at the end of the connection,
-    /// or nothing if the caller has to wait first. All received bytes must be used.
+    /// Receives bytes. Returns their number, 0 at the end of the connection, or `None` if the
+    /// caller has to wait first. All previous bytes must have been processed.
     ///
     /// # Errors
     /// `Interrupted` if a signal came first.
@@ -136,7 +137,7 @@ impl Records {
         }
     }
 
-    /// Notes since when a request is there in part, now that all received bytes are used.
+    /// Records when an incomplete request began, after all received bytes were processed.
     pub(super) fn note_partial_request(&mut self) {
         self.partial_since = match self.partial_since {
             _ if self.protocol.is_idle() => None,
@@ -145,10 +146,10 @@ impl Records {
         };
     }
 
-    /// Uses the received bytes, up to the parameters of the next request.
+    /// Processes the received bytes up to the parameters of the next request.
     ///
     /// # Errors
-    /// If the peer breaks the protocol, or does not read what the protocol says by itself.
+    /// If the peer breaks the protocol, or does not read records of the protocol itself.
     pub(super) fn next_request(
         &mut self,
         socket: &Descriptor,
@@ -176,7 +177,7 @@ impl Records {
                     self.partial_since = None;
                 }
                 Some(Event::Response(response)) => send_own(socket, response)?,
-                // The rest of a body that was not read.
+                // The unread rest of a body.
                 Some(Event::Stdin { .. } | Event::StdinEnd { .. }) => {}
             }
         }
@@ -184,7 +185,8 @@ impl Records {
         Ok(None)
     }
 
-    /// Uses one record of the received bytes, or a part of it, while the request `id` is active.
+    /// Processes one record of the received bytes, or a part of it, while the request `id` is
+    /// active.
     ///
     /// # Errors
     /// As [`Records::next_request`].
@@ -209,15 +211,15 @@ impl Records {
         Ok(BodyEvent::Other)
     }
 
-    /// Does the next record begin another request, as far as can be seen?
+    /// Does the next record seem to begin another request?
     pub(super) fn may_begin_request(&self) -> bool {
-        // Version and type of the record. Content that looks the same costs no more than an abort
-        // that is not seen.
+        // Version and type of the record. If content looks the same, the only cost is an unnoticed
+        // abort.
         let next = &self.buffer[self.unread.clone()];
         next.len() < 2 || next.starts_with(&[1, 1])
     }
 
-    /// Content of the body that was received and not taken.
+    /// Received content of the body that was not taken.
     pub(super) fn content(&self) -> &[u8] {
         &self.buffer[self.content.clone()]
     }
@@ -235,15 +237,15 @@ impl Records {
         count
     }
 
-    /// Bytes of a record of the body that are still to arrive, if that is known of the next bytes.
+    /// Bytes of the current body record that have not arrived, if such a record is next.
     pub(super) fn expected(&self, id: RequestId) -> Option<usize> {
         let expected = self.protocol.expected().filter(|expected| expected.id == id)?;
         Some(expected.remaining)
     }
 
-    /// Reads content of the record of which `expected` bytes are still to arrive straight to
-    /// `into`, and what follows the record to the buffer. Returns the number of bytes in `into`, 0
-    /// at the end of the connection, or nothing if the caller has to wait first.
+    /// Reads the `expected` remaining bytes of the record directly into `into`, and later bytes
+    /// into the buffer. Returns the number of bytes in `into`, 0 at the end of the connection, or
+    /// `None` if the caller has to wait first.
     ///
     /// # Errors
     /// `Interrupted` if a signal came first.
@@ -267,7 +269,7 @@ impl Records {
     }
 }
 
-/// Sends what the protocol says by itself.
+/// Sends a record of the protocol itself.
 fn send_own(socket: &Descriptor, response: fastcgi_server::Response) -> io::Result<()> {
     let mut record = Vec::new();
     response.append_to(&mut record);

@@ -12,12 +12,12 @@ pub(crate) struct FastCgiRequest {
 }
 
 impl FastCgiRequest {
-    /// The request `id`. `has_body` if its role has one.
+    /// The request `id`. `has_body` if its role has a body.
     pub(super) fn new(id: RequestId, params: Params, has_body: bool) -> Self {
         Self { id, params, has_body }
     }
 
-    /// The request's name on its connection.
+    /// The request's id on its connection.
     pub(super) fn id(&self) -> RequestId {
         self.id
     }
@@ -27,15 +27,15 @@ impl FastCgiRequest {
         self.has_body
     }
 
-    /// The parameters, for their buffer.
+    /// The parameters, to reuse their buffer.
     pub(super) fn into_params(self) -> Params {
         self.params
     }
 }
 
 impl Request for FastCgiRequest {
-    /// Go's HTTP server says -1 of a body whose length it does not know, and Caddy passes that on.
-    /// The stream has an end of its own (FastCGI 1.0, 5.3).
+    /// Go's HTTP server uses the length -1 for a body of unknown length, and Caddy passes that on.
+    /// The stream has its own end (FastCGI 1.0, 5.3).
     fn variables(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.params.iter().filter(|pair| *pair != (b"CONTENT_LENGTH", b"-1"))
     }

@@ -1,4 +1,4 @@
-//! The response to a request: records around the application's own bytes.
+//! The response to a request: records around the application's bytes.
 
 use std::{cell::Cell, io, os::fd::BorrowedFd, sync::Arc, time::Instant};
 
@@ -26,11 +26,11 @@ use crate::{
     wsgi::ResponseSink,
 };
 
-/// Bytes that a socket takes without blocking once it is writable.
+/// Bytes that a writable socket takes without blocking.
 const SAFE_WRITE_SIZE: usize = 4096;
 
-/// So few bytes are copied into one piece before they are sent: that takes less time than the
-/// kernel needs to gather them.
+/// Maximum number of bytes that are copied into one buffer before sending: copying is faster than
+/// the kernel's gathering.
 const MAX_COPIED_BYTES: usize = 2048;
 
 const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -41,21 +41,21 @@ pub(crate) struct FastCgiResponse {
     id: RequestId,
     output: Output,
     errors: ErrorRecords,
-    /// Content that is still missing in the record that is being sent.
+    /// Bytes of content that the current record still lacks.
     in_record: usize,
-    /// The record with the response headers has been begun.
+    /// The record with the response headers was begun.
     has_begun: bool,
     /// The end of the request has been sent.
     has_ended: bool,
-    /// More of the request body arrived than CONTENT_LENGTH says.
+    /// The request body is longer than CONTENT_LENGTH.
     had_surplus: bool,
-    /// The web server did not read in time. What was sent may end anywhere, and nothing follows it.
+    /// The web server did not read in time. The sent bytes may end anywhere, and no bytes follow.
     is_stuck: Cell<bool>,
-    /// How the web server learns that the response is not complete.
+    /// How the response is marked as incomplete for the web server.
     cut_style: CutStyle,
-    /// The web server has learnt that. Nothing follows.
+    /// The response was marked as incomplete. No bytes follow.
     is_cut: bool,
-    /// When the request was last checked for an abort. There is no check before the first record.
+    /// When the request was last checked for an abort. The first check follows the first record.
     checked: Option<Instant>,
 }
 
@@ -127,8 +127,8 @@ impl FastCgiResponse {
         Ok(())
     }
 
-    /// Ends a response that is not complete, before `close()` of the application, which may take
-    /// long. Does nothing if no record can be begun, or if the request was aborted.
+    /// Ends an incomplete response before `close()` of the application, which may take long. Does
+    /// nothing if no record can begin, or if the request was aborted.
     fn end_cut(&mut self, py: Python<'_>) {
         let is_active = |request: &ActiveRequest| !request.is_aborted();
         let can_end = self.shared.state_while(py).request.as_ref().is_some_and(is_active);
@@ -144,26 +144,26 @@ impl FastCgiResponse {
         let (style, id) = (self.cut_style, self.id);
         py.detach(|| {
             style.end(socket, id);
-            // The web server must not send another request here.
+            // The web server must not send another request on this connection.
             let _ = shutdown(socket, Shutdown::Write);
         });
         self.is_cut = true;
     }
 
-    /// Sends the messages that have come together since the last record.
+    /// Sends the messages that were logged since the last record.
     fn send_errors(&mut self, py: Python<'_>) -> io::Result<()> {
         let records = self.errors.take(&self.output, self.has_begun);
         self.send_all(py, &records)
     }
 
     /// Fails if the web server has aborted the request, or has closed the connection. An abort
-    /// behind a large body that is not read is noticed only with `may_spool`.
+    /// after a large unread body is noticed only with `may_spool`.
     fn check_abort(&mut self, may_spool: bool) -> io::Result<()> {
         if self.checked.is_some_and(|checked| checked.elapsed() < ABORT_CHECK_INTERVAL) {
             return Ok(());
         }
         self.checked = Some(Instant::now());
-        // Another thread of the application that reads the body notices the abort itself.
+        // If another thread of the application reads the body, that thread notices the abort.
         let Some(mut state) = self.shared.try_state() else {
             return Ok(());
         };
@@ -198,23 +198,23 @@ impl FastCgiResponse {
         Ok(count)
     }
 
-    /// Sends the end of the response if it is `complete`, after the messages that are left. Returns
-    /// whether the request has its end then, and whether the web server takes anything.
+    /// Sends the remaining messages, and then the end of the response if it is `complete`. Was the
+    /// end sent, and does the web server still read?
     fn send_end(&mut self, py: Python<'_>, complete: bool) -> (bool, io::Result<()>) {
         let is_whole = complete && self.in_record == 0;
         let mut sent = Ok(());
         if !self.has_ended && self.in_record == 0 {
             sent = self.send_errors(py);
         }
-        // A web server that does not take the messages does not take the end either.
+        // A web server that does not read the messages does not read the end.
         if is_whole && !self.has_ended && sent.is_ok() {
             sent = self.send_all(py, &self.output.ending(0, self.errors.is_used()));
         }
         (self.has_ended || (is_whole && sent.is_ok()), sent)
     }
 
-    /// Ends an aborted request, so that the connection can be used again (FastCGI 1.0, 5.4). Tells
-    /// whether that was sent.
+    /// Ends an aborted request, so that the connection can be used again (FastCGI 1.0, 5.4). Was
+    /// the end sent?
     fn send_abort_end(&self, py: Python<'_>) -> bool {
         let mut end = self.errors.end(&self.output);
         end.extend(self.output.end_request(1, ProtocolStatus::RequestComplete));
@@ -250,14 +250,15 @@ impl ResponseSink for FastCgiResponse {
         let is_last = last && length == total;
         let headers = &headers[..headers.len().min(length)];
         let block = &block[..block.len().min(length - headers.len())];
-        // Messages that were written before the headers follow the record with these.
+        // Messages from before the headers follow the record with the headers.
         let errors =
             if is_last { self.errors.take(&self.output, self.has_begun) } else { Vec::new() };
         let ending = self.output.ending(0, self.errors.is_used());
         let ending: &[u8] = if is_last { &ending } else { &[] };
         let header = frame.header();
         let sent = self.send(py, &[header, headers, block, &errors, ending])?;
-        // Bytes of ours are sent whole, so that only bytes of the application are left over.
+        // The engine's bytes are sent completely, so that only bytes of the application can be
+        // left.
         self.send_all(py, &header[sent.min(header.len())..])?;
         let content = sent.saturating_sub(header.len()).min(length);
         if is_last && content == length {
@@ -296,7 +297,7 @@ impl ResponseSink for FastCgiResponse {
                 None => false,
             }
         };
-        // sendfile(2) has no flag for not waiting.
+        // sendfile(2) has no flag like MSG_DONTWAIT.
         if may_continue {
             self.wait_for_room(py)?;
         }
@@ -324,9 +325,9 @@ impl ResponseSink for FastCgiResponse {
         self.check_abort(true)
     }
 
-    /// The end has left with the last block where its length was known. Otherwise it follows
-    /// `close()`: the web server would send the next request on a connection that is not read
-    /// meanwhile.
+    /// If the length was known, the end was sent with the last block. Otherwise the end follows
+    /// `close()`, because the web server would send its next request while nobody reads the
+    /// connection.
     fn sending_ended(&mut self, py: Python<'_>, complete: bool) {
         if !complete {
             self.end_cut(py);
@@ -353,7 +354,7 @@ impl ResponseSink for FastCgiResponse {
         active.discard_received(records, shared.socket());
         self.had_surplus = active.has_surplus();
         if !has_end && active.is_aborted() && self.in_record == 0 && !self.is_stuck.get() {
-            // A wait for room uses the state, too.
+            // Waiting for room locks the state, too.
             drop(state);
             has_end = self.send_abort_end(py);
             state = shared.state_while(py);
@@ -363,7 +364,7 @@ impl ResponseSink for FastCgiResponse {
             *has_body_ended = active.has_ended();
             records.finish(active.id());
         }
-        // Otherwise what is left of the request stays active, and the connection is closed with it.
+        // Otherwise the request stays active, and the connection is closed.
         match sent {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(error),
             _ => Ok(()),

@@ -12,7 +12,7 @@ use crate::transport::fastcgi::{
 /// Bytes can be sent, or have arrived.
 const READ_OR_WRITE: PollFlags = PollFlags::OUT.union(PollFlags::IN);
 
-/// Waits until bytes can be sent, and spools what arrives of the body meanwhile.
+/// Waits until bytes can be sent, and spools the body that arrives meanwhile.
 pub(super) fn wait_and_spool(shared: &SharedConnection) -> io::Result<()> {
     let socket = shared.own_socket()?;
     loop {

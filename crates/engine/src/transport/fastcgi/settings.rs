@@ -1,4 +1,4 @@
-//! What all FastCGI connections of a worker have in common.
+//! The settings that all FastCGI connections of a worker share.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(crate) struct FastCgiSettings {
 
 impl FastCgiSettings {
     /// The settings of a worker of `service`. `may_move` if its connections can go to other
-    /// workers, which is possible in a pool of ours only.
+    /// workers, which is possible only in a pool of wsgate.
     pub(super) fn new(service: &Service, listeners: &[Descriptor], may_move: bool) -> Self {
         let max_requests = service.workers.max(1).saturating_mul(service.threads.max(1));
         let socket_timeout = Some(service.socket_timeout_seconds).filter(|&seconds| seconds > 0);
@@ -28,12 +28,12 @@ impl FastCgiSettings {
         }
     }
 
-    /// Limits of parameters, and the answers to `FCGI_GET_VALUES`.
+    /// Limits of parameters, and the response to `FCGI_GET_VALUES`.
     pub(super) fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// How long one wait for the web server may take within a request.
+    /// Timeout of one wait for the web server during a request.
     pub(super) fn socket_timeout(&self) -> Option<Duration> {
         self.socket_timeout
     }
@@ -44,8 +44,8 @@ impl FastCgiSettings {
     }
 }
 
-/// Did mod_fcgid create this listening socket? It names each by the number of its process and one
-/// more, with a dot between them.
+/// Did mod_fcgid create this listening socket? mod_fcgid names a socket by its process ID, a dot
+/// and another number.
 fn is_socket_of_mod_fcgid(listener: &Descriptor) -> bool {
     let address = getsockname(listener).and_then(SocketAddrUnix::try_from);
     let path = address

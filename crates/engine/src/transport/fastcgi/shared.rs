@@ -1,4 +1,4 @@
-//! The state of a connection, which its owner shares with the body and the response of a request.
+//! The state of a connection, shared by its owner, the body and the response of a request.
 
 use std::{
     io,
@@ -16,23 +16,23 @@ use crate::{
     },
 };
 
-/// A socket, and how far its connection has come.
+/// A socket, and the state of its connection.
 pub(crate) struct SharedConnection {
     socket: Descriptor,
     state: Mutex<ConnectionState>,
 }
 
-/// How far a connection has come.
+/// The state of a connection.
 pub(super) struct ConnectionState {
-    /// What was received and not used yet.
+    /// Received bytes that were not processed yet.
     pub(super) records: Records,
     /// The request that is being served.
     pub(super) request: Option<ActiveRequest>,
-    /// How long one wait for the web server may take within a request.
+    /// Timeout of one wait for the web server during a request.
     pub(super) socket_timeout: Option<Duration>,
-    /// Was anything received?
+    /// Were bytes received?
     pub(super) has_received: bool,
-    /// Did the body of the last request arrive to its end?
+    /// Has the whole body of the last request arrived?
     pub(super) has_body_ended: bool,
     /// The connection is only drained before it is closed.
     pub(super) lingering: Option<LingeringClose>,
@@ -65,7 +65,8 @@ impl SharedConnection {
         &self.socket
     }
 
-    /// The socket, unless the application has forked this process: then it is not its own.
+    /// The socket, unless the application has forked this process: the socket then belongs to the
+    /// parent.
     pub(super) fn own_socket(&self) -> io::Result<&Descriptor> {
         forks::refuse_child().map(|()| &self.socket)
     }

@@ -10,11 +10,11 @@ use wire::running_clock;
 
 use crate::{process::forks::Descriptor, wsgi::Interruptible};
 
-/// Waits until one of `events` is true of a socket. Returns those that are. The wait ends after
+/// Waits for one of `events` on a socket, and returns the events that occurred. The wait ends after
 /// `limit`, and at the deadline of `request`.
 ///
 /// # Errors
-/// `TimedOut` at one of these, `Interrupted` if a signal came first.
+/// `TimedOut` at the limit or the deadline, `Interrupted` if a signal came first.
 pub(super) fn wait_for_socket(
     socket: &Descriptor,
     events: PollFlags,
@@ -46,8 +46,8 @@ pub(super) fn wait_for_socket(
 /// Sends a few bytes without waiting.
 ///
 /// # Errors
-/// `WouldBlock` if they do not fit: a peer that does not read loses the connection, and costs no
-/// time.
+/// `WouldBlock` if the bytes do not fit: a peer that does not read loses the connection instead of
+/// delaying this process.
 pub(super) fn send_at_once(socket: &Descriptor, bytes: &[u8]) -> io::Result<()> {
     let sent = send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
     if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }

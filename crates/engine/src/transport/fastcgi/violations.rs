@@ -37,7 +37,7 @@ pub(super) fn log_violation(error: &io::Error) {
     );
 }
 
-/// Logs that the parameters of the request `id` cannot be used. Returns the response.
+/// Logs that the parameters of the request `id` are invalid. Returns the response.
 pub(super) fn refuse_params(id: RequestId, error: &ParamsError) -> Vec<u8> {
     let log = Log::new(&request_id::new(), "(unreadable)");
     kind_of_params(error).write(&log, || {
