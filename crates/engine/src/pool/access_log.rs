@@ -1,7 +1,7 @@
 //! The access log: one line for each request, written when its worker has served it.
 //!
-//! The bytes of a response are counted where they leave, so that a pool without an access log pays
-//! nothing.
+//! The response counts its bytes only if the pool has an access log, so that other pools have no
+//! overhead.
 
 use std::{
     fmt::Write as _,
@@ -26,11 +26,11 @@ use crate::{
     wsgi::ResponseSink,
 };
 
-/// The status in the log if no byte of the response was sent: nginx's code for a client that closed
+/// The logged status if no byte of the response was sent: 499, as nginx logs a client that closed
 /// the connection.
 const CLIENT_CLOSED_STATUS: u16 = 499;
 
-/// A request that gets a line when it is served.
+/// The record of a request, written as a line after the response.
 pub(crate) struct AccessRecord {
     form: LineFormat,
     request_id: String,
@@ -42,7 +42,7 @@ pub(crate) struct AccessRecord {
 /// The part of a response that was sent.
 #[derive(Default)]
 struct ResponseCounts {
-    /// 0 before the headers.
+    /// The status; 0 before the response headers.
     status: AtomicU16,
     header_bytes: AtomicU64,
     sent: AtomicU64,
@@ -73,7 +73,7 @@ impl AccessRecord {
         Box::new(CountedResponse { response, counts: self.counts.clone() })
     }
 
-    /// Writes the line of `request`, which was served.
+    /// Writes the line of the served `request`.
     pub(crate) fn write(self, py: Python<'_>, request: &impl Request) {
         let sent = self
             .counts
@@ -101,7 +101,7 @@ impl AccessRecord {
     }
 }
 
-/// Has the bytes of `response` counted for `record`, if there is one.
+/// Counts the bytes of `response` in `record`, if there is a record.
 pub(crate) fn counted(
     record: Option<&AccessRecord>,
     response: impl ResponseSink + 'static,
@@ -126,8 +126,8 @@ impl<R: ResponseSink> ResponseSink for CountedResponse<R> {
     ) -> io::Result<usize> {
         let written = self.response.write(py, headers, block, last);
         if self.counts.status.load(Ordering::Relaxed) == 0 && matches!(written, Ok(1..)) {
-            // wsgate has written the headers, and `Status: 200 OK` stands among the first lines; an
-            // error page comes in one piece with its headers.
+            // The headers come from wsgate, which writes `Status:` in one of the first lines. An
+            // error page is written together with its headers.
             let mut lines = headers.split(|&byte| byte == b'\n');
             let rest = lines.find_map(|line| line.strip_prefix(b"Status: "));
             let digits = rest.and_then(|rest| std::str::from_utf8(rest.get(..3)?).ok());
@@ -216,8 +216,8 @@ struct JsonLine<'a> {
 }
 
 impl<R: Request> AccessLine<'_, R> {
-    /// Apache's combined format; then microseconds, the request id, and `X` for a response that was
-    /// cut or `-` for a complete one.
+    /// Apache's combined format, followed by microseconds, the request id, and `X` for a cut
+    /// response or `-` for a complete one.
     fn combined(&self) -> Vec<u8> {
         let mut line = String::with_capacity(256);
         escape(&mut line, self.param(b"REMOTE_ADDR").unwrap_or(b"-"), true);
@@ -293,8 +293,8 @@ impl<R: Request> AccessLine<'_, R> {
     }
 }
 
-/// Escapes `bytes` as Apache does, so that they end neither the line nor the quotes around them
-/// nor, with `spaces`, the field.
+/// Escapes `bytes` as Apache does, so that they cannot end the line, the quotes around them or,
+/// with `spaces`, the field.
 fn escape(line: &mut String, bytes: &[u8], spaces: bool) {
     for &byte in bytes {
         match byte {

@@ -1,9 +1,8 @@
-//! Interrupts overdue requests of other threads than the main thread, however busy that is.
+//! Interrupts overdue requests of all threads but the main thread, even if the main thread is busy.
 //!
-//! Python runs signal handlers in the main thread alone, which may be in C code of the application
-//! or wait for a client. So where several threads serve requests that have a deadline, there is one
-//! more thread. It sleeps until the next deadline, and needs the interpreter only if a request is
-//! late.
+//! Python runs signal handlers only in the main thread, which may run C code of the application or
+//! wait for a client. So a worker with several threads and a request timeout has one more thread.
+//! This thread sleeps until the next deadline, and needs the interpreter only if a request is late.
 
 use std::{
     io,
@@ -24,10 +23,10 @@ use crate::{
     wsgi::Clock,
 };
 
-/// Least time between two checks.
+/// Minimum time between two checks.
 const MIN_PAUSE: Duration = Duration::from_millis(50);
 
-/// A thread that interrupts requests, once it was started.
+/// The thread that interrupts requests, and its state.
 pub(crate) struct DeadlineThread {
     state: Arc<DeadlineState>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -35,13 +34,14 @@ pub(crate) struct DeadlineThread {
 
 struct DeadlineState {
     status: Arc<WorkerStatus>,
-    /// The thread is to end.
+    /// The thread was asked to end.
     is_over: Mutex<bool>,
     wakeup: Condvar,
 }
 
 impl DeadlineThread {
-    /// For a worker with so many threads; nothing if the worker needs none.
+    /// The state for a worker with this number of threads; `None` if the worker does not need the
+    /// thread.
     pub(crate) fn new(status: &Arc<WorkerStatus>, threads: u32) -> Option<Self> {
         let is_needed = status.has_timeout() && threads > 1;
         is_needed.then(|| {
@@ -54,7 +54,7 @@ impl DeadlineThread {
     /// Starts the thread.
     ///
     /// # Errors
-    /// If the system has no thread left.
+    /// If the system cannot start another thread.
     pub(crate) fn start(&self, stack: StackSize) -> io::Result<()> {
         let state = self.state.clone();
         let thread = fork::without_signals(|| {
@@ -64,13 +64,13 @@ impl DeadlineThread {
         Ok(())
     }
 
-    /// Ends the thread, and waits until it does not need the interpreter any more.
+    /// Ends the thread, and waits until the thread no longer needs the interpreter.
     pub(crate) fn end(&self, py: Python<'_>) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         py.detach(|| {
             *self.state.is_over.lock().unwrap_or_else(PoisonError::into_inner) = true;
             self.state.wakeup.notify_all();
-            // A thread that has panicked has ended, too.
+            // A panic has ended the thread, too.
             thread.into_iter().for_each(|thread| drop(thread.join()));
         });
     }
@@ -88,7 +88,7 @@ impl DeadlineState {
             if *is_over {
                 break;
             }
-            // The thread that ends this one may have the interpreter.
+            // The thread that joins this one may hold the interpreter.
             drop(is_over);
             if self.status.has_late_request() {
                 Python::attach(|py| self.status.interrupt_other_threads(py, Clock::Running));

@@ -1,8 +1,8 @@
 //! Workers that load the application, from their fork until they serve or have failed.
 //!
-//! For the supervisor, a worker starts when it has loaded the application: so no old worker is
-//! retired for one that may never serve. The first worker is forked before any is asked for, and
-//! shows whether the application can be loaded at all. Then it waits for its slot.
+//! The supervisor counts a worker as running when the application is loaded, so no old worker is
+//! replaced by a worker that may never serve. The first worker is forked in advance, to test
+//! whether the application can be loaded. After loading, this worker waits for its slot.
 
 use std::{
     os::{
@@ -34,9 +34,9 @@ pub(super) struct TemplateSocket(Descriptor);
 /// A worker that was forked.
 struct PendingWorker {
     pid: Pid,
-    /// None for the first worker before it is asked for.
+    /// `None` for the first worker until it gets a slot.
     slot: Option<u32>,
-    /// Closed when the worker has nothing more to report.
+    /// `None` after the last report of the worker.
     socket: Option<Descriptor>,
     stage: LoadStage,
 }
@@ -53,7 +53,7 @@ enum LoadStage {
     Cancelled,
 }
 
-/// What has become of a worker.
+/// The outcome of a worker's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LoadOutcome {
     /// The first worker has loaded the application.
@@ -66,42 +66,43 @@ pub(super) enum LoadOutcome {
     StartFailed { slot: u32 },
 }
 
-/// The workers of a template that load the application.
+/// The workers of a template that are loading the application.
 #[derive(Default)]
 pub(super) struct PendingWorkers(Vec<PendingWorker>);
 
 impl PendingWorkers {
-    /// A socket for a worker that is about to be forked: the template's end, and the worker's.
+    /// A socket pair for a worker that is about to be forked: the template's end and the worker's
+    /// end.
     ///
     /// # Errors
-    /// If descriptors are short.
+    /// If file descriptors are short.
     pub(super) fn socket_pair() -> std::io::Result<(Descriptor, TemplateSocket)> {
         let (ours, theirs) = forks::pair(SocketType::SEQPACKET)?;
         Ok((ours, TemplateSocket(theirs)))
     }
 
-    /// Adds a worker that was just forked.
+    /// Adds a forked worker.
     pub(super) fn add(&mut self, pid: Pid, slot: Option<u32>, socket: Descriptor) {
         let stage = LoadStage::Loading;
         self.0.push(PendingWorker { pid, slot, socket: Some(socket), stage });
     }
 
-    /// Readable when there is something for [`PendingWorkers::read_events`].
+    /// The file descriptors that are readable when [`PendingWorkers::read_events`] has work.
     pub(super) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.0.iter().filter_map(|worker| worker.socket.as_ref().map(Descriptor::as_fd))
     }
 
-    /// The processes.
+    /// The process IDs of the workers.
     pub(super) fn pids(&self) -> impl Iterator<Item = Pid> {
         self.0.iter().map(|worker| worker.pid)
     }
 
-    /// Is there no worker?
+    /// Are there no pending workers?
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Gives the first worker, if it waits, the slot `slot`.
+    /// Assigns `slot` to the first worker, if that worker waits.
     pub(super) fn assign_slot(&mut self, slot: u32) -> Option<LoadOutcome> {
         let position = self.0.iter().position(|worker| worker.stage == LoadStage::Waiting)?;
         let is_sent = self.0[position].socket.as_ref().is_some_and(|socket| {
@@ -109,11 +110,11 @@ impl PendingWorkers {
             let packet = TemplateCommand::Fork { slot }.encode();
             packet.is_ok_and(|packet| send(socket, &packet, flags).is_ok())
         });
-        // A worker to which nothing can be sent has exited, and will be found so.
+        // If the worker has exited, the send fails, and the exit is noticed later.
         is_sent.then(|| LoadOutcome::Started { slot, pid: self.0.swap_remove(position).pid })
     }
 
-    /// Reads what the workers report.
+    /// Reads the reports of the workers.
     pub(super) fn read_events(&mut self) -> Vec<LoadOutcome> {
         let mut outcomes = Vec::new();
         self.0.retain_mut(|worker| {
@@ -139,8 +140,8 @@ impl PendingWorkers {
         outcomes
     }
 
-    /// Notes that a process has exited. If it was one of these workers: its outcome, if there is a
-    /// new one, and a log message.
+    /// Records the exit of a process. If the process is a pending worker, returns its outcome,
+    /// unless it was reported before, and a log message.
     pub(super) fn on_exit(
         &mut self,
         pid: Pid,
@@ -149,7 +150,7 @@ impl PendingWorkers {
         let position = self.0.iter().position(|worker| worker.pid == pid)?;
         let worker = self.0.swap_remove(position);
         let outcome = match (worker.stage, worker.slot) {
-            // Reported already, or not asked for.
+            // The outcome was reported already, or the supervisor has not asked for this worker.
             (LoadStage::Failed, _) | (LoadStage::Waiting | LoadStage::Cancelled, None) => None,
             (_, Some(slot)) => Some(LoadOutcome::StartFailed { slot }),
             (LoadStage::Loading, None) => Some(LoadOutcome::FirstFailed),
@@ -168,7 +169,7 @@ impl PendingWorkers {
         Some((outcome, message))
     }
 
-    /// Kills workers that have failed and have not exited: a thread may keep them running.
+    /// Kills workers that have failed but not exited, because a thread may keep them running.
     pub(super) fn kill_failed(&mut self) {
         let failed = self.0.iter().filter(|worker| worker.stage == LoadStage::Failed);
         failed.for_each(PendingWorker::kill);
@@ -199,7 +200,8 @@ impl PendingWorker {
     }
 
     fn kill(&self) {
-        // The worker may have exited. Its process number is not reused before it is waited for.
+        // The worker may have exited. The kernel does not reuse its process ID before the worker is
+        // reaped.
         let _ = kill_process(self.pid, Signal::KILL);
     }
 }
@@ -212,7 +214,7 @@ impl TemplateSocket {
         }
     }
 
-    /// Waits for a slot; none if the template has exited.
+    /// Waits for a slot; `None` if the template has exited.
     pub(super) fn wait_for_slot(&self) -> Option<u32> {
         let mut packet = [0; PACKET_BYTES];
         loop {

@@ -34,16 +34,16 @@ use crate::{
     stdlib,
 };
 
-/// The hint if a worker cannot load the application and another has loaded it before.
+/// The hint if a worker cannot load the application although another worker has loaded it.
 const OTHER_WORKER_LOADED_HINT: &str = "another worker of this pool has loaded the application: if \
     that holds what this one needs, such as a locked file or an address, run one worker with \
     threads: --workers 1 --threads 8";
 
-/// How this process exits.
+/// The way in which this process exits.
 pub(crate) struct ProcessExit {
     /// The exit status.
     pub(crate) status: i32,
-    /// Which objects are its own to finalise.
+    /// The objects that this process finalises.
     pub(crate) ownership: FinalisationScope,
 }
 
@@ -54,7 +54,7 @@ impl ProcessExit {
 }
 
 /// Forks workers until the supervisor closes `channel` and the last worker has exited. Returns how
-/// this process exits, which may be a worker by then.
+/// this process exits, in the template and in each worker.
 pub(crate) fn run(
     py: Python<'_>,
     launch: &Launch,
@@ -83,7 +83,7 @@ pub(crate) fn run(
     let mut fresh = None;
     let begun = SystemTime::now();
     if service.preload != Preload::No {
-        // The start of the pool waits for this.
+        // The start of the pool waits for the result of loading.
         let tracing =
             if service.preload == Preload::Trace { Tracing::Announced } else { Tracing::Off };
         let (application, remains) = import_audit::audit(py, tracing, || load(None))?;
@@ -105,7 +105,7 @@ pub(crate) fn run(
     if service.warm {
         rehearsal::of_template(py, &setting);
     }
-    // Without these requests take longer.
+    // Without this preparation, the first requests only take longer.
     let pages = if service.warm && !service.resident && loaded.is_some() {
         Pages::new().ok()
     } else {
@@ -113,16 +113,17 @@ pub(crate) fn run(
     };
     let inherited = loaded.is_some().then(|| process::collect_inherited(py)).transpose()?;
     if loaded.is_some() {
-        // The first exception needs this module, and each worker would load it. It may fail where
-        // the application hides the module. Loaded before the application, it would hide modules
+        // The first exception needs this module, so each worker would load it. The import may fail
+        // if the application hides the module. An import before the application would hide modules
         // of the application.
         let _ = stdlib::import(py, "traceback");
     }
-    // Before the freeze, after which objects are not found any more.
+    // Called before the freeze, after which the garbage collector does not list these objects.
     if let (Some(modules), Some(_)) = (&modules, &loaded) {
         modules.look(py);
     }
-    // Objects of now stay for ever: a garbage collection in a worker leaves their pages shared.
+    // Frozen objects are never collected, so that a garbage collection in a worker leaves their
+    // pages shared.
     let gc = py.import("gc")?;
     gc.call_method0("collect")?;
     gc.call_method0("freeze")?;
@@ -195,8 +196,8 @@ fn not_forkable(
     log: &Log,
 ) -> Option<TemplateEvent> {
     match service.preload {
-        // Another template finds out which code does that, once this one has exited and has closed
-        // what it holds open.
+        // Another template finds the responsible code, after this one has exited and released its
+        // resources.
         Preload::Auto => {
             (Sharing::of(remains) > Sharing::Forked).then_some(TemplateEvent::NotForkable)
         }

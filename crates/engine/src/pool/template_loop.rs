@@ -38,7 +38,7 @@ pub(super) struct Template {
     workers: Vec<Pid>,
     /// Workers that load the application.
     pending: PendingWorkers,
-    /// Workers exit when this process does, and not before.
+    /// The pipe that keeps workers running until this process exits.
     cable: ManuallyDrop<TemplatePipe>,
     /// Is the application loaded here?
     has_application: bool,
@@ -46,7 +46,7 @@ pub(super) struct Template {
     is_retired: bool,
 }
 
-/// What this process has become at the end of the loop.
+/// The role of this process at the end of the loop.
 pub(super) enum LoopExit {
     /// The template, which exits with this status.
     Template(i32),
@@ -54,19 +54,19 @@ pub(super) enum LoopExit {
     Worker(WorkerStart, TemplateLink),
 }
 
-/// What a worker begins with.
+/// The first task of a worker.
 pub(super) enum WorkerStart {
-    /// With the application, and its slot.
+    /// Serve the loaded application in this slot.
     Loaded { slot: u32 },
-    /// With loading the application. The socket reports the result to the template.
+    /// Load the application. The socket reports the result to the template.
     Loading { slot: Option<u32>, socket: TemplateSocket },
 }
 
 impl Template {
-    /// A template that takes commands from `channel`, and has loaded the application or not.
+    /// A template that takes commands from `channel`.
     ///
     /// # Errors
-    /// If descriptors are short, or Python raises.
+    /// If file descriptors are short, or Python raises.
     pub(super) fn new(
         py: Python<'_>,
         channel: Descriptor,
@@ -84,10 +84,10 @@ impl Template {
         })
     }
 
-    /// Does what the supervisor asks, in this process. Returns in each worker, too.
+    /// Carries out the supervisor's commands in this process. Returns in each worker, too.
     ///
     /// # Errors
-    /// If the application has closed descriptors of the template, or Python raises.
+    /// If the application has closed file descriptors of the template, or Python raises.
     pub(super) fn run(
         mut self,
         py: Python<'_>,
@@ -117,7 +117,8 @@ impl Template {
             }
         }
         while !(self.is_retired && self.workers.is_empty() && self.pending.is_empty()) {
-            // Before the first wait, too: later changes are compared with the files of now.
+            // Runs before the first wait, too, because later changes are compared with the files of
+            // that time.
             if let Some(modules) = modules {
                 modules.look(py);
             }
@@ -137,17 +138,17 @@ impl Template {
                 self.pending.kill_all();
             }
             if self.report_workers(log) {
-                // The kernel ends what is left of the first worker with this process.
+                // The kernel kills the first worker when this process exits.
                 return Ok(LoopExit::Template(1));
             }
         }
         Ok(LoopExit::Template(0))
     }
 
-    /// Reports to the supervisor what has become of workers. Tells whether the first worker could
-    /// not load the application.
+    /// Reports the outcomes of workers to the supervisor. Did the first worker fail to load the
+    /// application?
     fn report_workers(&mut self, log: &Log) -> bool {
-        // In this order: a worker reports before it exits.
+        // Reports are read before exits, because a worker reports before it exits.
         let exited = self.reap();
         let outcomes = self.pending.read_events();
         let mut has_first_failed = outcomes.contains(&LoadOutcome::FirstFailed);
@@ -167,11 +168,11 @@ impl Template {
         has_first_failed
     }
 
-    /// Waits for something to do, but not longer than `timeout`.
+    /// Waits for an event, for `timeout` at most.
     fn wait(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<()> {
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         py.detach(|| {
-            // A closed channel would be readable for ever.
+            // A closed channel would be readable forever.
             let channel = (!self.is_retired).then(|| self.channel.as_fd());
             let watched = self.pending.sockets().chain([self.signals.as_fd()]).chain(channel);
             let mut watched: Vec<_> =
@@ -186,27 +187,28 @@ impl Template {
             }
         })?;
         self.signals.take();
-        // Handlers of the application run here. What they raise is not about the template.
+        // Signal handlers of the application run here. Their exceptions do not concern the
+        // template.
         if let Err(error) = py.check_signals() {
             error.write_unraisable(py, None);
         }
         Ok(())
     }
 
-    /// The workers that have exited. The application itself waits for other children.
+    /// The workers that have exited. The application reaps its own children.
     fn reap(&self) -> Vec<(Pid, Option<WaitStatus>)> {
         let pids = self.workers.iter().copied().chain(self.pending.pids());
         let exited = |pid| match waitpid(Some(pid), WaitOptions::NOHANG) {
             Ok(exited) => exited.map(|(pid, status)| (pid, Some(status))),
-            // Code of the application, such as a signal handler, has waited for the worker: the
-            // status is lost.
+            // Code of the application, such as a signal handler, has reaped the worker, so the
+            // status is unknown.
             Err(Errno::CHILD) => Some((pid, None)),
             Err(_) => None,
         };
         pids.filter_map(exited).collect()
     }
 
-    /// The next command, if there is one.
+    /// The next command, if one has arrived.
     fn next_command(&mut self) -> Option<TemplateCommand> {
         let mut packet = [0; PACKET_BYTES];
         while !self.is_retired {
@@ -228,7 +230,7 @@ impl Template {
     }
 
     /// Forks a worker for `slot`, or the first worker, which gets its slot later. Returns `Some` in
-    /// that worker.
+    /// the worker.
     fn fork(&mut self, py: Python<'_>, slot: Option<u32>) -> PyResult<Option<WorkerStart>> {
         self.pending.kill_failed();
         if let Some(outcome) = slot.and_then(|slot| self.pending.assign_slot(slot)) {
@@ -258,7 +260,7 @@ impl Template {
         }
     }
 
-    /// Reports to the supervisor what has become of a worker.
+    /// Reports the outcome of a worker to the supervisor.
     fn report(&mut self, outcome: LoadOutcome) {
         let event = match outcome {
             LoadOutcome::FirstLoaded => TemplateEvent::Ready,
@@ -272,8 +274,8 @@ impl Template {
         send_event(&self.channel, event);
     }
 
-    /// Makes this process a worker, in this order: it exits with the template from now on, leaves
-    /// the template's signals and sockets behind, and only then unblocks signals.
+    /// Makes this process a worker. The order is: exit with the template, release the template's
+    /// signals and sockets, unblock signals.
     fn become_worker(self, py: Python<'_>, start: WorkerStart) -> PyResult<LoopExit> {
         let tie = ManuallyDrop::into_inner(self.cable).tie(self.pid)?;
         self.signals.give_back(py)?;

@@ -1,5 +1,5 @@
-//! Signals of a template process: some wake it, and their handlers of the application are kept for
-//! the workers.
+//! Signals of a template process. Signals that wake the template have the application's handlers
+//! only in workers.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -10,9 +10,9 @@ use crate::process::forks::{
     Descriptor, {self},
 };
 
-/// Signals that wake the template. The template exits after its last worker, and not by a signal
-/// that a terminal or a service manager sends to all processes, nor by one of a timer: all workers
-/// would exit with it.
+/// Signals that wake the template instead of killing it: signals of timers, and signals that a
+/// terminal or a service manager sends to all processes. All workers would exit with the template,
+/// which must exit last.
 const SIGNALS: [i32; 12] = [
     libc::SIGCHLD,
     libc::SIGTERM,
@@ -28,16 +28,16 @@ const SIGNALS: [i32; 12] = [
     libc::SIGSTKFLT,
 ];
 
-/// Readable when a signal has come that wakes the template.
+/// Readable when a signal has woken the template.
 pub(crate) struct TemplateSignals {
     wakeup: Descriptor,
-    /// Handlers that loading has set for signals that the template needs: a handler of the
-    /// application would wait for the template's children.
+    /// Handlers that the application has set for the template's signals. Such a handler might reap
+    /// the template's children.
     handlers: Vec<(i32, Py<PyAny>)>,
 }
 
 impl TemplateSignals {
-    /// Handles the signals from now on.
+    /// Installs the handlers.
     ///
     /// # Errors
     /// If no file descriptor is left.
@@ -47,8 +47,8 @@ impl TemplateSignals {
         let mut handlers = Vec::new();
         for number in [libc::SIGCHLD, libc::SIGUSR1] {
             let handler = signal.call_method1("getsignal", (number,))?;
-            // `None`, or the default though there is another, is a handler that Python has not set
-            // (`faulthandler.register`): the kernel still calls it.
+            // `None`, or a default that is not in effect, means a handler that Python has not set
+            // (`faulthandler.register`). The kernel still calls such a handler.
             if !handler.is_none() && !handler.eq(libc::SIG_DFL)? {
                 signal.call_method1("signal", (number, 0))?;
                 handlers.push((number, handler.unbind()));
@@ -63,13 +63,13 @@ impl TemplateSignals {
         while matches!(recv(&self.wakeup, &mut [0; 64], RecvFlags::DONTWAIT), Ok((1.., _))) {}
     }
 
-    /// In a worker, before it unblocks signals: sets the handlers again that loading has set.
+    /// Restores the application's handlers in a worker, before it unblocks signals.
     ///
     /// # Errors
     /// If Python raises.
     pub(crate) fn give_back(self, py: Python<'_>) -> PyResult<()> {
         forks::stop_waking(&SIGNALS);
-        // Signals that have arrived since the fork, while hooks of the application ran, are for
+        // Signals that arrived since the fork, while fork hooks of the application ran, are for
         // this worker.
         forks::repeat_signals();
         let signal = py.import("_signal")?;

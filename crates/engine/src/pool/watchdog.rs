@@ -1,8 +1,7 @@
-//! Does in a worker without a supervisor what a supervisor does for its workers: logs slow requests
-//! with their stacks, interrupts requests that are late, and kills the process if that does not
-//! help.
+//! Replaces the supervisor in a worker without one: logs slow requests with their stacks,
+//! interrupts late requests, and kills the process if that does not help.
 //!
-//! A thread without Python, so that it never waits for the interpreter.
+//! The thread runs no Python, so that it never waits for the interpreter.
 
 use std::{
     io,
@@ -26,23 +25,23 @@ use crate::{
     },
 };
 
-/// The stack of the thread, which calls little.
+/// Stack size of the thread in bytes; its call depth is small.
 const STACK: StackSize = StackSize::of_bytes(256 * 1024);
 
-/// The thread, once it was started.
+/// The watchdog thread, and its state.
 pub(crate) struct Watchdog(Arc<WatchdogState>);
 
 struct WatchdogState {
     status: Arc<WorkerStatus>,
     slow: Option<Duration>,
     timeout: Option<Duration>,
-    /// The thread is to end.
+    /// The thread was asked to end.
     is_over: Mutex<bool>,
     wakeup: Condvar,
 }
 
 impl Watchdog {
-    /// For a worker without a supervisor whose requests have one of these limits.
+    /// The watchdog of a worker without a supervisor, if its requests have one of these limits.
     pub(crate) fn new(status: &Arc<WorkerStatus>, slow: Option<Duration>) -> Option<Self> {
         let timeout = status.timeout();
         let is_needed = status.is_alone() && (slow.is_some() || timeout.is_some());
@@ -56,14 +55,14 @@ impl Watchdog {
     /// Starts the thread.
     ///
     /// # Errors
-    /// If the system has no thread left.
+    /// If the system cannot start another thread.
     pub(crate) fn start(&self) -> io::Result<()> {
         let state = self.0.clone();
         let run = move || state.watch_requests();
         fork::without_signals(|| threads::start("wsgate-watchdog", STACK, run)).map(drop)
     }
 
-    /// Asks the thread to end, without waiting for that.
+    /// Asks the thread to end, without joining it.
     pub(crate) fn end(&self) {
         *self.0.is_over.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.0.wakeup.notify_all();
@@ -89,10 +88,10 @@ impl WatchdogState {
                     Log::new("-", "(worker)").write(&message);
                 }
                 if action == Action::LogSlow && error_log::is_stuck() {
-                    // The handler that writes the stacks would wait for a reader for ever.
+                    // The handler that writes the stacks would wait for a reader forever.
                     continue;
                 }
-                // This process is running, so that it exists.
+                // A signal to this process itself cannot fail.
                 let _ = kill_process(getpid(), action.signal());
             }
             let due = watch.next_due(scoreboard);

@@ -1,8 +1,8 @@
 //! Limits after which a worker is replaced: requests, age, memory.
 //!
-//! A worker counts its requests, and exits. In a pool the supervisor applies the other limits,
-//! since it starts the next worker before this one exits. A worker without a supervisor exits by
-//! itself, and its process manager starts another.
+//! A worker counts its requests and exits at the limit. In a pool, the supervisor applies the other
+//! limits, because it starts the next worker before this one exits. A worker without a supervisor
+//! applies all limits, and its process manager starts another worker.
 
 use std::{
     fs::File,
@@ -33,22 +33,22 @@ struct MemoryLimit {
     is_reported: AtomicBool,
 }
 
-/// What is to be done after a request.
+/// The action after a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LimitAction {
-    /// Go on.
+    /// Continue to serve.
     Continue,
-    /// Report to the supervisor that this process has so many bytes of resident memory.
+    /// Report this resident memory, in bytes, to the supervisor.
     ReportMemory(u64),
     /// Exit, for this reason.
     Exit(String),
 }
 
 impl WorkerLimits {
-    /// The limits of a worker of `service` that begins now.
+    /// The limits of a new worker of `service`.
     ///
     /// # Errors
-    /// If the kernel does not say how much memory this process has.
+    /// If the kernel does not report the memory of this process.
     pub(crate) fn new(service: &Service) -> io::Result<Self> {
         let is_managed = service.bell_fd.is_some();
         let max_age = if is_managed { 0 } else { with_jitter(service.max_age) };
@@ -70,7 +70,7 @@ impl WorkerLimits {
         })
     }
 
-    /// What follows from `served` requests, the last of which is over.
+    /// The action after `served` requests.
     pub(crate) fn after(&self, served: u64) -> LimitAction {
         if self.max_requests > 0 && served >= self.max_requests {
             return LimitAction::Exit(format!("--max-requests reached ({served} requests served)"));
@@ -91,7 +91,7 @@ impl WorkerLimits {
         self.now()
     }
 
-    /// What follows from the time.
+    /// The action at this time.
     pub(crate) fn now(&self) -> LimitAction {
         match self.left() {
             Some(Duration::ZERO) => {
@@ -101,14 +101,14 @@ impl WorkerLimits {
         }
     }
 
-    /// How long until the worker has its maximum age, if there is one.
+    /// Time until the maximum age of the worker, if there is a maximum.
     pub(crate) fn left(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 }
 
 impl MemoryLimit {
-    /// Bytes that are resident now; nothing if the kernel does not say.
+    /// Resident memory in bytes; `None` if the kernel does not report it.
     fn resident(&self) -> Option<u64> {
         let mut text = [0; 128];
         let length = pread(&self.statm, &mut text, 0).ok()?;
@@ -116,7 +116,7 @@ impl MemoryLimit {
     }
 }
 
-/// Resident bytes by the text of `statm`: its second number, in pages.
+/// Resident memory in bytes from the text of `statm`: the second number, in pages.
 fn resident(statm: &str) -> Option<u64> {
     let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages.saturating_mul(u64::try_from(page_size()).ok()?))

@@ -1,8 +1,7 @@
-//! What the supervisor sees of a worker's threads, and how a worker interrupts a request that takes
-//! too long.
+//! Writes the status of a worker's threads for the supervisor, and interrupts overdue requests.
 //!
-//! Each thread writes its line of the scoreboard. When the supervisor finds a request overdue it
-//! sends SIGUSR2, and the main thread, where Python runs signal handlers, raises the exception in
+//! Each thread writes its line of the scoreboard. If a request is overdue, the supervisor sends
+//! SIGUSR2. Python runs the signal handler in the main thread, which raises the exception in
 //! itself. The [`DeadlineThread`] interrupts requests of other threads.
 //!
 //! [`DeadlineThread`]: crate::pool::deadline_thread::DeadlineThread
@@ -28,17 +27,17 @@ use crate::{
     wsgi::{Clock, Interrupted, Interruptible},
 };
 
-/// The scoreboard, and what makes the supervisor look at it.
+/// The scoreboard, and the bell that makes the supervisor read it.
 pub(crate) struct StatusDescriptors {
     pub(crate) scoreboard: Descriptor,
-    /// Wakes the supervisor. None if there is no supervisor.
+    /// Wakes the supervisor. `None` without a supervisor.
     pub(crate) bell: Option<Descriptor>,
 }
 
 /// The status of a worker's threads.
 pub(crate) struct WorkerStatus {
     scoreboard: Scoreboard,
-    /// This process.
+    /// The process ID of this process.
     pid: i32,
     bell: Option<Descriptor>,
     first_line: usize,
@@ -73,7 +72,7 @@ impl WorkerStatus {
                 line.claim(status.pid, thread);
             }
         }
-        // The supervisor waits for this worker.
+        // The supervisor waits for the first status of this worker.
         status.wake_supervisor();
         Ok(Arc::new(status))
     }
@@ -85,7 +84,7 @@ impl WorkerStatus {
         }
     }
 
-    /// Makes the supervisor look at the scoreboard.
+    /// Makes the supervisor read the scoreboard.
     fn wake_supervisor(&self) {
         if let Some(bell) = &self.bell {
             // A full counter wakes the supervisor, too.
@@ -93,7 +92,7 @@ impl WorkerStatus {
         }
     }
 
-    /// Has the supervisor replace this worker, which has so many bytes of resident memory.
+    /// Asks the supervisor to replace this worker, which has this resident memory in bytes.
     pub(crate) fn report_memory(&self, thread: u32, resident: u64) {
         if let Some(line) = self.line(thread) {
             line.set_resident(resident);
@@ -101,16 +100,16 @@ impl WorkerStatus {
         self.wake_supervisor();
     }
 
-    /// The thread accepts no more connections.
+    /// Records that the thread accepts no more connections.
     pub(crate) fn mark_stopping(&self, thread: u32) {
         if let Some(line) = self.line(thread) {
             line.leave();
         }
-        // From now on the supervisor checks whether this process exits.
+        // From here on, the supervisor checks that this process exits.
         self.wake_supervisor();
     }
 
-    /// The thread cannot be started.
+    /// Records that the thread cannot be started.
     pub(crate) fn mark_missing(&self, thread: u32) {
         if let Some(line) = self.line(thread) {
             line.mark_missing();
@@ -118,7 +117,7 @@ impl WorkerStatus {
         self.wake_supervisor_if_busy();
     }
 
-    /// The thread was started.
+    /// Records that the thread was started.
     pub(crate) fn mark_started(&self, thread: u32) {
         if let Some(line) = self.line(thread) {
             line.claim(self.pid, thread);
@@ -126,18 +125,18 @@ impl WorkerStatus {
         self.wake_supervisor();
     }
 
-    /// Have requests a deadline?
+    /// Do requests have a deadline?
     pub(crate) fn has_timeout(&self) -> bool {
         self.timeout_milliseconds > 0
     }
 
-    /// How long a request may take.
+    /// The timeout of a request.
     pub(crate) fn timeout(&self) -> Option<Duration> {
         self.has_timeout().then(|| Duration::from_millis(self.timeout_milliseconds))
     }
 
-    /// How a request is interrupted that this thread begins to serve now. `python_thread` is
-    /// Python's name of this thread, unless it is the main thread.
+    /// The handle to interrupt the next request of this thread. `python_thread` is Python's name of
+    /// this thread, unless this is the main thread.
     pub(crate) fn interruptible(&self, python_thread: Option<c_long>) -> Interruptible {
         match self.timeout_milliseconds {
             0 => Interruptible::without_deadline(),
@@ -147,10 +146,10 @@ impl WorkerStatus {
         }
     }
 
-    /// The thread begins to serve `request`.
+    /// Records that the thread begins to serve `request`.
     pub(crate) fn begin_request(&self, thread: u32, request: &str, interruptible: &Interruptible) {
-        // Before the scoreboard: the supervisor interrupts once, and what is overdue for it must
-        // be overdue here.
+        // Set before the scoreboard: the supervisor interrupts only once, so a request that is
+        // overdue for the supervisor must be overdue here.
         if self.has_timeout() {
             *self.request(thread) = Some(interruptible.clone());
         }
@@ -160,7 +159,7 @@ impl WorkerStatus {
         self.wake_supervisor_if_busy();
     }
 
-    /// The thread has served its request.
+    /// Records that the thread has served its request.
     pub(crate) fn end_request(&self, py: Python<'_>, thread: u32) {
         if let Some(line) = self.line(thread) {
             line.end();
@@ -173,14 +172,14 @@ impl WorkerStatus {
         }
     }
 
-    /// The web server closed the connection of a request before its response was complete.
+    /// Counts a request whose web server closed the connection before the end of the response.
     pub(crate) fn count_abandoned(&self) {
         self.scoreboard.count_abandoned();
     }
 
     /// Installs handlers: SIGUSR2 interrupts overdue requests, and SIGUSR1 writes the stacks of all
-    /// threads to the log at once, even if the interpreter is locked. A handler that the
-    /// application has for SIGUSR2 is called if no request is overdue.
+    /// threads to the log at once, even if the interpreter is locked. If no request is overdue, the
+    /// application's own handler for SIGUSR2 is called.
     ///
     /// # Errors
     /// If Python raises.
@@ -207,10 +206,11 @@ impl WorkerStatus {
         forks::report_stacks(py, Signal::USR1.as_raw())
     }
 
-    /// Runs in the main thread, which has the number 0. Was a request overdue?
+    /// Interrupts an overdue request of the main thread, which has the number 0. Was a request
+    /// overdue?
     fn interrupt_overdue(&self, py: Python<'_>) -> PyResult<bool> {
         let has_late_request = self.has_late_request();
-        // If no request is late by the clock of this process, this process alone was stopped.
+        // If no request is late by the clock of this process, only this process was stopped.
         for clock in [Clock::Running, Clock::Monotonic] {
             let has_interrupted = self.interrupt_other_threads(py, clock);
             let request = self.request(0).clone();
@@ -224,15 +224,15 @@ impl WorkerStatus {
         Ok(false)
     }
 
-    /// Interrupts requests of other threads than the main thread that are overdue by `clock`. Tells
-    /// whether there was one.
+    /// Interrupts requests that are overdue by `clock`, in all threads but the main thread. Was a
+    /// request overdue?
     pub(crate) fn interrupt_other_threads(&self, py: Python<'_>, clock: Clock) -> bool {
         let requests = self.requests_of_other_threads();
         requests.filter(|request| request.interrupt_thread(py, clock)).count() > 0
     }
 
-    /// Is a request of another thread than the main thread overdue, so that
-    /// [`WorkerStatus::interrupt_other_threads`] is to be called?
+    /// Must [`WorkerStatus::interrupt_other_threads`] be called, because a request outside the main
+    /// thread is overdue?
     pub(crate) fn has_late_request(&self) -> bool {
         self.requests_of_other_threads()
             .filter_map(|request| request.time_left())
@@ -244,8 +244,8 @@ impl WorkerStatus {
         &self.scoreboard
     }
 
-    /// How long until a request of another thread than the main thread is overdue, even one that
-    /// begins later.
+    /// Time until a request outside the main thread may be overdue, including requests that begin
+    /// later.
     pub(crate) fn until_next_deadline(&self) -> Duration {
         let left = self.requests_of_other_threads().filter_map(|request| request.time_left()).min();
         left.unwrap_or(Duration::from_millis(self.timeout_milliseconds))
@@ -256,8 +256,8 @@ impl WorkerStatus {
         self.bell.is_none()
     }
 
-    /// The requests of other threads than the main thread. No lock of theirs is held when the
-    /// caller gets them.
+    /// The requests outside the main thread. Their locks are not held when the caller gets the
+    /// requests.
     fn requests_of_other_threads(&self) -> impl Iterator<Item = Interruptible> {
         self.requests
             .iter()
@@ -265,7 +265,7 @@ impl WorkerStatus {
             .filter_map(|cell| cell.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
-    /// The line of a thread, unless another worker has it by now.
+    /// The line of a thread, unless the line belongs to another worker by now.
     fn line(&self, thread: u32) -> Option<&ScoreboardLine> {
         self.any_line(thread).filter(|line| line.is_of(self.pid))
     }

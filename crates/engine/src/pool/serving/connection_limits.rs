@@ -1,8 +1,8 @@
-//! Limits of the connections that a worker holds: their number, the time that the start of a
-//! request may take, and the memory of unfinished starts.
+//! Limits of a worker's connections: their number, the time in which the parameters of a request
+//! must arrive, and the memory of incomplete parameters.
 //!
-//! An idle connection is legitimate, and so is one that has sent nothing yet. Both have no
-//! deadline, and are closed only where there are too many connections.
+//! Idle connections, and connections that have sent nothing yet, are legitimate. Such connections
+//! have no deadline, and are closed only if there are too many connections.
 
 use std::{
     collections::BTreeMap,
@@ -23,28 +23,29 @@ use crate::{
     transport::{Connection, Stage},
 };
 
-/// Most bytes of unfinished starts of requests that a worker keeps.
+/// Maximum size of incomplete parameters of all connections in bytes.
 const MAX_HELD_BYTES: usize = 32 << 20;
 
-/// The start of a request that is not counted: as many as there may be connections stay below
-/// [`MAX_HELD_BYTES`].
+/// Parameters up to this size in bytes are not counted: even the maximum number of connections
+/// stays below [`MAX_HELD_BYTES`].
 const SMALL_START_BYTES: usize = 16 << 10;
 
-/// How long the start of a request may take where room is short.
+/// Timeout for the parameters of a request while connections are short.
 const SHORT_HEADER_TIMEOUT_MILLISECONDS: u64 = 500;
 
-/// Time until connections are checked again that are overdue, but on which bytes have arrived.
+/// Time before an overdue connection is checked again if unread bytes have arrived.
 const RECHECK_MILLISECONDS: u64 = 1000;
 
-/// No time of the clock.
+/// A value after every time of the clock.
 const NEVER: u64 = u64::MAX;
 
-/// The limits of one worker, and when its connections are to be checked.
+/// The limits of one worker, and the time of the next check.
 pub(super) struct ConnectionLimits {
-    /// How long the start of a request may take, in milliseconds; none if there is no limit.
+    /// Timeout for the parameters of a request in milliseconds; `None` without a limit.
     header_timeout: Option<u64>,
     max_connections: usize,
-    /// When a connection may be overdue, by the clock of [`wire::running_clock`].
+    /// The earliest time at which a connection may be overdue, by the clock of
+    /// [`wire::running_clock`].
     next_check: AtomicU64,
 }
 
@@ -52,7 +53,7 @@ impl ConnectionLimits {
     /// The limits of a worker of `service` that has loaded the application.
     pub(super) fn new(service: &Service) -> Self {
         let header_timeout = Some(service.header_timeout_seconds).filter(|&seconds| seconds > 0);
-        // The application needs descriptors, too.
+        // The application needs file descriptors, too.
         let descriptors = getrlimit(Resource::Nofile).current.map_or(u64::MAX, |limit| limit / 2);
         let max_connections = u64::from(service.connections).min(descriptors).max(1);
         Self {
@@ -62,12 +63,12 @@ impl ConnectionLimits {
         }
     }
 
-    /// Most connections that a worker holds.
+    /// Maximum number of connections of a worker.
     pub(super) fn max_connections(&self) -> usize {
         self.max_connections
     }
 
-    /// How long until the next check, if there is anything to check.
+    /// Time until the next check, if a check is necessary.
     pub(super) fn timeout(&self) -> Option<Duration> {
         let check = self.next_check.load(Ordering::Relaxed);
         let left = (check < NEVER).then(|| Duration::from_millis(check.saturating_sub(recently())));
@@ -80,8 +81,8 @@ impl ConnectionLimits {
         check < NEVER && check <= recently()
     }
 
-    /// Has a connection at this stage exceeded a limit? Then the log says so, and the caller closes
-    /// the connection.
+    /// Has a connection at this stage exceeded a limit? If so, logs a message, and the caller
+    /// closes the connection.
     pub(super) fn is_overdue(&self, stage: Stage) -> bool {
         let is_overdue = matches!(stage, Stage::Begun { since, .. } if self.is_late(since));
         if is_overdue {
@@ -107,7 +108,7 @@ impl ConnectionLimits {
             return;
         }
         if !close_spare(waiting, events) {
-            // All are too new to be closed.
+            // All connections are too new to be closed.
             let check = recently().saturating_add(SHORT_HEADER_TIMEOUT_MILLISECONDS);
             self.next_check.fetch_min(check, Ordering::Relaxed);
             return;
@@ -145,7 +146,7 @@ impl ConnectionLimits {
                 next_check = next_check.min(due);
                 return true;
             }
-            // Bytes that have arrived while this worker was busy are in time.
+            // Bytes that arrived while this worker was busy count as in time.
             if connection.has_pending() {
                 next_check = next_check.min(recently().saturating_add(RECHECK_MILLISECONDS));
                 return true;
@@ -180,8 +181,8 @@ impl ConnectionLimits {
     }
 }
 
-/// Closes the connection with the most bytes of an unfinished request, if all of them together have
-/// too many. `held` is what the last added connection has.
+/// Closes the connection with the largest incomplete parameters if the sum of all is above the
+/// limit. `held` is the size for the last added connection.
 fn limit_held_bytes<C: Connection>(
     waiting: &mut BTreeMap<u64, C>,
     held: usize,
@@ -216,9 +217,9 @@ fn limit_held_bytes<C: Connection>(
     });
 }
 
-/// Closes a connection that can be spared: one that has sent nothing; one whose request began and
-/// does not arrive; the oldest between two requests, where web servers expect it at any time. Tells
-/// whether there was one.
+/// Closes one connection to free a file descriptor, in this order: a connection that has sent
+/// nothing; one with an incomplete request; the oldest one between two requests, where web servers
+/// expect a close at any time. Was a connection closed?
 pub(super) fn close_spare<C: Connection>(
     waiting: &mut BTreeMap<u64, C>,
     events: &EventLoop,

@@ -1,13 +1,13 @@
 //! Requests on connections of a busy worker go to an idle one ([`wire::connection_queue`]).
 //!
-//! While all threads of a worker are busy with the same work for more than a moment, one more
-//! thread, without Python, watches the connections that wait. As soon as something arrives on one,
-//! the thread puts the connection into the queue of the pool. If the other workers are busy, too,
-//! the connection stays in the queue until one of them, or this one, is idle. The thread is started
-//! when it is needed for the first time, and sleeps while requests are fast.
+//! If all threads of a worker are busy with the same work for more than a moment, the queue thread
+//! watches the waiting connections. This thread runs no Python. When bytes arrive on a connection,
+//! the thread puts the connection into the queue of the pool. The connection stays in the queue
+//! until a worker, possibly this one, is idle. The thread is started when first needed, and sleeps
+//! while requests are fast.
 //!
-//! A worker that stops puts all its waiting connections into the queue, and so web servers do not
-//! notice that it stops.
+//! A stopping worker puts all its waiting connections into the queue, so that web servers do not
+//! notice the stop.
 
 use std::{
     os::fd::{AsFd as _, BorrowedFd},
@@ -38,15 +38,15 @@ use crate::{
     transport::Connection,
 };
 
-/// How long a worker has to be busy with the same work before its connections are watched; twice as
-/// long at most.
+/// How long a worker must be busy with the same work before its connections are watched. The real
+/// time is up to twice as long.
 const BUSY_TIME: Duration = Duration::from_millis(10);
 
-/// How long a worker that stops waits for room in the queue before it closes the connections that
-/// it cannot put there.
+/// How long a stopping worker waits for room in the queue before it closes the remaining
+/// connections.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// The stack of the thread, which calls little.
+/// Stack size of the thread in bytes; its call depth is small.
 const STACK: StackSize = StackSize::of_bytes(256 * 1024);
 
 /// In [`QueueThread::turns`]: one more busy thread, and one more piece of work. The lower half is
@@ -59,28 +59,29 @@ pub(super) struct QueueThread<C: Connection> {
     events: Arc<EventLoop>,
     connections: Arc<Connections<C>>,
     threads: u64,
-    /// How often a thread has begun to work, and how many are busy. Two equal values mean that all
-    /// threads still do the same.
+    /// How often a thread has begun to work, and how many threads are busy. If two values are
+    /// equal, all threads are still busy with the same work.
     turns: AtomicU64,
-    /// The thread sleeps, or was not started: the last thread that becomes busy while connections
-    /// wait wakes it.
+    /// The queue thread sleeps or was not started. The last thread that becomes busy while
+    /// connections wait wakes the queue thread.
     is_asleep: AtomicBool,
-    /// The thread watches connections: a thread that becomes idle wakes it.
+    /// The queue thread watches connections. A thread that becomes idle wakes the queue thread.
     is_watching: AtomicBool,
-    /// The thread is to end.
+    /// The queue thread was asked to end.
     is_over: AtomicBool,
     /// Wakes the thread.
     wakeup: Descriptor,
     has_begun: AtomicBool,
-    /// The thread as long as it was not started.
+    /// The data of the thread until it is started.
     missing: PendingThreads<()>,
 }
 
 impl<C: Connection> QueueThread<C> {
-    /// For a worker with these connections and so many threads, all of which are about to wait.
+    /// The state for a worker with these connections and this number of threads, which are all
+    /// about to wait.
     ///
     /// # Errors
-    /// If descriptors or memory are short.
+    /// If file descriptors or memory are short.
     pub(super) fn new(
         queue: ConnectionQueue<Descriptor>,
         events: &Arc<EventLoop>,
@@ -106,12 +107,12 @@ impl<C: Connection> QueueThread<C> {
         }))
     }
 
-    /// Descriptors without which the queue cannot be used.
+    /// The file descriptors that the queue needs.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.queue.descriptors().into_iter().chain([self.wakeup.as_fd()])
     }
 
-    /// A thread of the worker is about to wait for an event.
+    /// Records that a thread of the worker is about to wait for an event.
     pub(super) fn note_idle(&self) {
         self.turns.fetch_sub(1, Ordering::SeqCst);
         if self.is_watching.load(Ordering::SeqCst) && self.is_watching.swap(false, Ordering::SeqCst)
@@ -120,10 +121,11 @@ impl<C: Connection> QueueThread<C> {
         }
     }
 
-    /// The thread has waited, and `event` is what it does next.
+    /// Records that a thread has stopped waiting, to handle `event`.
     pub(super) fn note_busy(self: &Arc<Self>, event: Option<Event>) {
-        // The other thread reads `turns` after it has written `is_asleep`, in one order for all:
-        // either that thread sees this turn, or this one sees that it sleeps.
+        // The queue thread writes `is_asleep` before it reads `turns`, with sequential consistency.
+        // So either the queue thread sees this turn, or this thread sees that the queue thread
+        // sleeps.
         let turns = self.turns.fetch_add(WORK_BEGUN, Ordering::SeqCst).wrapping_add(WORK_BEGUN);
         let Some(event) = event.filter(|event| *event != Event::Stop) else {
             return;
@@ -131,8 +133,8 @@ impl<C: Connection> QueueThread<C> {
         if !self.are_all_busy(turns) || !self.is_asleep.load(Ordering::SeqCst) {
             return;
         }
-        // The only thread is about to serve this connection. One of several may first have to wait
-        // for the interpreter.
+        // A single thread serves this connection at once. One of several threads may first have to
+        // wait for the interpreter.
         let served = match event {
             Event::Connection(token) if self.threads == 1 => Some(token),
             _ => None,
@@ -147,40 +149,42 @@ impl<C: Connection> QueueThread<C> {
     /// Ends the thread.
     pub(super) fn end(&self) {
         self.is_over.store(true, Ordering::SeqCst);
-        // There is no wait for the thread: the application may have closed its descriptor.
+        // The thread is not joined, because it never ends if the application has closed its file
+        // descriptor.
         if self.has_begun.load(Ordering::SeqCst) {
             self.ring();
         }
     }
 
-    /// Does another worker take connections? Not when the pool stops.
+    /// Do other workers take connections? When the pool stops, they do not.
     pub(super) fn is_open(&self) -> bool {
         !self.queue.is_closed()
     }
 
-    /// Takes a connection out of the queue; nothing if the pool stops and none is left.
+    /// Takes a connection out of the queue; `None` if the pool stops and the queue is empty.
     ///
     /// # Errors
-    /// `AGAIN` if the queue is empty, `MFILE` if no descriptor was free for the connection.
+    /// `AGAIN` if the queue is empty, `MFILE` if no file descriptor was free for the connection.
     pub(super) fn take(&self) -> Result<Option<(Descriptor, ConnectionHistory)>, Errno> {
         forks::without_forks(|| {
             Ok(self.queue.pop()?.map(|given| (given.socket.into(), given.history)))
         })
     }
 
-    /// Is a descriptor free for a connection from the queue, which would be lost otherwise?
+    /// Is a file descriptor free for a connection from the queue? Otherwise the connection would be
+    /// lost.
     pub(super) fn has_descriptor(&self) -> bool {
         let copied = Descriptor::made(|| fcntl_dupfd_cloexec(self.queue.pop_end(), 0));
         !matches!(copied, Err(Errno::MFILE))
     }
 
-    /// Stops watching the queue, which has no more connections.
+    /// Stops watching the queue after its last connection.
     pub(super) fn forget(&self) {
         self.events.forget(self.queue.pop_end());
     }
 
-    /// Puts those of `connections` into the queue that can move, and keeps the others. Waits for
-    /// room until `deadline`.
+    /// Puts the movable `connections` into the queue, and keeps the others. Waits for room until
+    /// `deadline`.
     pub(super) fn give_all(&self, connections: &mut Vec<(u64, C)>, deadline: Instant) {
         if !self.is_open() {
             return;
@@ -219,8 +223,8 @@ impl<C: Connection> QueueThread<C> {
         };
         match self.missing.try_again(start, |message| Log::new("-", "(worker)").write(message)) {
             Some(0) => self.has_begun.store(true, Ordering::SeqCst),
-            // Without the thread connections stay where they are. The next thread that becomes busy
-            // last tries again.
+            // Without the queue thread, connections stay in this worker. The next thread that
+            // becomes the last busy one tries again.
             _ => self.is_asleep.store(true, Ordering::SeqCst),
         }
     }
@@ -233,7 +237,7 @@ impl<C: Connection> QueueThread<C> {
             if turns == seen && self.are_all_busy(turns) {
                 self.watch(turns);
             } else if !self.are_all_busy(turns) || self.connections.count_without(None) == 0 {
-                // From now on, the last thread that becomes busy wakes this one.
+                // From here on, the last thread that becomes busy wakes this one.
                 self.is_asleep.store(true, Ordering::SeqCst);
                 if self.turns.load(Ordering::SeqCst) == turns
                     && !self.is_over.load(Ordering::SeqCst)
@@ -246,7 +250,7 @@ impl<C: Connection> QueueThread<C> {
         }
     }
 
-    /// Watches the connections that wait, as long as all threads are as busy as at `turns`.
+    /// Watches the waiting connections while `turns` does not change.
     fn watch(&self, turns: u64) {
         loop {
             self.is_watching.store(true, Ordering::SeqCst);
@@ -259,16 +263,16 @@ impl<C: Connection> QueueThread<C> {
             }
             let kept = ready.into_iter().filter(|token| !self.give_away(turns, *token)).count();
             if kept > 0 {
-                // There is no room, or no worker takes connections any more, since the pool stops.
+                // The queue is full, or the pool stops and no worker takes connections.
                 self.pause(Some(BUSY_TIME).filter(|_| self.is_open()));
             }
         }
         self.is_watching.store(false, Ordering::SeqCst);
     }
 
-    /// Waits until something arrives on a connection that can move, the worker is asked to stop, or
-    /// another thread wakes this one. Returns the connections to give away: all of them if the
-    /// worker stops, which needs none.
+    /// Waits until bytes arrive on a movable connection, the worker is asked to stop, or another
+    /// thread wakes this one. Returns the connections to put into the queue: all of them if the
+    /// worker stops.
     fn wait_for_ready(&self) -> Vec<u64> {
         let connections = self.connections.movable();
         let is_stopping = self.is_stopping();
@@ -295,8 +299,8 @@ impl<C: Connection> QueueThread<C> {
             .collect()
     }
 
-    /// Puts one connection into the queue, unless a thread of this worker has become idle. Tells
-    /// whether that need not be tried again.
+    /// Puts one connection into the queue, unless a thread of this worker has become idle. Is the
+    /// connection done, without another attempt?
     fn give_away(&self, turns: u64, token: u64) -> bool {
         self.connections.give_away(
             token,
@@ -325,8 +329,8 @@ impl<C: Connection> QueueThread<C> {
         self.clear_wakeup(watched.first());
     }
 
-    /// Clears the wake-up, if there was one. If the application has closed the descriptor, no wait
-    /// works any more, and the thread ends.
+    /// Clears the wake-up, if any. If the application has closed the file descriptor, no wait
+    /// works, and the thread ends.
     fn clear_wakeup(&self, wakeup: Option<&PollFd<'_>>) {
         let is_sound = match wakeup {
             Some(wakeup) if wakeup.revents().is_empty() => true,

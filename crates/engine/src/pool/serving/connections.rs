@@ -1,4 +1,4 @@
-//! The connections of a worker that wait for something.
+//! The waiting connections of a worker.
 
 use std::{
     collections::BTreeMap,
@@ -20,21 +20,21 @@ use crate::{
     transport::{Connection, Stage},
 };
 
-/// How long a thread pauses before descriptors may be free again.
+/// Pause of a thread while no file descriptor is free.
 const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(20);
 
-/// For how long no descriptor may be free, while no connection can be closed, before the worker is
-/// replaced.
+/// How long the file descriptors may be used up, without a connection to close, before the worker
+/// is replaced.
 const MAX_CRAMPED_MILLISECONDS: u64 = 1000;
 
-/// The connections that wait: for requests by their tokens, or to be closed.
+/// The connections that wait for requests, by their tokens, and the lingering ones.
 pub(super) struct Connections<C: Connection> {
     events: Arc<EventLoop>,
     waiting: Mutex<BTreeMap<u64, C>>,
     lingering: LingeringConnections<C>,
     limits: ConnectionLimits,
-    /// Since when no descriptor has been free, in milliseconds of the monotonic clock; 0 if one
-    /// was.
+    /// Since when no file descriptor has been free, in milliseconds of the monotonic clock; 0 if
+    /// one is free.
     cramped_since: AtomicU64,
 }
 
@@ -54,8 +54,8 @@ impl<C: Connection> Connections<C> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long the worker may wait before [`Connections::close_overdue`], and whether time during
-    /// which the process was stopped counts as none.
+    /// How long the worker may wait before [`Connections::close_overdue`]. The flag excludes time
+    /// during which the process was stopped.
     pub(super) fn timeout(&self) -> (Option<Duration>, bool) {
         let limit = self.limits.timeout();
         let lingers = !self.lingering.is_empty();
@@ -63,29 +63,28 @@ impl<C: Connection> Connections<C> {
         (limit.into_iter().chain(check).min(), limit.is_some() || lingers)
     }
 
-    /// Takes a connection out, on which something has arrived.
+    /// Takes out a connection on which bytes have arrived.
     pub(super) fn take(&self, token: u64) -> Option<C> {
         let connection = self.waiting().remove(&token);
         connection.or_else(|| self.lingering.remove(token))
     }
 
-    /// Takes all connections out.
+    /// Takes out all connections.
     pub(super) fn take_all(&self) -> Vec<(u64, C)> {
         let waiting = std::mem::take(&mut *self.waiting());
         waiting.into_iter().chain(self.lingering.take_all()).collect()
     }
 
-    /// Has a connection at this stage exceeded a limit? Then the caller closes it.
+    /// Has a connection at this stage exceeded a limit? If so, the caller closes the connection.
     pub(super) fn is_overdue(&self, stage: Stage) -> bool {
         self.limits.is_overdue(stage)
     }
 
-    /// Waits for more on a connection. One that `is_known` has waited before.
+    /// Adds a connection to the waiting ones. `is_known` if it has waited before.
     pub(super) fn wait_for(&self, token: u64, connection: C, stage: Stage, is_known: bool) {
         let mut waiting = self.waiting();
         let watched = self.events.watch_connection(token, connection.socket(), is_known);
-        // Only a lack of memory is a reason that a socket cannot be watched. Its connection is
-        // closed.
+        // Watching a socket fails only without memory. The connection is closed then.
         if watched.is_err() {
             return;
         }
@@ -110,8 +109,8 @@ impl<C: Connection> Connections<C> {
         self.lingering.close_overdue(&self.events);
     }
 
-    /// Closes a connection that can be spared, since no file descriptor is free. Fails if none has
-    /// been free for too long.
+    /// Closes an idle connection, because no file descriptor is free. Fails if no file descriptor
+    /// has been free for too long.
     pub(super) fn make_room(&self) -> Result<(), ()> {
         if self.lingering.close_first(&self.events)
             || close_spare(&mut self.waiting(), &self.events)
@@ -119,8 +118,8 @@ impl<C: Connection> Connections<C> {
             self.note_room();
             return Ok(());
         }
-        // The descriptors are the application's, or those of requests. Connections wait in the
-        // accept queue, and this thread does not spin.
+        // The application or its requests hold the file descriptors. The pause prevents a busy loop
+        // while connections wait in the accept queue.
         std::thread::sleep(DESCRIPTOR_PAUSE);
         let (since, now) = (self.cramped_since.load(Ordering::Relaxed), now());
         if since == 0 {
@@ -131,12 +130,12 @@ impl<C: Connection> Connections<C> {
         Ok(())
     }
 
-    /// Notes that a file descriptor was free.
+    /// Records that a file descriptor was free.
     pub(super) fn note_room(&self) {
         self.cramped_since.store(0, Ordering::Relaxed);
     }
 
-    /// How many connections wait for a request, without the one of `served`.
+    /// Number of connections that wait for a request, without that of `served`.
     pub(super) fn count_without(&self, served: Option<u64>) -> usize {
         let waiting = self.waiting();
         waiting.len() - usize::from(served.is_some_and(|token| waiting.contains_key(&token)))
@@ -149,9 +148,9 @@ impl<C: Connection> Connections<C> {
         movable.map(|(token, connection)| (*token, connection.watched_socket())).collect()
     }
 
-    /// Takes a connection out that `give` gives to another worker, or that the web server has
-    /// closed. `give` tells whether it has. Tells whether the connection is here no more, or
-    /// `is_needed` is false.
+    /// Takes out a connection that `give` passes to another worker, or that the web server has
+    /// closed. `give` returns whether it has passed the connection. Returns `true` if the
+    /// connection was removed, or if `is_needed` is false.
     pub(super) fn give_away(
         &self,
         token: u64,
@@ -169,7 +168,7 @@ impl<C: Connection> Connections<C> {
             return false;
         }
         self.events.forget(connection.socket());
-        // A thread that already has an event of the connection finds nothing.
+        // A thread that has fetched an event of the connection does not find the connection.
         let connection = waiting.remove(&token);
         drop(waiting);
         drop(connection);

@@ -1,4 +1,4 @@
-//! What the threads of a worker wait for: one epoll set, and how the worker is asked to stop.
+//! The epoll set on which the threads of a worker wait, and the stop of a worker.
 
 use std::{
     io,
@@ -20,51 +20,53 @@ use crate::{
     process::forks::{self, Descriptor},
 };
 
-/// Most events that the only thread of a worker fetches at a time.
+/// Maximum number of events that a single thread fetches at a time.
 const MAX_EVENTS: usize = 8;
 
-/// Epoll data of what is not a connection. Listeners follow [`STOP`], then connections count on.
+/// Epoll data of events without a connection. Listeners follow [`STOP`], and tokens of connections
+/// follow the listeners.
 const STOP: u64 = 0;
 const FIRST_LISTENER: u64 = 1;
-/// Counting never reaches these.
+/// Tokens never reach these values.
 const REOPEN_LOGS: u64 = u64::MAX;
 const QUEUE: u64 = u64::MAX - 1;
 
-/// What a thread of a worker wakes up for.
+/// An event that wakes a thread of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// The worker is asked to stop.
     Stop,
     /// A web server connects to the listener at this position.
     Listener(usize),
-    /// Something has arrived on the connection with this token.
+    /// Bytes have arrived on the connection with this token.
     Connection(u64),
     /// A connection is in the queue of the pool.
     Queue,
-    /// The log files are to be reopened.
+    /// The log files must be reopened.
     ReopenLogs,
 }
 
 /// The epoll set of a worker.
 pub(super) struct EventLoop {
     epoll: Descriptor,
-    /// Readable when the worker is to stop. Never read, so that every thread sees it.
+    /// Readable when the worker must stop. The pipe is never read, so that every thread sees the
+    /// event.
     stop: Descriptor,
     stopper: Descriptor,
     is_draining: AtomicBool,
     listeners: usize,
     next_token: AtomicU64,
     max_events: usize,
-    /// One thread alone gets the next event of a connection.
+    /// Only one thread gets the next event of a connection.
     is_single_threaded: bool,
 }
 
 impl EventLoop {
-    /// An epoll set for a worker with so many listeners and threads. SIGTERM asks the worker to
-    /// stop from now on.
+    /// An epoll set for a worker with this number of listeners and threads. Installs the handler of
+    /// SIGTERM, which asks the worker to stop.
     ///
     /// # Errors
-    /// If descriptors or memory are short.
+    /// If file descriptors or memory are short.
     pub(super) fn new(listeners: usize, threads: u32) -> io::Result<Self> {
         let epoll = Descriptor::made(|| epoll::create(epoll::CreateFlags::CLOEXEC))?;
         let (stop, stopper) = forks::pair(SocketType::STREAM)?;
@@ -89,12 +91,12 @@ impl EventLoop {
         })
     }
 
-    /// Descriptors without which the worker cannot be woken.
+    /// The file descriptors that wake the worker.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         [self.epoll.as_fd(), self.stop.as_fd(), self.stopper.as_fd()].into_iter()
     }
 
-    /// Readable when the worker is to stop.
+    /// Readable when the worker must stop.
     pub(super) fn stop_socket(&self) -> BorrowedFd<'_> {
         self.stop.as_fd()
     }
@@ -107,11 +109,11 @@ impl EventLoop {
     /// Asks every thread to stop.
     pub(super) fn stop(&self) {
         self.is_draining.store(true, Ordering::Release);
-        // The other end is never read, and has room for a byte.
+        // The pipe is never read, and has room for a byte.
         let _ = send(&self.stopper, b"x", SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     }
 
-    /// Watches the listener at `position`. Of all workers that do, the kernel wakes one for a
+    /// Watches the listener at `position`. The kernel wakes one of all watching workers for a
     /// connection.
     pub(super) fn watch_listener(&self, position: usize, listener: impl AsFd) -> Result<(), Errno> {
         let data = epoll::EventData::new_u64(FIRST_LISTENER + position as u64);
@@ -124,7 +126,8 @@ impl EventLoop {
     }
 
     /// Watches the queue of the pool. The kernel wakes all idle workers for each connection: with
-    /// an exclusive wake-up it would forget connections that the woken worker leaves to others.
+    /// an exclusive wake-up, no other worker would be woken for a connection that the woken worker
+    /// leaves.
     pub(super) fn watch_queue(&self, queue: impl AsFd) -> Result<(), Errno> {
         epoll::add(&self.epoll, queue, epoll::EventData::new_u64(QUEUE), epoll::EventFlags::IN)
     }
@@ -134,7 +137,7 @@ impl EventLoop {
         self.next_token.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Watches a connection. One that `is_known` was watched before.
+    /// Watches a connection. `is_known` if it was watched before.
     pub(super) fn watch_connection(
         &self,
         token: u64,
@@ -151,16 +154,15 @@ impl EventLoop {
         }
     }
 
-    /// Stops watching a descriptor, if it was watched. Closing it is not enough: a child that the
-    /// application has forked, or another worker, may have it open, too, and the kernel would go on
-    /// reporting events.
+    /// Stops watching a file descriptor. Closing the file descriptor is not enough: if a forked
+    /// child or another worker also has the file open, the kernel continues to report events.
     pub(super) fn forget(&self, watched: impl AsFd) {
         let _ = epoll::delete(&self.epoll, watched);
     }
 
-    /// Waits for the next event; nothing if `timeout` is over or a signal came. Events that have
-    /// come together with it are put into `fetched`, the next one last. With `has_deadline`, only
-    /// time counts during which this process was running.
+    /// Waits for the next event; `None` after `timeout` or a signal. Further events that were
+    /// fetched with it go into `fetched`, in reverse order. With `has_deadline`, only the time
+    /// during which this process was running counts.
     ///
     /// # Errors
     /// If the application has closed or replaced the epoll set.
@@ -185,9 +187,9 @@ impl EventLoop {
             Ok(0) | Err(Errno::INTR) => Ok(None),
             Ok(count) => {
                 fetched.extend(events[..count].iter().rev().map(|event| self.event(event)));
-                // A stop comes first. Then new connections, for which the kernel has woken no other
-                // process: connections that wait here go to other workers if they have to wait for
-                // long.
+                // A stop is handled first, new connections second, because the kernel has woken no
+                // other process for them. Other connections can go to another worker if they wait
+                // for long.
                 fetched.sort_by_key(|event| {
                     (*event == Event::Stop, matches!(event, Event::Listener(_)))
                 });

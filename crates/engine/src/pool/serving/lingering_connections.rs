@@ -1,5 +1,5 @@
-//! Connections that are only drained before they are closed. They wait for events beside the
-//! others, so that draining them occupies no thread.
+//! Connections that are drained before they are closed. Such connections wait in the epoll set with
+//! the others, so that draining occupies no thread.
 
 use std::{
     collections::BTreeMap,
@@ -17,16 +17,16 @@ use crate::{pool::serving::event_loop::EventLoop, transport::Connection};
 /// Time between two checks for connections that have lingered long enough.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Connections that are only drained, by their tokens.
+/// Connections that are being drained, by their tokens.
 pub(super) struct LingeringConnections<C> {
     state: Mutex<LingeringState<C>>,
-    /// Is there one? Changed while `state` is locked.
+    /// Is there a connection? Changed only while `state` is locked.
     has_some: AtomicBool,
 }
 
 struct LingeringState<C> {
     connections: BTreeMap<u64, C>,
-    /// When the last check was.
+    /// The time of the last check.
     checked: Option<Instant>,
 }
 
@@ -37,13 +37,14 @@ impl<C: Connection> LingeringConnections<C> {
         Self { state: Mutex::new(state), has_some: AtomicBool::new(false) }
     }
 
-    /// Is there none? Cheap enough for each wait.
+    /// Are there no connections? This check is cheap enough for each wait.
     pub(super) fn is_empty(&self) -> bool {
         !self.has_some.load(Ordering::Relaxed)
     }
 
-    /// Adds a connection, and closes one if there are more than `max` then. A busy worker is never
-    /// out of events, so connections that have lingered long enough are closed here, too.
+    /// Adds a connection, and closes another one above `max` connections. Connections that have
+    /// lingered long enough are closed here, too, because a busy worker may never run out of
+    /// events.
     pub(super) fn insert(&self, token: u64, connection: C, max: usize, events: &EventLoop) {
         let mut state = self.state();
         let is_due = state.checked.is_some_and(|it| running_clock::elapsed(it) >= CHECK_INTERVAL);
@@ -58,7 +59,7 @@ impl<C: Connection> LingeringConnections<C> {
         self.note(&state);
     }
 
-    /// Takes a connection out, to go on with it.
+    /// Takes out a connection.
     pub(super) fn remove(&self, token: u64) -> Option<C> {
         if self.is_empty() {
             return None;
@@ -69,7 +70,7 @@ impl<C: Connection> LingeringConnections<C> {
         connection
     }
 
-    /// Takes all connections out.
+    /// Takes out all connections.
     pub(super) fn take_all(&self) -> BTreeMap<u64, C> {
         let mut state = self.state();
         let connections = std::mem::take(&mut state.connections);
@@ -77,8 +78,7 @@ impl<C: Connection> LingeringConnections<C> {
         connections
     }
 
-    /// Closes the connection that has been here for the longest time, for its descriptor. Tells
-    /// whether there was one.
+    /// Closes the oldest connection to free a file descriptor. Was there a connection?
     pub(super) fn close_first(&self, events: &EventLoop) -> bool {
         let mut state = self.state();
         let was_closed = close_first(&mut state, events);

@@ -20,24 +20,25 @@ use crate::{
     process::forks::{self, Descriptor},
 };
 
-/// A socket that web servers connect to.
+/// A listening socket.
 struct Listener {
     socket: Descriptor,
-    /// Its connections have `TCP_NODELAY`.
+    /// Is this a TCP socket? Its connections get `TCP_NODELAY`.
     is_tcp: bool,
 }
 
-/// The listening sockets of a worker, and who may connect.
+/// The listening sockets of a worker, and the addresses that may connect.
 pub(super) struct Listeners {
     listeners: Vec<Listener>,
     allowed: Option<Addresses>,
 }
 
-/// What became of a connection that was to be accepted.
+/// The result of accepting a connection.
 pub(super) enum Accepted {
     /// The connection is open.
     Connection(Descriptor),
-    /// Another worker has it, the web server has closed it, or it was refused.
+    /// Another worker has accepted the connection, the web server has closed it, or its address is
+    /// not allowed.
     Nothing,
     /// No file descriptor is free.
     NoDescriptor,
@@ -46,7 +47,7 @@ pub(super) enum Accepted {
 }
 
 impl Listeners {
-    /// Watches `sockets` from now on.
+    /// Starts watching `sockets`.
     ///
     /// # Errors
     /// If a socket cannot be watched.
@@ -56,7 +57,7 @@ impl Listeners {
         launch: &Launch,
     ) -> io::Result<Self> {
         for (position, socket) in sockets.iter().enumerate() {
-            // Another worker may accept the connection that has woken this one.
+            // The accept must not block: another worker may accept the connection first.
             ioctl_fionbio(socket, true)?;
             events.watch_listener(position, socket)?;
         }
@@ -68,12 +69,12 @@ impl Listeners {
         Ok(Self { listeners: listeners.collect(), allowed: allowed_addresses(launch) })
     }
 
-    /// The sockets.
+    /// The file descriptors of the sockets.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.listeners.iter().map(|listener| listener.socket.as_fd())
     }
 
-    /// How many there are.
+    /// Number of listening sockets.
     pub(super) fn len(&self) -> usize {
         self.listeners.len()
     }
@@ -83,7 +84,7 @@ impl Listeners {
         let Some(listener) = self.listeners.get(position) else {
             return Accepted::Nothing;
         };
-        // The kernel never waits for these sockets: each wait has a limit of ours.
+        // Connections are non-blocking, because each wait has a timeout.
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let accepted = forks::without_forks(|| {
             let (socket, address) = match self.allowed {
@@ -95,7 +96,8 @@ impl Listeners {
         let (socket, address) = match accepted {
             Ok(accepted) => accepted,
             Err(Errno::MFILE | Errno::NFILE) => return Accepted::NoDescriptor,
-            // The kernel goes on reporting connections, since other processes have the socket.
+            // The kernel continues to report connections, because other processes have the socket
+            // open.
             Err(error @ (Errno::BADF | Errno::NOTSOCK | Errno::INVAL)) => {
                 return Accepted::Unusable(error);
             }
@@ -109,16 +111,16 @@ impl Listeners {
             return Accepted::Nothing;
         }
         if listener.is_tcp {
-            // Responses leave in one piece, so that delaying them gains nothing. A socket without
-            // the option still works.
+            // Responses are sent in one piece, so that Nagle's algorithm gains nothing. A failure
+            // is ignored, because the socket still works.
             let _ = sockopt::set_tcp_nodelay(&socket, true);
         }
         Accepted::Connection(socket)
     }
 }
 
-/// The addresses that may connect (FastCGI 1.0, 2.3). A list that cannot be parsed allows none, and
-/// is logged.
+/// The addresses that may connect (FastCGI 1.0, 2.3). An invalid list is logged, and allows no
+/// address.
 fn allowed_addresses(launch: &Launch) -> Option<Addresses> {
     let list = std::env::var_os(Addresses::VARIABLE)?;
     match Addresses::parse(&list.to_string_lossy()) {

@@ -1,10 +1,10 @@
 //! The serve loop of a pool's worker.
 //!
-//! - `worker` accepts, serves and closes, by the events of `event_loop`.
-//! - `listeners`, `connections` and `requests` each own what their names say.
+//! - `worker` accepts, serves and closes connections on events of `event_loop`.
+//! - `listeners`, `connections` and `requests` own the state that their names say.
 //! - `connection_queue` passes connections of a busy worker to others.
-//! - `worker_threads` are the threads beside the main thread. With one thread there is only one in
-//!   the process, until a request on a keep-alive connection might have to wait.
+//! - `worker_threads` starts the threads beside the main thread. With `--threads 1`, the process
+//!   has one thread until a request on a keep-alive connection might have to wait.
 
 mod connection_limits;
 mod connection_queue;
@@ -50,16 +50,17 @@ use crate::{
 /// The protocol of the connections of pools.
 type PoolConnection = FastCgiConnection;
 
-/// Where the connections of a pool come from.
+/// The sources of a pool's connections.
 pub(crate) struct Sockets {
     /// The listening sockets.
     pub(crate) listeners: Vec<Descriptor>,
-    /// The queue of connections that other workers give away, if there may be other workers.
+    /// The queue of connections from other workers, if other workers are possible.
     pub(crate) queue: Option<ConnectionQueue<Descriptor>>,
 }
 
-/// Loads the application and serves it in this process. If it cannot be loaded, one request gets
-/// the error page, so that the process manager's next process tries again. Returns the exit status.
+/// Loads the application and serves it in this process. If loading fails, this process sends an
+/// error page to one request and exits, so that the process manager starts another process. Returns
+/// the exit status.
 pub(crate) fn run_alone(
     py: Python<'_>,
     launch: &Launch,
@@ -67,7 +68,7 @@ pub(crate) fn run_alone(
     sockets: Sockets,
     status: StatusDescriptors,
 ) -> PyResult<i32> {
-    // Before loading: changes from now on are noticed.
+    // Recorded before loading, so that later changes are noticed.
     let modules = ModuleWatch::of_lone_worker(launch, service);
     if service.reload {
         executed::take_note(py)?;
@@ -123,11 +124,12 @@ pub(crate) fn run(
     worker.run_thread(application, 0);
     worker.end_threads(py);
     rate_limit::write_all_counts();
-    // The log may have missed why: an application that closes one descriptor closes others, too.
+    // The reason may be missing in the log: an application that closes one file descriptor closes
+    // others, too.
     Ok(i32::from(worker.has_failed()))
 }
 
-/// Has a worker without a supervisor end some time after SIGTERM, whatever it does.
+/// Limits the time that a worker without a supervisor may take to exit after SIGTERM.
 fn end_soon_after_signal(service: &Service) {
     let (pid, seconds) = (std::process::id(), service.drain_seconds.max(1));
     let log = Log::new("-", "(worker)");

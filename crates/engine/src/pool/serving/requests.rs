@@ -1,4 +1,4 @@
-//! Requests: from variables to the exchange that the application is called with.
+//! Requests: builds the exchange for the application from the variables of a request.
 
 use std::{
     ffi::c_long,
@@ -38,7 +38,7 @@ use crate::{
     },
 };
 
-/// What one thread of a worker calls the application with.
+/// The state that one thread of a worker needs to call the application.
 pub(super) struct Caller<'a, 'py> {
     /// The number of the thread.
     thread: u32,
@@ -49,7 +49,7 @@ pub(super) struct Caller<'a, 'py> {
 }
 
 impl<'a, 'py> Caller<'a, 'py> {
-    /// For the thread with the number `thread`, which is this one.
+    /// The state of this thread, which has the number `thread`.
     ///
     /// # Errors
     /// If Python is short of memory.
@@ -77,17 +77,17 @@ impl<'a, 'py> Caller<'a, 'py> {
     }
 }
 
-/// Python's name of this thread. Without a name its requests are not interrupted, and the
-/// supervisor ends the process instead.
+/// Python's name of this thread. Without a name, requests of the thread cannot be interrupted, and
+/// the supervisor kills the process instead.
 fn python_thread(py: Python<'_>) -> Option<c_long> {
     py.import("_thread").and_then(|module| module.call_method0("get_ident")?.extract()).ok()
 }
 
-/// What is true of every request of the pool.
+/// The parts of the environ that are the same for every request of the pool.
 pub(crate) fn setting(launch: &Launch, service: &Service) -> ServerSettings {
     ServerSettings {
         multithread: service.threads > 1,
-        // A foreign process manager does not say how many processes it starts.
+        // Another process manager does not report how many processes it starts.
         multiprocess: service.workers > 1 || matches!(launch.work, Work::Worker(_)),
         run_once: false,
         debug: launch.debug,
@@ -98,7 +98,7 @@ pub(crate) fn setting(launch: &Launch, service: &Service) -> ServerSettings {
     }
 }
 
-/// What all requests of a worker have in common.
+/// The state that all requests of a worker share.
 pub(super) struct Requests {
     status: Arc<WorkerStatus>,
     setting: ServerSettings,
@@ -106,9 +106,9 @@ pub(super) struct Requests {
     /// Error messages go to the web server, too.
     copies_errors: bool,
     timers: ApplicationTimers,
-    /// Why there is no application.
+    /// Why the application could not be loaded.
     failure: Option<LoadError>,
-    /// How many requests are being served.
+    /// Number of requests that are being served.
     active: AtomicU32,
     served: AtomicU64,
     /// A request was served since [`Requests::take_idle`].
@@ -116,7 +116,7 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// The requests of a worker of `service`. With `failure`, all of them get its error page.
+    /// The requests of a worker of `service`. With `failure`, every request gets its error page.
     pub(super) fn new(
         launch: &Launch,
         service: &Service,
@@ -140,7 +140,7 @@ impl Requests {
         &self.setting
     }
 
-    /// Is there an application?
+    /// Was the application loaded?
     pub(super) fn has_application(&self) -> bool {
         self.failure.is_none()
     }
@@ -155,8 +155,8 @@ impl Requests {
         self.is_used.load(Ordering::Relaxed)
     }
 
-    /// Was a request served since the last call? Logs a timer that a request has left running, if
-    /// none is being served.
+    /// Was a request served since the last call? If no request is being served, logs a timer that a
+    /// request has left running.
     pub(super) fn take_idle(&self) -> bool {
         let is_used = self.is_used.swap(false, Ordering::Relaxed);
         if is_used
@@ -179,8 +179,8 @@ impl Requests {
         let py = caller.py();
         let _serving = self.status.is_alone().then(ServingRequest::begin);
         self.active.fetch_add(1, Ordering::Relaxed);
-        // Of two variables with one name the last counts: FastCGI 1.0, 5.2 leaves that open, and in
-        // web servers later settings win.
+        // If a name repeats, the last value counts: FastCGI 1.0, 5.2 does not define the order, and
+        // in web servers later settings win.
         let mut variables = Variables::new(request.variables(), DuplicatePolicy::Last);
         if let (Some(script_name), Ok(variables)) = (&self.setting.script_name, &mut variables) {
             variables.mount_at(script_name);
@@ -236,7 +236,7 @@ impl Requests {
         served
     }
 
-    /// The variables of a request that the application can be called with; or why it cannot.
+    /// The variables of a request for the application, or why they are invalid.
     fn checked<'a>(
         &self,
         request: &impl Request,
@@ -258,7 +258,7 @@ impl Requests {
         }
     }
 
-    /// The log of a request, under the web server's id for it or a new one.
+    /// The log of a request, with the web server's request id or a new one.
     fn log(&self, variables: &Result<Variables<'_>, BadVariable>, request: &impl Request) -> Log {
         let value = |variable: KnownVariable| match variables {
             Ok(variables) => variables.get(variable),

@@ -1,5 +1,5 @@
-//! The threads of a worker beside its main thread: started when the worker begins, and tried again
-//! where the system has no thread left.
+//! The threads of a worker beside its main thread. If the system cannot start a thread, the worker
+//! tries again later.
 
 use std::{
     io,
@@ -21,13 +21,13 @@ use crate::{
     stdlib,
 };
 
-/// What a worker starts a thread for.
+/// The task of a thread.
 enum ThreadRole {
-    /// Serves requests, under this number.
+    /// Serves requests; the thread has this number.
     Serve(u32),
     /// Interrupts requests at their deadline.
     Deadlines,
-    /// Ends requests that take too long, where there is no supervisor.
+    /// Ends requests that take too long, in a worker without a supervisor.
     Watchdog,
 }
 
@@ -35,7 +35,7 @@ enum ThreadRole {
 pub(super) struct WorkerThreads {
     status: Arc<WorkerStatus>,
     missing: PendingThreads<ThreadRole>,
-    /// Is a thread missing? Cheap enough for each request.
+    /// Is a thread missing? This check is cheap enough for each request.
     are_missing: AtomicBool,
     serving: Mutex<Vec<JoinHandle<()>>>,
     deadline_thread: Option<DeadlineThread>,
@@ -43,7 +43,7 @@ pub(super) struct WorkerThreads {
 }
 
 impl WorkerThreads {
-    /// For a worker of `service`. No thread is started yet.
+    /// The threads for a worker of `service`, not started yet.
     pub(super) fn new(status: &Arc<WorkerStatus>, service: &Service) -> Self {
         let threads = service.threads;
         let deadline_thread = DeadlineThread::new(status, threads);
@@ -64,12 +64,12 @@ impl WorkerThreads {
         }
     }
 
-    /// Are there threads to be started?
+    /// Must threads be started?
     pub(super) fn are_missing(&self) -> bool {
         self.are_missing.load(Ordering::Relaxed)
     }
 
-    /// How long until threads that could not be started are tried again.
+    /// Time until the next attempt to start missing threads.
     pub(super) fn timeout(&self) -> Option<Duration> {
         self.are_missing().then(|| self.missing.left())
     }
@@ -110,8 +110,8 @@ impl WorkerThreads {
                     error.print(py);
                 }
                 serve(py, thread);
-                // While this thread is attached: no Python object of ours is left when the
-                // interpreter is finalised.
+                // Dropped while this thread is attached, so that no Python object of the engine is
+                // left when the interpreter is finalised.
                 drop(serve);
             });
         };
@@ -127,13 +127,13 @@ impl WorkerThreads {
         }
     }
 
-    /// Waits until all threads have ended, which the end of the main thread has asked them to do.
+    /// Waits until all threads have ended; the main thread has asked them to end.
     pub(super) fn end(&self, py: Python<'_>) {
         let next = || self.serving.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        // They need the interpreter for it. One of them may be starting another.
+        // The threads need the interpreter to end. A thread may be starting another one.
         py.detach(|| {
             while let Some(thread) = next() {
-                // A thread that has panicked has ended, too.
+                // A panic has ended the thread, too.
                 drop(thread.join());
             }
         });
@@ -142,12 +142,12 @@ impl WorkerThreads {
     }
 }
 
-/// Makes this thread a non-daemon thread for Python, which takes threads that it has not started
-/// for daemon threads. Threads that a request starts inherit that, and Python waits for non-daemon
-/// threads alone when the process exits.
+/// Makes this thread a non-daemon thread for Python, which treats foreign threads as daemon
+/// threads. Threads that a request starts inherit this flag, and Python waits only for non-daemon
+/// threads when the process exits.
 fn make_non_daemon(py: Python<'_>) -> PyResult<()> {
     let Ok(threading) = stdlib::import(py, "threading") else {
-        // The application has a `threading` module of its own, without daemon threads.
+        // The application has replaced the `threading` module by one without daemon threads.
         return Ok(());
     };
     threading.call_method0("current_thread")?.setattr("_daemonic", false)

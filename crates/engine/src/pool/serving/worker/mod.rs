@@ -1,8 +1,8 @@
 //! One worker process: its threads wait for events, and accept, serve and close connections.
 //!
-//! Every thread waits on the same epoll set. The one that wakes up accepts, reads, runs the
-//! application and writes. Nothing is handed from thread to thread, and an idle connection occupies
-//! no thread.
+//! All threads wait on the same epoll set. The thread that wakes up accepts, reads, runs the
+//! application and writes. No request moves between threads, and an idle connection occupies no
+//! thread.
 
 mod serve;
 
@@ -42,11 +42,11 @@ use crate::{
     transport::Connection,
 };
 
-/// How long a worker is idle after a request before it checks whether it can still be woken.
+/// Idle time after a request before a worker checks that events can still wake it.
 pub(crate) const IDLE_CHECK_TIME: Duration = Duration::from_secs(1);
 
-/// How long a web server has to close a connection after the last response before the worker waits
-/// for that by epoll.
+/// How long a thread waits for the web server's close after the last response, before the wait
+/// moves to epoll.
 const CLOSE_TIME: Duration = Duration::from_millis(20);
 
 /// One thread of a worker.
@@ -54,7 +54,7 @@ struct ServingThread<'a, 'py, C: Connection> {
     caller: Caller<'a, 'py>,
     /// Buffers of closed connections.
     buffers: Vec<C::Buffers>,
-    /// Events that have come together with the current one. The last is the next.
+    /// Events that were fetched with the current one, in reverse order.
     fetched: Vec<Event>,
     /// Connections that the web server is about to close after their last response.
     closing: Vec<(u64, C)>,
@@ -67,22 +67,22 @@ pub(super) struct Worker<C: Connection> {
     listeners: Listeners,
     settings: C::Settings,
     connections: Arc<Connections<C>>,
-    /// Gives connections to other workers, if there may be any.
+    /// Passes connections to other workers, if other workers are possible.
     queue: Option<Arc<QueueThread<C>>>,
     requests: Requests,
     limits: WorkerLimits,
     status: Arc<WorkerStatus>,
     threads: WorkerThreads,
-    /// The modules of this process, if changes of them are of interest.
+    /// The modules of this process, if changed files cause a reload.
     modules: Option<ModuleWatch>,
-    /// The descriptors that this process needs.
+    /// The file descriptors that this process needs.
     inventory: Inventory,
-    /// Connections cannot be accepted any more.
+    /// This worker cannot accept connections any more.
     has_failed: AtomicBool,
 }
 
 impl<C: Connection> Worker<C> {
-    /// A worker that listens on `sockets`. With `failure` there is no application.
+    /// A worker that listens on `sockets`. With `failure`, the application could not be loaded.
     pub(super) fn new(
         launch: &Launch,
         service: &Service,
@@ -118,7 +118,7 @@ impl<C: Connection> Worker<C> {
         })
     }
 
-    /// Can connections not be accepted any more?
+    /// Has this worker lost the ability to accept connections?
     pub(super) fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Relaxed)
     }
@@ -190,7 +190,7 @@ impl<C: Connection> Worker<C> {
         self.drain(thread);
     }
 
-    /// The next event; nothing if it is time to check something.
+    /// The next event; `None` when a check is due.
     fn next_event(
         &self,
         fetched: &mut Vec<Event>,
@@ -226,21 +226,22 @@ impl<C: Connection> Worker<C> {
         }
     }
 
-    /// Checks what has to be checked now and then. A signal may have ended the wait, too.
+    /// Runs the periodic checks. A signal may have ended the wait, too.
     fn on_idle(&self, caller: &Caller<'_, '_>) {
         self.check_descriptors();
         self.connections.close_lingering();
         self.apply(caller.thread(), self.limits.now());
-        // Handlers of the application run here, and what they raise is about the application.
+        // Signal handlers of the application run here, and their exceptions concern the
+        // application.
         let (py, log) = (caller.py(), Log::new("-", "(worker)"));
         if let Err(error) = crate::wsgi::end_if_child(py, &log, py.check_signals()) {
             error.print(py);
         }
     }
 
-    /// Checks, when the worker is idle after a request, whether the application has closed
-    /// descriptors that wake this process: the kernel does not report that, and the worker would
-    /// sleep for ever.
+    /// When the worker is idle after a request, checks whether the application has closed the file
+    /// descriptors that wake this process. The kernel does not report that, and the worker would
+    /// sleep forever.
     fn check_descriptors(&self) {
         if !self.requests.take_idle() {
             return;
@@ -256,7 +257,7 @@ impl<C: Connection> Worker<C> {
         ));
     }
 
-    /// Does what follows from the worker's age, memory and requests.
+    /// Acts on the worker's limits of age, memory and requests.
     fn apply(&self, thread: u32, action: LimitAction) {
         match action {
             LimitAction::Continue => {}
@@ -273,7 +274,8 @@ impl<C: Connection> Worker<C> {
         }
     }
 
-    /// Stops the worker, to which web servers cannot connect any more, so that another replaces it.
+    /// Stops this worker, which web servers can no longer reach, so that another worker replaces
+    /// it.
     fn give_up(&self, reason: &str) {
         if !self.events.is_draining() && !self.has_failed.swap(true, Ordering::Relaxed) {
             let pid = std::process::id();

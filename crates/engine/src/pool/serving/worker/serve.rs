@@ -19,21 +19,20 @@ use crate::{
     transport::{Connection, Progress, Stage},
 };
 
-/// Requests between two checks of the descriptors, if a worker is never idle.
+/// Number of requests between two checks of the file descriptors, if a worker is never idle.
 const REQUESTS_BETWEEN_CHECKS: u64 = 256;
 
-/// How long a worker that stops waits for the requests of its connections at most, and for no more
-/// than half of `--drain`.
+/// Maximum time that a stopping worker waits for requests on its connections; also limited by half
+/// of `--drain`.
 const MAX_DRAIN_TIME: Duration = Duration::from_secs(5);
 
-/// How long a worker that stops waits before it checks again which connections can be given away
-/// or closed.
+/// Time between two checks of a stopping worker for connections that can be passed on or closed.
 const DRAIN_CHECK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
-/// Most connections of a thread that web servers are about to close.
+/// Maximum number of connections of a thread that web servers are about to close.
 const MAX_CLOSING: usize = 8;
 
-/// Buffers of closed connections that a thread keeps.
+/// Maximum number of buffers of closed connections that a thread keeps.
 const MAX_SPARE_BUFFERS: usize = 8;
 
 impl<C: Connection> Worker<C> {
@@ -43,7 +42,7 @@ impl<C: Connection> Worker<C> {
         }
     }
 
-    /// Accepts a connection at the listener `position`, and serves what has arrived on it.
+    /// Accepts a connection at the listener `position`, and serves its requests that have arrived.
     pub(super) fn accept(&self, thread: &mut ServingThread<'_, '_, C>, position: usize) {
         match self.listeners.accept(position) {
             Accepted::Connection(socket) => {
@@ -71,11 +70,11 @@ impl<C: Connection> Worker<C> {
         }
         match queue.take() {
             Ok(Some((socket, history))) => self.open(thread, socket, Some(history)),
-            // The pool stops, and this worker is about to be asked to.
+            // The pool stops, and this worker is about to receive SIGTERM.
             Ok(None) => queue.forget(),
-            // Most often another worker was faster.
+            // Usually another worker was faster.
             Err(Errno::AGAIN | Errno::INTR | Errno::MFILE | Errno::NFILE) => {}
-            // The application has closed the queue. The kernel would report it for ever.
+            // The application has closed the queue. The kernel would report this event forever.
             Err(_) => self.events.stop(),
         }
     }
@@ -90,8 +89,8 @@ impl<C: Connection> Worker<C> {
         self.go_on(thread, self.events.new_token(), connection, false);
     }
 
-    /// Goes on with a connection until it waits for more, or is closed. One that `is_known` has
-    /// waited before.
+    /// Serves a connection until it waits for more bytes or is closed. `is_known` if it has waited
+    /// before.
     pub(super) fn go_on(
         &self,
         thread: &mut ServingThread<'_, '_, C>,
@@ -102,8 +101,8 @@ impl<C: Connection> Worker<C> {
         let is_open = self.advance(thread, &connection);
         let stage = connection.stage();
         if is_open && !is_known && connection.awaits_close() {
-            // Nearly always the web server has read the whole response and closes at once. To check
-            // that with the next event takes less time than to wait for it by epoll.
+            // Usually the web server has read the whole response and closes at once. A check at the
+            // next event is faster than a wait with epoll.
             thread.closing.push((token, connection));
             if self.events.is_draining() {
                 self.check_closing(thread, true);
@@ -118,7 +117,7 @@ impl<C: Connection> Worker<C> {
         }
     }
 
-    /// Serves the requests of a connection that have arrived. Tells whether more may arrive.
+    /// Serves the requests of a connection that have arrived. May more requests arrive?
     fn advance(&self, thread: &mut ServingThread<'_, '_, C>, connection: &C) -> bool {
         loop {
             let request = match connection.advance() {
@@ -131,33 +130,33 @@ impl<C: Connection> Worker<C> {
             if self.events.is_draining() {
                 self.status.mark_stopping(caller.thread());
             }
-            // A worker that is never idle checks now and then.
+            // A worker that is never idle runs this check after a number of requests.
             if forks::has_lost() || served.is_multiple_of(REQUESTS_BETWEEN_CHECKS) {
                 self.check_descriptors();
             }
             self.apply(caller.thread(), self.limits.after(served));
             match connection.after_request(request) {
                 Progress::Close => return false,
-                // Between two requests, where the web server expects it (FastCGI 1.0, 3.5), if no
-                // other worker can take over the connection.
+                // If no other worker can take over the connection, it is closed between two
+                // requests, where web servers expect that (FastCGI 1.0, 3.5).
                 _ if self.events.is_draining()
                     && connection.can_close()
                     && !self.queue.as_ref().is_some_and(|queue| queue.is_open()) =>
                 {
                     return false;
                 }
-                // The next request waits its turn, so that one busy connection does not keep others
-                // from being served.
+                // The next request waits for its turn, so that one busy connection does not block
+                // the others.
                 _ if !connection.has_unread() => return true,
                 _ => {}
             }
         }
     }
 
-    /// Closes connections that the web server has closed, and waits for the others, if there are
-    /// many or the thread `is_idle`.
+    /// Closes connections that the web server has closed. If there are many, or the thread
+    /// `is_idle`, the others wait for events.
     pub(super) fn check_closing(&self, thread: &mut ServingThread<'_, '_, C>, is_idle: bool) {
-        // Other threads could drain connections that this one holds while it serves a request.
+        // Other threads can drain these connections while this thread serves a request.
         let max = if self.service.threads > 1 { 1 } else { MAX_CLOSING };
         if thread.closing.is_empty() || (thread.closing.len() < max && !is_idle) {
             return;
@@ -171,13 +170,15 @@ impl<C: Connection> Worker<C> {
         }
     }
 
-    /// Finishes the requests of all connections, and gives away or closes those between two.
+    /// Finishes the requests of all connections, and passes on or closes connections between two
+    /// requests.
     pub(super) fn drain(&self, thread: &mut ServingThread<'_, '_, C>) {
         self.events.stop();
         self.status.mark_stopping(thread.caller.thread());
         let py = thread.caller.py();
-        // The kernel wakes one thread of one worker for a connection. If that was this one, it
-        // wakes no other. A process that cannot wait for connections leaves them to the next one.
+        // The kernel wakes only one thread of one worker for a connection. If this thread was
+        // woken, it must accept the connection. A process that cannot wait for connections leaves
+        // them to the next process.
         if !self.has_failed() {
             for position in 0..self.listeners.len() {
                 self.accept(thread, position);
@@ -205,7 +206,8 @@ impl<C: Connection> Worker<C> {
         }
     }
 
-    /// Takes over all connections of the queue when the pool stops: there may be no other worker.
+    /// Takes over all connections of the queue when the pool stops, because no other worker may be
+    /// left.
     fn adopt_all(&self, thread: &mut ServingThread<'_, '_, C>) {
         let Some(queue) = self.queue.as_ref().filter(|queue| !queue.is_open()) else {
             return;
@@ -216,7 +218,7 @@ impl<C: Connection> Worker<C> {
     }
 }
 
-/// Closes a connection that is not waited for, and keeps its buffers.
+/// Closes a connection that is not in the epoll set, and keeps its buffers.
 fn close<C: Connection>(thread: &mut ServingThread<'_, '_, C>, connection: C) {
     if let Some(buffers) = connection.close()
         && thread.buffers.len() < MAX_SPARE_BUFFERS
@@ -225,7 +227,7 @@ fn close<C: Connection>(thread: &mut ServingThread<'_, '_, C>, connection: C) {
     }
 }
 
-/// Waits a moment for the connections. Tells on which of them something has arrived.
+/// Waits a moment for the connections. Returns those on which bytes have arrived.
 fn wait_for_any<C: Connection>(connections: &[(u64, C)]) -> Vec<bool> {
     let sockets = connections.iter().map(|(_, connection)| connection.socket());
     let mut watched: Vec<_> =
