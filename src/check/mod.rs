@@ -1,5 +1,5 @@
-//! `wsgate check`: loads an application in the interpreter that would serve it, and reports what
-//! was found, and which files the user of the web server cannot read.
+//! `wsgate check`: loads an application in the interpreter that would serve it. The report lists
+//! the findings, and the files that the user of the web server cannot read.
 
 pub(crate) mod args;
 mod reader;
@@ -38,10 +38,10 @@ use crate::{
     system::trusted_path::is_real_root,
 };
 
-/// Starts a line below the value of the line before.
+/// Indents a line below the value of the previous line.
 const CONTINUATION: &str = "\n               ";
 
-/// Most unreadable files that are listed.
+/// Maximum number of unreadable files in the report.
 const MAX_FILES: usize = 10;
 
 /// Checks an application, and prints the report.
@@ -119,12 +119,12 @@ impl Report {
         for problem in &self.problems {
             let _ = writeln!(text, "{:<14} {}", "problem", shown(problem.trim_end()));
         }
-        // A closed standard output has no reader.
+        // If standard output is closed, nobody reads the report.
         let _ = io::stdout().lock().write_all(text.as_bytes());
     }
 }
 
-/// A value of one or more lines, as the report shows it.
+/// A value of one or more lines, formatted for the report.
 fn shown(value: &str) -> String {
     escape::lines(value.as_bytes()).replace('\n', CONTINUATION)
 }

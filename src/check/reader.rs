@@ -1,4 +1,4 @@
-//! Which files a user could read, by their permissions alone, whatever user runs the check.
+//! Checks which files a user could read, by the permissions alone. Any user may run the check.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use crate::system::users;
 /// Users that web servers run CGI programs as, by distribution.
 const USUAL_USERS: [&str; 4] = ["www-data", "apache", "nginx", "http"];
 
-/// A user, as file permissions see one.
+/// The user and group IDs that file permissions refer to.
 pub(super) struct Reader {
     pub(super) name: String,
     uid: u32,

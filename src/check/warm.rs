@@ -11,7 +11,7 @@ use crate::{
     config::{options::Mode, settings::Settings},
 };
 
-/// Most random generators that are listed.
+/// Maximum number of random generators in the report.
 const MAX_GENERATORS: usize = 10;
 
 /// Reports what the import of the application left open or running (`loaded.side_effects`). That is

@@ -1,5 +1,5 @@
 //! The man pages: one for wsgate, and one for each command. Names, synopsis and options come from
-//! the structures of the command line; the other sections stand in `man_sections`.
+//! the structures of the command line; the other sections are in `man_sections`.
 
 use clap_mangen::{
     Man,
@@ -110,7 +110,7 @@ fn options(command: &clap::Command, man: &Man) -> std::io::Result<String> {
     Ok(options)
 }
 
-/// A section of terms and their explanations; none without terms.
+/// A section of terms and their explanations; empty without terms.
 fn definitions<S: AsRef<str>>(roff: &mut Roff, heading: &str, lists: &[&[(S, S)]]) {
     if lists.iter().all(|terms| terms.is_empty()) {
         return;

@@ -1,4 +1,4 @@
-//! What the program was started for: a command, a CGI request, or a listening socket on standard
+//! The purpose of this invocation: a command, a CGI request, or a listening socket on standard
 //! input.
 
 mod commands;
@@ -32,7 +32,7 @@ use crate::{
     pool,
 };
 
-/// Runs what the arguments and the environment ask for.
+/// Runs the command or the request that the arguments and the environment describe.
 pub(crate) fn run() -> Exit {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
     if pool::stdin_listens() {
@@ -61,7 +61,7 @@ fn serve_standard_input(arguments: Vec<OsString>) -> Exit {
     reported(served)
 }
 
-/// Answers a CGI request of a program that started wsgate with wrong arguments.
+/// Responds to a CGI request of a program that started wsgate with wrong arguments.
 fn refuse_arguments(error: &clap::Error) -> Exit {
     let message = LogMessage::error(Code::BadSetting, "wsgate was started with wrong arguments")
         .detail(error.render().to_string())
@@ -73,7 +73,8 @@ fn dispatch_or_print(command: Result<Command, clap::Error>) -> Exit {
     match command {
         Ok(command) => dispatch(command),
         Err(error) => {
-            // Help goes to standard output, errors to standard error. A closed one has no reader.
+            // Help goes to standard output, errors to standard error. If the stream is closed,
+            // nobody reads the text.
             let _ = error.print();
             if error.use_stderr() { Exit::Usage } else { Exit::Success }
         }

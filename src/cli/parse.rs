@@ -1,4 +1,4 @@
-//! From the arguments of the process to a command.
+//! Parses the arguments of the process.
 
 use std::{ffi::OsString, path::Path};
 
@@ -36,7 +36,7 @@ pub(super) fn command(
         _ => of_command(default, &arguments).map(Command::Call),
     };
     match command {
-        // The help is that of the whole program, however it is asked for.
+        // A request for help without a command shows the help of the whole program.
         Err(error) if !error.use_stderr() => {
             of_program(std::iter::once(OsString::from(default)).chain(arguments).collect())
         }

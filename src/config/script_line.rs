@@ -2,7 +2,7 @@
 //!
 //! The options are read from the file, never from the arguments of the process. The kernel passes
 //! everything after the interpreter as one argument, `env -S` splits it, and a web server may
-//! append parts of the query string (RFC 3875 4.4): only the file says what its author wrote.
+//! append parts of the query string (RFC 3875 4.4): only the file has the text of its author.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -24,13 +24,13 @@ use crate::config::options::{
     contexts::{accept_negative_numbers, first_without_effect},
 };
 
-/// Most bytes of a `#!` line that are read; the kernel reads fewer.
+/// Maximum length of a `#!` line in bytes; the limit of the kernel is lower.
 const MAX_LINE_BYTES: u64 = 4096;
 
 /// The name of this program on a `#!` line.
 const PROGRAM_NAME: &[u8] = b"wsgate";
 
-/// What the first line of a file starts.
+/// The program that the first line of a file starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FirstLine {
     /// wsgate, with these arguments.
@@ -67,7 +67,7 @@ impl FirstLine {
     }
 }
 
-/// The arguments of wsgate on the `#!` line of `script`; none if the line does not start wsgate.
+/// The arguments of wsgate on the `#!` line of `script`; `None` if the line does not start wsgate.
 ///
 /// # Errors
 /// The log message, if the script cannot be read.

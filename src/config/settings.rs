@@ -1,5 +1,5 @@
-//! Settings of a run, resolved from options, the script and the environment. Every default stands
-//! here or on the option itself.
+//! Settings of a run, resolved from options, the script and the environment. Every default is
+//! defined here or at the option itself.
 
 use std::{
     env,
@@ -31,16 +31,17 @@ use crate::{
     system::runtime_directory,
 };
 
-/// The limit of a warm-up request where requests have no limit.
+/// The timeout of a warm-up request if requests have no timeout.
 const DEFAULT_WARM_UP_TIMEOUT_SECS: u64 = 30;
 
-/// The limit of commands at a terminal where requests have no limit: a person waits for them.
+/// The timeout of commands at a terminal if requests have no timeout, because a person waits for
+/// the result.
 pub(crate) const INTERACTIVE_TIMEOUT_SECS: u64 = 30;
 
-/// Most characters of a name that a pool takes from its application.
+/// Maximum length of a pool name that is taken from the application, in characters.
 const MAX_POOL_NAME_CHARS: usize = 40;
 
-/// Everything that is known before python is started.
+/// The settings that are known before python is started.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// The application; the path of a file is absolute.
@@ -53,17 +54,17 @@ pub(crate) struct Settings {
     pub(crate) working_directory: PathBuf,
     /// The first entries of `sys.path`.
     pub(crate) sys_path: Vec<PathBuf>,
-    /// Environment variables of the process, besides those of the request.
+    /// Environment variables of the process, in addition to those of the request.
     pub(crate) variables: Vec<(OsString, OsString)>,
     /// The directory of `.pyc` files, if they are not beside their sources.
     pub(crate) pycache_prefix: Option<PathBuf>,
     /// Do error pages show tracebacks?
     pub(crate) debug: bool,
-    /// The limit of a request.
+    /// The timeout of a request.
     pub(crate) timeout: Option<Duration>,
-    /// The limit of loading the application, if it is not that of a request.
+    /// The timeout of loading the application, if it differs from that of a request.
     pub(crate) load_timeout: Option<Duration>,
-    /// The request that the application answers before workers are forked.
+    /// The request that the application serves before workers are forked.
     pub(crate) warm_up: Option<WarmUp>,
     /// The URL path of the application, if the web server does not set it.
     pub(crate) script_name: Option<String>,
@@ -257,6 +258,6 @@ fn pycache_prefix(home: &Path) -> Option<PathBuf> {
     if access(directory, Access::WRITE_OK).is_ok() {
         return None;
     }
-    // Without a runtime directory there is no cache, and requests are served all the same.
+    // Without a runtime directory, requests are served without a cache.
     runtime_directory::open().ok().map(|directory| directory.join("pycache"))
 }

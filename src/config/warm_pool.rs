@@ -1,5 +1,5 @@
-//! What the gateway of a CGI request passes to the warm pool that it starts, and what the pool
-//! leaves in its lock file for the gateways that follow.
+//! The description that a gateway passes to the warm pool that it starts, and the marks that the
+//! pool leaves in its lock file for later gateways.
 
 use std::{
     ffi::OsString,
@@ -14,8 +14,8 @@ use crate::config::options::{ScriptOptions, os_paths};
 /// The content of the lock file of a pool that could not start.
 pub(crate) const FAILED: &[u8] = b"failed\n";
 
-/// The content of the lock file if the import of the application left open what only one process at
-/// a time may have.
+/// The content of the lock file if the import of the application opened a resource that only one
+/// process may have.
 pub(crate) const ONE_PROCESS: &[u8] = b"one process\n";
 
 /// The description of a warm pool, as the JSON argument of `wsgate warm-pool`.
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!((app.venv.as_deref(), app.path.len()), (Some(Path::new(odd)), 2));
         assert_eq!(app.env, [("A".into(), "b=c".into())]);
         assert_eq!(passed.options.limits.max_rss, Some(2 << 20));
-        // The pool does not depend on how long requests wait for it.
+        // The pool is the same for all queue timeouts of requests.
         assert_eq!(passed.options.warm.queue, 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Addresses that a pool listens at, as `--listen` names them.
+//! Listening addresses of a pool: the values of `--listen`.
 
 use std::{
     ffi::OsStr,
@@ -16,8 +16,8 @@ use rustix::net::{SocketAddrUnix, getsockname};
 
 use wire::host_port::HostPort;
 
-/// Longest path of a Unix socket, in bytes: the kernel's limit, minus room for the suffix of the
-/// temporary name.
+/// Maximum path length of a Unix socket in bytes: the kernel's limit, minus room for the suffix of
+/// the temporary name.
 const MAX_PATH_BYTES: usize = 96;
 
 /// Address of a listening socket.
@@ -35,7 +35,7 @@ impl Address {
     /// Standard input, where FastCGI process managers put a listening socket (FastCGI 1.0, 2.2).
     pub(crate) const STANDARD_INPUT: Self = Self::Descriptor(0);
 
-    /// The address that the kernel knows for `socket`; `None` for an unnamed socket.
+    /// The kernel's address of `socket`; `None` for an unnamed socket.
     pub(super) fn of(socket: &OwnedFd) -> Option<Self> {
         let name = getsockname(socket).ok()?;
         if let Ok(name) = SocketAddrUnix::try_from(name.clone()) {

@@ -1,7 +1,7 @@
 //! `FCGI_WEB_SERVER_ADDRS` and the sockets of a pool (FastCGI 1.0, 3.2).
 //!
-//! The variable lists IP addresses. A connection over a Unix socket has none, so every such
-//! connection would be closed.
+//! The variable lists IP addresses. A connection over a Unix socket has no IP address, so every
+//! such connection would be closed.
 
 use std::{env, ffi::OsString};
 
@@ -11,7 +11,7 @@ use rustix::net::{AddressFamily, sockopt};
 
 use crate::{config::settings::Settings, pool::listeners::Listener};
 
-/// The value that workers find in their environment.
+/// The value in the environment of workers.
 pub(super) fn list(settings: &Settings) -> Option<OsString> {
     let named = settings.variables.iter().rev().find(|(name, _)| name == Addresses::VARIABLE);
     named.map(|(_, value)| value.clone()).or_else(|| env::var_os(Addresses::VARIABLE))

@@ -23,10 +23,10 @@ const DEFAULT_SOCKET_MODE: FileMode = FileMode(0o660);
 /// Seconds that workers have to finish their requests on a graceful stop.
 pub(super) const DEFAULT_DRAIN_SECS: u64 = 30;
 
-/// Most workers of a pool.
+/// Maximum number of workers of a pool.
 const MAX_WORKERS: i64 = 1024;
 
-/// Most threads of a worker.
+/// Maximum number of threads of a worker.
 const MAX_THREADS: i64 = 256;
 
 /// The arguments of `wsgate fastcgi`.

@@ -1,7 +1,7 @@
 //! Source of a pool's code: the application and options of the command line.
 //!
-//! Settings are resolved again for each template process. The application's path may be a link that
-//! leads to another release by then, with other modules and another virtualenv.
+//! Settings are resolved again for each template process. If the application's path is a link, a
+//! deployment may have changed its target to a release with other modules and another virtualenv.
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -23,7 +23,7 @@ pub(super) struct CodeSource {
     options: ScriptOptions,
     app: App,
     base: PathBuf,
-    /// The engine that all templates use, once it is held.
+    /// The held engine, which all templates use.
     engine: Option<Engine>,
     /// Environment variables of the user that the pool runs as.
     variables: Vec<(OsString, OsString)>,
@@ -49,7 +49,7 @@ impl CodeSource {
         Self { variables: variables.to_vec(), ..self }
     }
 
-    /// The settings as they are now.
+    /// Resolves the current settings.
     ///
     /// # Errors
     /// The log message that names the invalid setting.
@@ -72,7 +72,7 @@ impl CodeSource {
         self.engine = Some(settings.engine.clone());
     }
 
-    /// Does the engine's path lead to another build than the one that is held?
+    /// Does the engine's path lead to another build than the held one?
     pub(super) fn is_engine_replaced(&self) -> bool {
         self.engine.as_ref().is_some_and(Engine::is_replaced)
     }

@@ -28,7 +28,7 @@ const OTHER_POOLS_HINT: &str = "run `sudo -u USER wsgate status` for another use
 /// Prints the status of running pools.
 ///
 /// # Errors
-/// If the named pool is not running, or a pool does not answer.
+/// If the named pool is not running, or a pool does not respond.
 pub(crate) fn status(args: &StatusArgs) -> Result<Exit, CommandError> {
     let (statuses, failures) = match &args.pool {
         Some(name) => (control_client::named(name).map_err(unknown)?, Vec::new()),
@@ -37,7 +37,7 @@ pub(crate) fn status(args: &StatusArgs) -> Result<Exit, CommandError> {
     let mut text = String::new();
     for status in &statuses {
         if args.json {
-            // Serialized again, since another user's pool may send anything.
+            // The status is serialized again, because another user's pool may send anything.
             let status = serde_json::to_string(status).map_err(|error| unknown(error.into()))?;
             text.push_str(&escape::json(format!("{status}\n")));
         } else {
@@ -83,7 +83,7 @@ pub(crate) fn reload(pool: &PoolName) -> Result<Exit, CommandError> {
     }
 }
 
-/// Stops a pool, and waits until it has ended.
+/// Stops a pool, and waits for its exit.
 ///
 /// # Errors
 /// If the pool is not running.
@@ -106,7 +106,7 @@ fn unknown(error: anyhow::Error) -> CommandError {
     )
 }
 
-/// Suffix of the first line: what the pool is doing.
+/// Suffix of the first line: the state of the pool.
 fn state(status: &PoolStatus) -> &'static str {
     match status {
         PoolStatus { ending: true, .. } => ", ending",

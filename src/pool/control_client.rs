@@ -1,7 +1,7 @@
 //! Client side of the control sockets, for `wsgate status`, `reload` and `stop`.
 //!
 //! Root talks to other users' pools, which may send anything or hang. So every connection, wait and
-//! answer has a limit, and all pools of a directory together have one, too.
+//! response has a limit, and all pools of a directory share a limit.
 
 use std::{
     fs,
@@ -37,13 +37,14 @@ const FOREIGN_COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 /// Pause before a command is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Limit of all answers of a directory together, in bytes.
+/// Maximum size of all responses of a directory in bytes.
 const MAX_DIRECTORY_BYTES: usize = 2 * MAX_ANSWER_BYTES;
 
-/// Most sockets of a directory that are tried.
+/// Maximum number of sockets of a directory that are tried.
 const MAX_POOLS: usize = 256;
 
-/// The status of all pools that this user may ask, and the errors of those that did not answer.
+/// The status of all pools that this user may control, and the errors of pools that did not
+/// respond.
 ///
 /// # Errors
 /// If no runtime directory is usable.
@@ -77,7 +78,7 @@ fn ask_all(directory: &Path) -> Vec<(String, Result<Vec<u8>>)> {
     for name in names {
         match request_status(directory, &name) {
             Ok(Some(stream)) => asked.push((name, stream, Vec::new())),
-            // The pool has ended and left its socket.
+            // The pool was killed and left its socket.
             Ok(None) => {}
             Err(error) => done.push((name, Err(error))),
         }
@@ -127,39 +128,39 @@ fn request_status(directory: &Path, name: &str) -> Result<Option<UnixStream>> {
     Ok(Some(stream))
 }
 
-/// The status of the pools with this name. A pool that has just ended is left out.
+/// The status of the pools with this name. A pool that has just exited is left out.
 ///
 /// # Errors
-/// If no such pool is running, or one does not answer.
+/// If no such pool is running, or a pool does not respond.
 pub(super) fn named(name: &str) -> Result<Vec<PoolStatus>> {
     let statuses = find_all(name)?.iter().map(FoundPool::status).collect::<Result<Vec<_>>>()?;
     Ok(statuses.into_iter().flatten().collect())
 }
 
-/// Reloads the pool `name`. Returns `None` if the pool ended without a result.
+/// Reloads the pool `name`. Returns `None` if the pool exited without a result.
 ///
 /// # Errors
-/// Those of [`send`].
+/// The errors of [`send`].
 pub(super) fn reload(name: &str) -> Result<Option<ReloadResult>> {
     Ok(ReloadResult::from_answer(&send(name, ControlCommand::Reload)?))
 }
 
-/// Stops the pool `name`, and waits for its end.
+/// Stops the pool `name`, and waits for its exit.
 ///
 /// # Errors
-/// Those of [`send`].
+/// The errors of [`send`].
 pub(super) fn stop(name: &str) -> Result<()> {
     send(name, ControlCommand::Stop).map(drop)
 }
 
 /// Sends a command to the pool `name`, and waits while the pool is carrying it out; for another
-/// user's pool, [`FOREIGN_COMMAND_TIMEOUT`] at most. Returns the answer.
+/// user's pool, [`FOREIGN_COMMAND_TIMEOUT`] at most. Returns the response.
 ///
 /// # Errors
-/// If no such pool is running, the pool does not answer, or several pools have this name.
+/// If no such pool is running, the pool does not respond, or several pools have this name.
 fn send(name: &str, command: ControlCommand) -> Result<String> {
     let pool = find(name)?;
-    // A command may take long. The status shows first that the supervisor answers at all.
+    // A command may take long, so a status request first checks that the supervisor responds.
     pool.status()?;
     pool.send(command, pool.is_foreign.then_some(FOREIGN_COMMAND_TIMEOUT))
 }
@@ -180,7 +181,7 @@ impl FoundPool {
         found.with_context(|| format!("the pool `{name}` has ended"))
     }
 
-    /// The status; `None` if the pool ends meanwhile.
+    /// The status; `None` if the pool exits meanwhile.
     fn status(&self) -> Result<Option<PoolStatus>> {
         let mut stream = self.connect()?;
         let mut answer = Vec::new();
@@ -190,7 +191,7 @@ impl FoundPool {
         received.and_then(|()| parsed(&answer)).with_context(|| no_answer(&self.name))
     }
 
-    /// Sends a command, again if the pool cut the connection. Returns the answer.
+    /// Sends a command, and sends it again if the pool cut the connection. Returns the response.
     fn send(&self, command: ControlCommand, limit: Option<Duration>) -> Result<String> {
         let due = limit.map(|limit| Instant::now() + limit);
         loop {
@@ -201,7 +202,8 @@ impl FoundPool {
             if !is_cut_off {
                 return Ok(answer);
             }
-            // More clients wait for the end of the pool than it keeps connections of.
+            // The pool keeps a limited number of connections of waiting clients, and has cut this
+            // one.
             self.check_due(due)?;
             thread::sleep(RETRY_PAUSE);
         }
@@ -226,16 +228,16 @@ impl FoundPool {
                         status.reloading || status.loading || status.ending
                     }
                 });
-            // The pool may have finished in between: read the answer once more.
+            // The pool may have finished meanwhile: read the response again.
             is_idle = !is_working;
         }
     }
 
-    /// Has the pool at the other end of `stream` another name now, or none? A warm pool that stops
-    /// leaves its name to the next one.
+    /// Has the pool at the other end of `stream` lost its name? A stopping warm pool passes its
+    /// name to the next one.
     ///
     /// # Errors
-    /// If the pool that has the name now cannot be asked.
+    /// If the pool that has the name now does not respond.
     fn has_left_its_name(&self, stream: &UnixStream) -> Result<bool> {
         let peer = |stream: &UnixStream| sockopt::socket_peercred(stream).ok().map(|peer| peer.pid);
         let found = connected(&self.directory, &self.name, STATUS_TIMEOUT);
@@ -258,7 +260,7 @@ impl FoundPool {
 /// The running pools with this name, each in another runtime directory.
 ///
 /// # Errors
-/// If there is none, or one does not answer.
+/// If no such pool is running, or a pool does not respond.
 fn find_all(name: &str) -> Result<Vec<FoundPool>> {
     check_name(name).map_err(anyhow::Error::msg)?;
     let directories = runtime_directory::of_pools()?;

@@ -1,4 +1,4 @@
-//! Connections to control sockets, and what is read from them within limits.
+//! Connections to control sockets, with limits on responses.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use crate::pool::{
 /// How long a supervisor may take to send its status, and all pools of a directory together.
 pub(super) const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Limit of one answer in bytes: enough for more than twenty thousand threads.
+/// Maximum size of a response in bytes: enough for more than twenty thousand threads.
 pub(super) const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
 /// A connection to the pool `name` of `directory`; `None` if no such pool is running.
@@ -42,10 +42,11 @@ pub(super) fn connected(
     Ok(Some(stream).filter(|_| is_owners))
 }
 
-/// Reads what has arrived. Returns its length: 0 at the end, `None` if nothing has arrived.
+/// Reads the bytes that have arrived. Returns their number: 0 at the end, `None` if no bytes have
+/// arrived.
 ///
 /// # Errors
-/// If the connection fails, or the answer is too long.
+/// If the connection fails, or the response is too long.
 pub(super) fn read_some(
     stream: &mut UnixStream,
     answer: &mut Vec<u8>,
@@ -71,7 +72,7 @@ pub(super) fn read_some(
 /// Reads to the end, for [`STATUS_TIMEOUT`] at most.
 ///
 /// # Errors
-/// `TimedOut` then, or the error of the connection.
+/// `TimedOut` at the timeout, or the error of the connection.
 pub(super) fn read_all(stream: &mut UnixStream, answer: &mut Vec<u8>) -> io::Result<()> {
     let due = Instant::now() + STATUS_TIMEOUT;
     loop {
@@ -86,7 +87,7 @@ pub(super) fn read_all(stream: &mut UnixStream, answer: &mut Vec<u8>) -> io::Res
     }
 }
 
-/// Parses a status; `None` if the pool ended before it sent anything.
+/// Parses a status; `None` if the pool exited before sending anything.
 ///
 /// # Errors
 /// If `answer` is not a status.
@@ -97,7 +98,7 @@ pub(super) fn parsed(answer: &[u8]) -> Result<Option<PoolStatus>> {
     serde_json::from_slice(answer).map(Some).context("its answer is not a valid status")
 }
 
-/// The message that the pool `name` does not answer.
+/// The message that the pool `name` does not respond.
 pub(super) fn no_answer(name: &str) -> String {
     format!("the pool `{name}` does not answer; its supervisor may be stopped")
 }

@@ -1,4 +1,4 @@
-//! Protocol of the control socket: the client sends one command as a line, and reads the answer
+//! Protocol of the control socket: the client sends one command as a line, and reads the response
 //! until the pool closes the connection.
 
 use std::{os::unix::net::UnixStream, path::Path, time::Duration};
@@ -21,12 +21,12 @@ pub(super) enum ControlCommand {
     Status,
     /// Reload the code, and send a [`ReloadResult`].
     Reload,
-    /// Stop. The end of the connection is the answer.
+    /// Stop. The end of the connection is the response.
     Stop,
 }
 
 impl ControlCommand {
-    /// The line that is sent.
+    /// The line on the wire.
     pub(super) fn line(self) -> &'static str {
         match self {
             Self::Status => "status\n",
@@ -35,7 +35,7 @@ impl ControlCommand {
         }
     }
 
-    /// The command that `line` means.
+    /// The command in `line`.
     pub(super) fn from_line(line: &[u8]) -> Option<Self> {
         [Self::Status, Self::Reload, Self::Stop]
             .into_iter()
@@ -53,7 +53,7 @@ pub(super) enum ReloadResult {
 }
 
 impl ReloadResult {
-    /// The line that is sent.
+    /// The line on the wire.
     pub(super) fn line(self) -> &'static str {
         match self {
             Self::Done => "done\n",
@@ -61,7 +61,7 @@ impl ReloadResult {
         }
     }
 
-    /// The result that `answer` means; `None` if the pool closed the connection without one.
+    /// The result in `answer`; `None` if the pool closed the connection without a result.
     pub(super) fn from_answer(answer: &str) -> Option<Self> {
         match answer {
             "" => None,
@@ -74,7 +74,7 @@ impl ReloadResult {
 /// Connects to the socket at `path`. Waits no longer than `limit` for room in its accept queue.
 ///
 /// # Errors
-/// `AGAIN` if the queue is still full then; otherwise the error of the kernel.
+/// `AGAIN` if the queue stays full; otherwise the error of the kernel.
 pub(super) fn connect_within(path: &Path, limit: Duration) -> Result<UnixStream, Errno> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_timeout(&socket, Timeout::Send, Some(limit))?;

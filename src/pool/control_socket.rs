@@ -1,8 +1,8 @@
 //! Server side of the control socket, for the pool's own user and for root.
 //!
 //! The socket is in the user's runtime directory, and the peer's user is checked, too. The
-//! supervisor never blocks on a client: a command is one short line, and answers are sent as they
-//! are read, for [`ANSWER_TIMEOUT`] at most.
+//! supervisor never blocks on a client: a command is one short line, and a response is sent as fast
+//! as the client reads, for [`ANSWER_TIMEOUT`] at most.
 
 use std::{
     fs, io,
@@ -32,20 +32,20 @@ use crate::{
     system::runtime_directory,
 };
 
-/// Most connections without a command. For one more, the oldest is closed.
+/// Maximum number of connections without a command. Above the limit, the oldest is closed.
 const MAX_SILENT_CONNECTIONS: usize = 64;
 
-/// Most answers that are being sent. For one more, the oldest is cut.
+/// Maximum number of responses that are being sent. Above the limit, the oldest is cut.
 const MAX_PENDING_ANSWERS: usize = 64;
 
-/// How long a client may take to read its answer.
+/// How long a client may take to read its response.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connections that are accepted in one turn of the supervisor's loop.
+/// Maximum number of connections that are accepted in one turn of the supervisor's loop.
 const MAX_ACCEPTS_PER_TURN: usize = 64;
 
-/// How long nothing is accepted after file descriptors ran out; also how long a new pool waits for
-/// an older one of its name.
+/// Pause before the next accept after file descriptors ran out. A new pool also waits this long for
+/// an older pool with its name.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The control socket of a pool.
@@ -59,7 +59,7 @@ pub(super) struct ControlSocket {
     pause_end: Option<Instant>,
 }
 
-/// Answer that is being sent.
+/// Response that is being sent.
 struct PendingAnswer {
     stream: UnixStream,
     text: Rc<str>,
@@ -127,13 +127,13 @@ impl ControlSocket {
         self.send_answers();
     }
 
-    /// Sends the rest of the pending answers, as far as that does not block.
+    /// Sends the rest of pending responses without blocking.
     pub(super) fn send_answers(&mut self) {
         let now = Instant::now();
         self.answers.retain_mut(|answer| answer.due > now && answer.send());
     }
 
-    /// Commands that have arrived, each with the connection to answer on.
+    /// Commands that have arrived, each with the connection for the response.
     pub(super) fn commands(&mut self) -> Vec<(ControlCommand, UnixStream)> {
         let mut commands = Vec::new();
         self.accept(&mut commands);
@@ -146,7 +146,8 @@ impl ControlSocket {
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // Most likely no file descriptor is free. Closing a silent connection frees one.
+                // Probably no file descriptor is free. Closing a silent connection frees a file
+                // descriptor.
                 Err(_) if self.silent.is_empty() => {
                     self.pause_end = Some(Instant::now() + PAUSE);
                     return;
@@ -187,7 +188,7 @@ impl ControlSocket {
 }
 
 impl PendingAnswer {
-    /// Sends what fits without blocking. Returns whether a rest is left.
+    /// Sends as much as possible without blocking. Returns whether a rest is left.
     fn send(&mut self) -> bool {
         while self.sent < self.text.len() {
             match self.stream.write(&self.text.as_bytes()[self.sent..]) {

@@ -13,7 +13,7 @@ use diagnostics::{
 };
 use rustix::{io::Errno, stdio::stderr};
 
-/// Bytes of unwritten messages that are kept.
+/// Maximum size of unwritten messages in bytes.
 const MAX_UNWRITTEN_BYTES: usize = 64 * 1024;
 
 /// How long the supervisor waits for a reader before it exits.
@@ -22,12 +22,12 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Log messages of the supervisor.
 #[derive(Debug)]
 pub(super) struct ErrorLog {
-    /// What messages are about if they do not concern a request.
+    /// The subject of messages that do not concern a request.
     about: String,
     unwritten: VecDeque<u8>,
     /// Messages that did not fit into memory.
     lost: u64,
-    /// The disk is full. Unlike for a pipe, poll(2) does not tell when it has room again.
+    /// The disk is full. Unlike for a pipe, poll(2) does not report when the disk has room again.
     is_full: bool,
 }
 
@@ -75,7 +75,7 @@ impl ErrorLog {
                 Ok(count) => drop(self.unwritten.drain(..count)),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN | Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => return,
-                // Standard error is closed, so there is nowhere to report that.
+                // Standard error is closed, so the error cannot be reported.
                 Err(_) => (self.unwritten, self.lost) = (VecDeque::new(), 0),
             }
         }

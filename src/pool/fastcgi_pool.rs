@@ -35,7 +35,7 @@ use crate::{
 /// Scoreboard blocks per worker: its own, and that of its replacement.
 const BLOCKS_PER_WORKER: u32 = 2;
 
-/// Least time that a worker gets for its exit after its last request.
+/// Minimum timeout for the exit of a worker after its last request.
 const MIN_LINGER: Duration = Duration::from_secs(1);
 
 /// Runs a pool until it is asked to stop.
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
     let addresses = inherited.addresses(&options.listen);
     let listeners = open_listeners(options, &addresses, creator, &mut inherited)?;
     let mut logs = Logs::open(&args.logs, creator).map_err(CommandError::settings)?;
-    // Root's work is done, and nothing of the application was read yet.
+    // Root's permissions are no longer needed, and no file of the application was read yet.
     let mut code = match &account {
         Some(account) => assume(account, code)?,
         None => code,
@@ -197,8 +197,8 @@ impl Plan {
         }
         let reload = settings.fastcgi.reload;
         let reload_on = settings.fastcgi.reload_on.clone();
-        // Some process managers do not replace a worker that exits, so that a lone worker must not
-        // exit for a reload. A pool with reloads gets a supervisor.
+        // Some process managers do not replace a worker that exits, so a lone worker must not exit
+        // for a reload. A pool with reloads gets a supervisor.
         let is_lone_worker = is_managed
             && max_workers == 1
             && options.max.is_none()

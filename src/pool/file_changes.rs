@@ -26,9 +26,9 @@ pub(super) struct FileChanges {
 #[derive(Debug)]
 struct Watched {
     path: PathBuf,
-    /// The file when code was last loaded; `None` if it did not exist.
+    /// The state of the file when code was last loaded; `None` if the file did not exist.
     known: Option<Snapshot>,
-    /// The file at the last poll, if it was different.
+    /// The state of the file at the last poll, if it was different.
     seen: Option<Snapshot>,
 }
 
@@ -42,7 +42,7 @@ impl FileChanges {
         }
     }
 
-    /// Records the present state: only later changes count. Call this before code is loaded.
+    /// Records the current state: only later changes count. Call this before code is loaded.
     pub(super) fn record(&mut self) {
         for watched in &mut self.watched {
             watched.known = Snapshot::of(&watched.path).or(watched.known);
@@ -68,7 +68,7 @@ impl FileChanges {
         }
         let (mut settled, mut is_settling) = (None, false);
         for watched in &mut self.watched {
-            // A removed file is no new code; wait until it exists again.
+            // A removed file is not new code: wait until the file exists again.
             let found = Snapshot::of(&watched.path).filter(|found| Some(*found) != watched.known);
             if found.is_some() && found == watched.seen {
                 (watched.known, watched.seen) = (found, None);

@@ -1,7 +1,7 @@
 //! Creates the sockets and logs of a pool with the right owner.
 //!
-//! A pool that root starts for another user creates them with that user's rights. Root's rights are
-//! used only in directories where no other user can redirect the path.
+//! If root starts the pool for another user, the files are created with that user's permissions.
+//! Root's permissions are used only in directories where no other user can redirect the path.
 
 use std::{
     fs, io,
@@ -26,19 +26,19 @@ pub(super) struct FileCreator<'a> {
     account: Option<&'a Account>,
 }
 
-/// Rights with which a file is created.
+/// Permissions with which a file is created.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rights<'a> {
-    /// Rights of this process, which is not root.
+    /// The permissions of this process, which is not root.
     Own,
-    /// Rights of the user that the pool will run as.
+    /// The permissions of the user that the pool will run as.
     Account(&'a Account),
-    /// Rights of root.
+    /// The permissions of root.
     Root,
 }
 
 impl Rights<'_> {
-    /// Runs `act` with these rights.
+    /// Runs `act` with these permissions.
     ///
     /// # Errors
     /// The error of `act`.
@@ -78,8 +78,8 @@ impl<'a> FileCreator<'a> {
         if let Some(account) = self.account {
             let rights = Rights::Account(account);
             match rights.act(|| act(&plain, rights)) {
-                // Where that user may not write, root does, unless other users can write there,
-                // too.
+                // If that user may not write in the directory, root does, unless other users can
+                // write there, too.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
                 created => return Ok((created?, rights)),
             }

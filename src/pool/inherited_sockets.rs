@@ -1,9 +1,9 @@
-//! Listening sockets that the parent process left open: those that `--listen fd:N` names
-//! (FastCGI 1.0, 2.2), and those that a service manager passes (sd_listen_fds(3)).
+//! Listening sockets that the parent process left open: the sockets of `--listen fd:N` (FastCGI
+//! 1.0, 2.2), and the sockets that a service manager passes (sd_listen_fds(3)).
 //!
-//! A number does not prove that a file descriptor is open, and owning one by its number is unsafe.
-//! So each descriptor is sent through a socket pair, as to another process. The received copy is
-//! owned, and sending a closed number is an error.
+//! A number does not prove that a file descriptor is open, and taking ownership by number is
+//! unsafe. So each file descriptor is sent through a socket pair, as to another process. This
+//! process owns the received copy, and sending a closed number is an error.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +25,7 @@ use wire::descriptors;
 
 use crate::pool::address::Address;
 
-/// First file descriptor that a service manager passes; the others follow.
+/// The first file descriptor that a service manager passes; the others have the next numbers.
 const FIRST_PASSED_FD: RawFd = 3;
 
 /// Last standard stream. Numbers up to this one must stay open.
@@ -40,8 +40,8 @@ pub(super) struct InheritedSockets {
 }
 
 impl InheritedSockets {
-    /// Takes over the descriptors that `named` lists and those that a service manager passed. Call
-    /// this before anything else is opened: a named number could be a descriptor of our own.
+    /// Takes over the file descriptors in `named` and those that a service manager passed. Call
+    /// this before opening any file: a number in `named` could be a file descriptor of wsgate.
     ///
     /// # Errors
     /// If a number is named twice or is not open, or the service manager's variables are invalid.
@@ -60,18 +60,18 @@ impl InheritedSockets {
         Ok(Self { sockets: own(&numbers)?, passed })
     }
 
-    /// The addresses to listen at: those that are `named`, or else the sockets that a service
-    /// manager passed, or else standard input.
+    /// The addresses to listen on: those in `named`; without them, the sockets that a service
+    /// manager passed; without these, standard input.
     pub(super) fn addresses(&self, named: &[Address]) -> Vec<Address> {
         addresses(named, &self.passed)
     }
 
-    /// Removes and returns the descriptor that had this number.
+    /// Removes and returns the file descriptor that had this number.
     pub(super) fn take(&mut self, number: RawFd) -> Option<OwnedFd> {
         self.sockets.remove(&number)
     }
 
-    /// Numbers of the descriptors that were not taken.
+    /// Numbers of the file descriptors that were not taken.
     pub(super) fn unused(&self) -> impl Iterator<Item = RawFd> {
         self.sockets.keys().copied()
     }
@@ -113,7 +113,7 @@ fn is_set(name: &str) -> bool {
     env::var_os(name).is_some_and(|value| !value.is_empty())
 }
 
-/// Moves these descriptors to other numbers, owned and with close-on-exec.
+/// Moves these file descriptors to other numbers, owned and with close-on-exec.
 ///
 /// # Errors
 /// If a number is not open, or file descriptors are short.
@@ -158,7 +158,8 @@ fn own(numbers: &BTreeSet<RawFd>) -> Result<BTreeMap<RawFd, OwnedFd>> {
         );
     }
     for &number in numbers.iter().filter(|&&number| number > LAST_STANDARD_STREAM) {
-        // Otherwise later processes inherit it under the old number, too. It was open a moment ago.
+        // Otherwise later processes would inherit the socket under the old number, too. Closing
+        // cannot fail, because the number was open a moment ago.
         let _ = close(number);
     }
     Ok(sockets)
@@ -172,7 +173,7 @@ fn receive(from: &OwnedFd) -> Result<OwnedFd> {
 /// Checks that `socket`, which had this number, accepts connections of web servers.
 ///
 /// # Errors
-/// If it is not a listening stream socket of a family that web servers use.
+/// If `socket` is not a listening stream socket of a family that web servers use.
 pub(super) fn check(number: RawFd, socket: &OwnedFd) -> Result<()> {
     if number == 0 && !sockopt::socket_acceptconn(socket).unwrap_or(false) {
         if let Some(pid) = other_listen_pid() {

@@ -1,5 +1,5 @@
 //! Listening sockets of a pool: opened before the application is loaded, and removed when the pool
-//! ends (FastCGI 1.0, 2.2).
+//! exits (FastCGI 1.0, 2.2).
 
 use std::{
     fs, io,
@@ -41,7 +41,7 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Listens at `address`; a file descriptor is taken from `inherited`.
+    /// Listens on `address`; a file descriptor is taken from `inherited`.
     ///
     /// # Errors
     /// If the address is in use, the kernel refuses, or the descriptor is not a listening socket.
@@ -100,7 +100,7 @@ impl Listener {
         Ok(listener)
     }
 
-    /// Moves the socket's file to its public path, over the socket of a pool that has ended.
+    /// Moves the socket's file to its public path, over the socket of a pool that has exited.
     ///
     /// # Errors
     /// If the file cannot be renamed.
@@ -112,9 +112,10 @@ impl Listener {
         Ok(())
     }
 
-    /// Closes the connections in the accept queue, and refuses new ones: no worker will come.
+    /// Closes the connections in the accept queue, and refuses new ones, because no worker will
+    /// accept them.
     pub(super) fn refuse_clients(&self) {
-        // If the kernel does not do that, clients wait until their own timeout.
+        // If this fails, clients wait until their own timeout.
         let _ = shutdown(&self.socket, Shutdown::Both);
         if ioctl_fionbio(&self.socket, true).is_ok() {
             while accept_with(&self.socket, SocketFlags::CLOEXEC).is_ok() {}
@@ -136,7 +137,7 @@ impl Drop for Listener {
     }
 }
 
-/// Is standard input a listening socket, as FastCGI process managers leave it (FastCGI 1.0, 2.2)?
+/// Is standard input a listening socket, as passed by FastCGI process managers (FastCGI 1.0, 2.2)?
 pub(crate) fn stdin_listens() -> bool {
     sockopt::socket_acceptconn(io::stdin()).unwrap_or(false)
 }

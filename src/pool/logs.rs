@@ -1,8 +1,9 @@
 //! Log files of a pool: opened by the supervisor, inherited by every process, and reopened after a
 //! rotation.
 //!
-//! The supervisor reopens a file first, and then tells the other processes through the scoreboard.
-//! So a path that cannot be opened costs one log message, and every process keeps the open file.
+//! The supervisor reopens a file first, and then notifies the other processes through the
+//! scoreboard. If a path cannot be opened, the supervisor logs one message, and every process keeps
+//! the open file.
 
 use std::{
     fs, io,
@@ -35,7 +36,7 @@ use crate::{
     system::trusted_path::Untrusted,
 };
 
-/// Symbolic links that are followed from a log's path to a descriptor; `/dev/stderr` has one.
+/// Maximum number of symbolic links from a log's path to a file descriptor; `/dev/stderr` has one.
 const MAX_LINKS: usize = 8;
 
 /// The error log and access log of a pool.
@@ -55,8 +56,8 @@ pub(super) struct Logs {
 struct LogFile {
     path: PathBuf,
     file: OwnedFd,
-    /// The path names a descriptor of this process (`/dev/stdout`). No rotation renames that, and
-    /// the user that the pool runs as may not be allowed to open it.
+    /// The path names a file descriptor of this process (`/dev/stdout`). No rotation renames this
+    /// path, and the user of the pool may have no permission to open it.
     is_descriptor: bool,
 }
 
@@ -115,13 +116,13 @@ impl Logs {
             args.access_log.as_deref().map(|path| (!is_open(path)).then(|| file(path)).transpose());
         let access = access.transpose()?.map(|file| (form, file));
         if let Some((_, Some(LogFile { file, .. }))) = &access {
-            // Only pipes and sockets block; an error here concerns a file on a disk.
+            // An error is ignored: only pipes and sockets can block, not a file on a disk.
             let _ = set_nonblocking(file);
         }
         Ok(Self { error, access, reopen_bell: None, to_server: args.errors_to_server })
     }
 
-    /// Creates the bell that tells processes to reopen the files.
+    /// Creates the bell that wakes processes to reopen the files.
     ///
     /// # Errors
     /// If file descriptors are short.
@@ -169,7 +170,7 @@ impl Logs {
         access.chain(self.reopen_bell.iter().map(|bell| bell.as_fd()))
     }
 
-    /// Reopens all files and tells the other processes to do so. A file that cannot be reopened
+    /// Reopens all files and asks the other processes to do so. A file that cannot be reopened
     /// stays open. Returns the log messages about the result.
     pub(super) fn reopen(&mut self, scoreboard: &Scoreboard) -> Vec<LogMessage> {
         let mut messages = Vec::new();
@@ -220,7 +221,7 @@ fn is_standard_error(path: &Path) -> bool {
     }
 }
 
-/// The number of the descriptor of this process that `path` names: 2 for `/dev/stderr`.
+/// The number of this process's file descriptor that `path` names: 2 for `/dev/stderr`.
 fn own_descriptor(path: &Path) -> Option<RawFd> {
     let own = fs::canonicalize("/proc/self").ok()?;
     let mut path = path.to_owned();
@@ -234,12 +235,12 @@ fn own_descriptor(path: &Path) -> Option<RawFd> {
     None
 }
 
-/// Reopens the file at `path` under the same descriptor number, which other processes know.
+/// Reopens the file at `path` under the same file descriptor number, which other processes know.
 ///
 /// # Errors
 /// If the file cannot be opened.
 fn reopen(path: &Path, file: &mut OwnedFd) -> io::Result<()> {
-    // By now this process runs as the pool's user.
+    // This process already runs as the pool's user.
     let new = FileCreator::new(None).open_log(path)?;
     Ok(dup3(&new, file, DupFlags::CLOEXEC)?)
 }

@@ -65,7 +65,7 @@ fn open_standard_input() -> anyhow::Result<Listener> {
 }
 
 fn serve(settings: &Settings, listeners: &[Listener]) -> CommandError {
-    // The only socket must be usable.
+    // The worker has no other socket, so this one must be usable.
     if let Err(message) = allowed_addresses::check(settings, listeners) {
         return CommandError::settings(message);
     }
@@ -84,7 +84,7 @@ fn serve(settings: &Settings, listeners: &[Listener]) -> CommandError {
     become_worker(settings, service, listeners, &scoreboard, &Logs::none())
 }
 
-/// Does the process manager's configuration say that it replaces a worker that exits?
+/// Does the process manager replace a worker that exits, according to its configuration?
 fn is_reload_requested() -> bool {
     std::env::var_os("WSGATE_RELOAD").is_some_and(|value| value == "1")
 }
@@ -100,7 +100,8 @@ pub(super) fn become_worker(
     let sockets = listeners.iter().map(|listener| listener.socket.as_fd());
     let inherited: Vec<_> = sockets.chain([scoreboard.as_fd()]).chain(logs.inherited()).collect();
     let request = Request::synthetic("pool", &settings.app.to_string(), Vec::new());
-    // No process is left to report a crash while the engine is loaded, so that is checked before.
+    // The engine is checked first, because no process could report a crash while the engine is
+    // loaded.
     if let Some(message) = engine::damaged(&settings.engine, &settings.interpreter.program) {
         return CommandError::settings(message);
     }

@@ -27,13 +27,13 @@ use wire::running_clock;
 /// Pause before an unsent message is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// Time that the end of a pool may take beyond `--drain`.
+/// Time that the stop of a pool may take beyond `--drain`.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
 
-/// State of the pool, as far as a service manager needs it.
+/// State of the pool for the service manager.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ManagedState {
-    /// The application was loaded, and connections are answered.
+    /// The application was loaded, and requests get responses.
     pub(super) serves: bool,
     /// The pool is stopping.
     pub(super) is_stopping: bool,
@@ -136,7 +136,7 @@ impl Notifier {
         if self.socket.is_some() {
             if state.is_stopping && self.announced != Announced::Stopping {
                 self.announced = Announced::Stopping;
-                // Otherwise the manager would end requests after its own timeout.
+                // Otherwise the manager would kill the pool after its own timeout.
                 let timeout = (self.drain + STOP_MARGIN).as_micros();
                 self.send(format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={timeout}\n"));
             } else if state.serves && self.announced == Announced::Starting {

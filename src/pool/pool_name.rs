@@ -1,12 +1,12 @@
 //! Names of pools. A name is part of a socket's file name and is shown to people.
 
-/// Most bytes of a name.
+/// Maximum length of a name in bytes.
 const MAX_NAME_BYTES: usize = 40;
 
 /// Checks that `name` is a valid pool name.
 ///
 /// # Errors
-/// If it is empty, too long, or has other characters than letters, digits, `-` and `_`.
+/// If `name` is empty, too long, or has other characters than letters, digits, `-` and `_`.
 pub(super) fn check_name(name: &str) -> Result<(), String> {
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     if name.is_empty() || name.len() > MAX_NAME_BYTES || !is_plain {

@@ -1,4 +1,4 @@
-//! Status of a pool, as `wsgate status --json` shows it and as it is sent on the control socket.
+//! Status of a pool: the output of `wsgate status --json`, and the response on the control socket.
 
 use serde::{Deserialize, Serialize};
 

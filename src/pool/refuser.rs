@@ -2,8 +2,8 @@
 //! no worker can serve them.
 //!
 //! The server never blocks. It keeps at most [`MAX_CONNECTIONS`] connections of
-//! [`MAX_PARAMS_BYTES`] each, and each for [`CONNECTION_TIMEOUT`] at most. Of a request it reads
-//! only what names it in the log.
+//! [`MAX_PARAMS_BYTES`] each, and each for [`CONNECTION_TIMEOUT`] at most. The server reads only
+//! the part of a request that identifies it in the log.
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
@@ -27,16 +27,17 @@ use wire::{request::ResponseFormat, running_clock};
 
 use crate::request::Request;
 
-/// Connections that are answered at the same time. More wait in the accept queue.
+/// Maximum number of concurrent connections. Further connections wait in the accept queue.
 const MAX_CONNECTIONS: usize = 32;
 
-/// Parameters of one request that are kept, in bytes. A longer request is refused without its name.
+/// Maximum size of the parameters of one request in bytes. A larger request is refused, and the log
+/// does not identify it.
 const MAX_PARAMS_BYTES: usize = 64 * 1024;
 
-/// How long one connection may take, whatever its peer does.
+/// Timeout of one connection, regardless of its peer.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads from one connection in one turn of the supervisor's loop.
+/// Maximum number of reads from one connection in one turn of the supervisor's loop.
 const MAX_READS_PER_TURN: usize = 16;
 
 /// Connections whose requests are refused.
@@ -49,7 +50,7 @@ pub(super) struct Refuser {
 struct RefusedConnection {
     socket: OwnedFd,
     protocol: Connection,
-    /// The response, of which `sent` bytes were sent.
+    /// The response; `sent` of its bytes were sent.
     response: Vec<u8>,
     sent: usize,
     stage: Stage,

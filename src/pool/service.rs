@@ -1,4 +1,4 @@
-//! The service that workers are asked to do, and its defaults.
+//! The service of workers, with its defaults.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 

@@ -11,7 +11,7 @@ pub(super) fn log(settings: &Settings, message: &LogMessage) {
     Request::synthetic("pool", &settings.app.to_string(), Vec::new()).log(message);
 }
 
-/// Warns that the pool runs as root: a break-in to the application is one to the machine.
+/// Warns that the pool runs as root: an attacker who controls the application controls the machine.
 pub(super) fn warn_of_root(settings: &Settings, hint: &str) {
     let message = LogMessage::warning(
         Code::ServesAsRoot,
@@ -20,8 +20,8 @@ pub(super) fn warn_of_root(settings: &Settings, hint: &str) {
     log(settings, &message.hint(hint));
 }
 
-/// Closes passed sockets that are not listened at, and warns about each: clients that connect to
-/// them would wait forever.
+/// Closes passed sockets that the pool does not listen on, and logs a warning for each: clients
+/// that connect to them would wait forever.
 pub(super) fn close_unused(settings: &Settings, inherited: InheritedSockets) {
     for number in inherited.unused() {
         let sentence = format!(

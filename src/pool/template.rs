@@ -1,5 +1,5 @@
-//! A template process, as its supervisor sees it: a Python process that loads the application and
-//! forks workers from itself, like Android's zygote.
+//! A template process, from the view of its supervisor: a Python process that loads the application
+//! and forks workers from itself, like Android's zygote.
 
 use std::{
     io,
@@ -24,7 +24,7 @@ use wire::{
 
 use crate::{config::settings::Settings, guard::start::Start, request::Request};
 
-/// What a new template process needs beside its settings.
+/// The resources of a new template process, in addition to its settings.
 pub(super) struct TemplateLaunch<'a> {
     pub(super) service: Service,
     pub(super) request: &'a Request,
@@ -35,7 +35,7 @@ pub(super) struct TemplateLaunch<'a> {
 /// A template process.
 pub(super) struct Template {
     child: Child,
-    /// Channel for orders and news; `None` once the process has closed its end, or ours is closed.
+    /// Channel for orders and news; `None` after either end was closed.
     channel: Option<OwnedFd>,
     /// The kernel closes this end when the supervisor exits, and the template exits with it.
     _gateway_pipe: OwnedFd,
@@ -55,7 +55,7 @@ pub(super) struct Template {
     engine_error: Option<String>,
 }
 
-/// How far a template has come with loading the application.
+/// The progress of a template in loading the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loading {
     /// The application is being loaded.
@@ -66,7 +66,7 @@ pub(super) enum Loading {
     Failed,
     /// The application is loaded, but the process must not be forked. The process exits.
     NotForkable {
-        /// Only one process at a time may have what the application has opened.
+        /// The application has opened a resource that only one process may have.
         is_for_one_process: bool,
     },
 }
@@ -125,7 +125,7 @@ impl Template {
         }
     }
 
-    /// How far loading has come.
+    /// The progress of loading.
     pub(super) fn loading(&self) -> Loading {
         self.loading
     }
@@ -163,8 +163,8 @@ impl Template {
                     self.channel = None;
                     return None;
                 }
-                // The application may have found the descriptor, so any packet can arrive. Unknown
-                // packets are ignored.
+                // The application may write to the file descriptor, so any packet can arrive.
+                // Unknown packets are ignored.
                 Ok((length, _)) => {
                     if let Some(news) = TemplateEvent::decode(&packet[..length]) {
                         self.note(news);

@@ -79,7 +79,7 @@ impl SocketFile {
     /// The socket's file that is at `path`.
     ///
     /// # Errors
-    /// If there is none.
+    /// If there is no such file.
     pub(super) fn at(path: PathBuf) -> io::Result<Self> {
         Ok(Self { inode: fs::symlink_metadata(&path)?.ino(), path })
     }
@@ -97,7 +97,7 @@ impl SocketFile {
     /// Removes the file, unless another file has taken its path.
     pub(super) fn remove(self) {
         if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
-            // Somebody else may have removed the file a moment ago.
+            // Another process may have removed the file a moment ago.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -123,9 +123,9 @@ pub(super) fn open(
         // A stale socket is replaced below.
         _ => {}
     }
-    // A temporary name keeps the stale socket until the new one is complete. The new socket listens
-    // before it gets its name: another start would take it for stale. Owner and permissions are
-    // right by then.
+    // A temporary name keeps the stale socket until the new one is complete. The new socket gets
+    // its name only when it listens and has its owner and permissions. Otherwise another start
+    // would treat the socket as stale.
     let draft = path.with_extension(format!("{}.new", std::process::id()));
     match create(path, &draft, access, creator) {
         Ok((listener, inode)) => Ok((listener.into(), SocketFile { path: path.to_owned(), inode })),
@@ -148,7 +148,7 @@ fn create(
     let renamed = set_owner(&file, access, creator)
         .and_then(|()| Ok(listen(&listener, BACKLOG)?))
         .and_then(|()| match rename() {
-            // In a sticky directory nobody but the owner of a file renames it.
+            // In a sticky directory, only the owner of a file may rename it.
             Err(error)
                 if error.kind() == io::ErrorKind::PermissionDenied
                     && matches!(rights, Rights::Account(_)) =>
@@ -168,7 +168,7 @@ fn create(
 }
 
 /// Binds a socket that has `mode` from the beginning, and opens its file. The owner is changed
-/// through that descriptor, so that nobody can redirect the change by replacing the path.
+/// through that file descriptor, so that replacing the path cannot redirect the change.
 fn bind(path: &Path, mode: u32) -> io::Result<(UnixListener, OwnedFd)> {
     // A file of this name can only be a leftover of a process that had our pid.
     let _ = fs::remove_file(path);
@@ -194,7 +194,7 @@ fn set_owner(file: &OwnedFd, access: &SocketAccess, creator: FileCreator<'_>) ->
     if user.is_some() || group.is_some() {
         chownat(file, "", user.map(Uid::from_raw), group.map(Gid::from_raw), AtFlags::EMPTY_PATH)?;
     }
-    // An access control list of the directory changes the mode that bind() gave.
+    // An access control list of the directory may have changed the mode that bind() set.
     if fstat(file)?.st_mode & 0o777 != access.mode {
         let by_descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
         fs::set_permissions(by_descriptor, fs::Permissions::from_mode(access.mode))?;

@@ -1,8 +1,8 @@
 //! The pool behind `--mode warm`: the first request starts it, and each of its workers serves one
 //! CGI request, or many with `--mode resident`.
 //!
-//! Standard input is the pool's lock file, locked by the gateway that starts the pool. While it is
-//! locked, no gateway starts another.
+//! Standard input is the pool's lock file, locked by the gateway that starts the pool. While the
+//! file is locked, no gateway starts another pool.
 
 use std::{
     fs::File,
@@ -40,7 +40,7 @@ use crate::{
 /// Spare workers, which wait for requests.
 const MIN_WORKERS: u32 = 2;
 
-/// How long an idle worker above [`MIN_WORKERS`] stays.
+/// How long an idle worker above [`MIN_WORKERS`] is kept.
 const WORKER_IDLE_TIME: Duration = Duration::from_secs(10);
 
 /// How long workers may finish requests when the pool stops. Their gateways enforce `--timeout`.
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &WarmPoolArgs) -> Result<Exit, CommandError> {
     let _ = setsid();
     let ended = serve(args);
     if !matches!(ended, Ok(Exit::Success)) {
-        // Keeps gateways from trying again at once.
+        // Prevents gateways from trying again at once.
         let mut lock = File::from(io::stdin().as_fd().try_clone_to_owned().map_err(cannot_start)?);
         if lock.metadata().is_ok_and(|found| found.len() == 0) {
             let _ = lock.write_all(FAILED);

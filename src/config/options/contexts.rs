@@ -47,7 +47,7 @@ pub(crate) trait ActsIn: Args {
     const CONTEXTS: &'static [Context];
 }
 
-/// The same at run time.
+/// The options of a struct and their contexts, at run time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OptionGroup {
     id: fn() -> Option<Id>,

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::builder::{RangedI64ValueParser, RangedU64ValueParser};
 
-/// Most seconds that an option takes: the kernel's clocks cannot count much further.
+/// Maximum number of seconds of an option: the kernel's clocks cannot count much further.
 pub(crate) const MAX_TIMEOUT_SECS: u64 = u32::MAX as u64;
 
 /// A number of seconds, at least `least`.

@@ -1,5 +1,5 @@
-//! Actions that the owners of the supervisor's state want done outside their state, and the events
-//! that the owners get.
+//! Actions that the owners of the supervisor's state request outside their state, and the events
+//! that the owners receive.
 
 use std::process::ExitStatus;
 
@@ -24,8 +24,8 @@ pub(super) enum Action {
     Worker(WorkerEvent),
     /// Send a signal to a process.
     Signal(Pid, Signal),
-    /// Have a worker write the stacks of its threads to the error log, unless the log's reader is
-    /// behind: the worker would block then.
+    /// Make a worker write the stacks of its threads to the error log. If the log's reader is
+    /// behind, do nothing: the worker would block.
     DumpStacks(Pid),
     /// TemplateCommand a worker from the current template.
     Fork(WorkerOrder),
@@ -54,7 +54,7 @@ pub(super) enum WorkerEvent {
     NotOrdered(WorkerOrder),
     /// The template could not fork the worker.
     ForkFailed(WorkerOrder),
-    /// The worker exited before it had loaded the application. The log says why.
+    /// The worker exited before the application was loaded. The log has the reason.
     StartFailed(WorkerOrder),
     /// A worker exited.
     Exited(Pid, ExitStatus),

@@ -1,4 +1,4 @@
-//! Blocks of scoreboard lines, one for each worker process, and what their lines say.
+//! Blocks of scoreboard lines, one for each worker process, and the status in their lines.
 
 use std::{ops::Range, rc::Rc, time::Duration};
 
@@ -101,7 +101,7 @@ impl Blocks {
         self.readings(block).map(|reading| reading.resident).max()
     }
 
-    /// Has the worker taken its first line?
+    /// Has the worker begun to use its first line?
     pub(super) fn has_begun(&self, worker: &Worker) -> bool {
         let line =
             self.scoreboard.line(self.lines(worker.block).start).and_then(ScoreboardLine::read);
@@ -148,7 +148,7 @@ impl Blocks {
     }
 
     /// Is a thread of any worker idle? If none is, the next thread that finds none idle rings the
-    /// bell. Asking first and looking second leaves no gap.
+    /// bell. The request comes before the check, so that no change is missed.
     pub(super) fn has_idle_or_asks_for_bell(&self) -> bool {
         self.scoreboard.want_wakeup(true);
         let has_idle = self.scoreboard.has_idle();

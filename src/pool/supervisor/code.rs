@@ -43,18 +43,18 @@ pub(super) struct Code<'a> {
     failures: u32,
     /// Earliest time of the next template.
     due: Instant,
-    /// A warm pool is not kept when its code changes or cannot be loaded.
+    /// A warm pool stops when its code changes or cannot be loaded.
     is_warm: bool,
 }
 
 /// Which templates to poll.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Role {
-    /// The one that is loading.
+    /// The template that is loading.
     Next,
-    /// The one that workers are forked from.
+    /// The template that workers are forked from.
     Current,
-    /// Those that exit after their workers.
+    /// The retired templates, which exit after their workers.
     Retired,
 }
 
@@ -103,7 +103,7 @@ impl<'a> Code<'a> {
         Ok(())
     }
 
-    /// Loads the code as it is now in a new template, in place of one that is still loading.
+    /// Loads the current code in a new template, which replaces a template that is still loading.
     pub(super) fn load(&mut self, launch: &TemplateLaunch<'_>) -> Vec<Action> {
         self.changes.record();
         match self.start(launch) {
@@ -129,7 +129,7 @@ impl<'a> Code<'a> {
         Ok(())
     }
 
-    /// Loads the code again if `wanted` workers are to be forked and no template is there for them.
+    /// Loads the code again if `wanted` workers must be forked and no template exists.
     pub(super) fn load_if_missing(&self, wanted: usize) -> Option<Action> {
         let is_missing = self.is_missing(wanted) && running_clock::instant() >= self.due;
         is_missing.then_some(Action::Load(self.preload))
@@ -205,11 +205,11 @@ impl<'a> Code<'a> {
         actions
     }
 
-    /// A template that loaded the application but must not be forked has exited, so that everything
-    /// it had open is free again. The next template traces which code is the reason, and the one
-    /// after that leaves loading to the workers. A warm pool is given up if only one process at a
-    /// time may have what the application opens: requests that fall back to cold CGI need that,
-    /// too.
+    /// A template that loaded the application but must not be forked has exited, so that its
+    /// resources are released. The next template traces the responsible code, and the template
+    /// after that leaves loading to the workers. A warm pool gives up if the application opens a
+    /// resource that only one process may have, because requests that fall back to cold CGI need
+    /// the resource, too.
     fn on_not_forkable(&self, preload: Preload, is_for_one_process: bool) -> Vec<Action> {
         match preload {
             Preload::Auto => vec![Action::Load(Preload::Trace)],
@@ -227,7 +227,7 @@ impl<'a> Code<'a> {
         match template.exit_status() {
             None => self.templates.set_current(template),
             Some(status) => {
-                // The kernel has killed its workers with it.
+                // The kernel has killed the workers of the template.
                 let generation = template.generation();
                 actions.push(Action::Worker(WorkerEvent::TemplateExited { generation }));
                 actions.extend(messages::template_died(&template, Some(status)).map(Action::Log));
@@ -244,7 +244,7 @@ impl<'a> Code<'a> {
             read_news(template, &mut actions);
             let is_running = template.exit_status().is_none();
             if !is_running {
-                // Workers that it had left were killed with it.
+                // The kernel has killed the remaining workers of the template.
                 let generation = template.generation();
                 actions.push(Action::Worker(WorkerEvent::TemplateExited { generation }));
             }

@@ -24,7 +24,7 @@ use crate::{
 pub(in crate::pool) struct PoolConfig {
     /// Name of the pool.
     pub(in crate::pool) name: String,
-    /// What each worker is to do, and how many of them there may be.
+    /// The service of each worker, and the maximum number of workers.
     pub(in crate::pool) service: Service,
     /// Source of the application's code.
     pub(in crate::pool) code: CodeSource,
@@ -32,7 +32,7 @@ pub(in crate::pool) struct PoolConfig {
     pub(in crate::pool) reload_on: Vec<PathBuf>,
     /// Minimum number of workers.
     pub(in crate::pool) min_workers: u32,
-    /// How long an idle worker stays that is not needed.
+    /// How long a surplus idle worker is kept.
     pub(in crate::pool) idle: Duration,
     /// How long a worker that was asked to stop may take for its requests.
     pub(in crate::pool) drain: Duration,
@@ -41,7 +41,7 @@ pub(in crate::pool) struct PoolConfig {
     /// Age at which a request is logged as slow.
     pub(in crate::pool) slow: Option<Duration>,
     /// Scoreboard blocks per worker. With two, a replacement runs before its predecessor stops;
-    /// with one, there is never one process more than the maximum.
+    /// with one, the pool never exceeds the maximum.
     pub(in crate::pool) blocks_per_worker: u32,
     /// Limits of a warm pool, which requests start.
     pub(in crate::pool) on_demand: Option<OnDemand>,
@@ -50,7 +50,7 @@ pub(in crate::pool) struct PoolConfig {
 /// Limits of a pool that requests start, and that stops by itself.
 #[derive(Clone, Debug)]
 pub(in crate::pool) struct OnDemand {
-    /// How long the pool stays without a request.
+    /// How long the pool keeps running without a request.
     pub(in crate::pool) idle: Duration,
     /// Maximum age of the pool.
     pub(in crate::pool) max_age: Option<Duration>,
@@ -66,7 +66,7 @@ pub(in crate::pool) struct PoolResources {
     pub(in crate::pool) scoreboard_fd: OwnedFd,
     /// eventfd by which workers wake the supervisor.
     pub(in crate::pool) bell: OwnedFd,
-    /// Sockets that requests come through.
+    /// The sockets that receive requests.
     pub(in crate::pool) sockets: Sockets,
     /// Log files.
     pub(in crate::pool) logs: Logs,
@@ -75,7 +75,7 @@ pub(in crate::pool) struct PoolResources {
 }
 
 impl PoolResources {
-    /// What a template process with `preload` needs, for workers that do `service`.
+    /// The resources of a template process with `preload`, whose workers do `service`.
     pub(super) fn launch(&self, service: &Service, preload: Preload) -> TemplateLaunch<'_> {
         let shared = [self.scoreboard_fd.as_fd(), self.bell.as_fd()];
         let inherited = self.sockets.inherited().chain(shared).chain(self.logs.inherited());

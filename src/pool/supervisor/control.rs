@@ -1,5 +1,5 @@
-//! Owner of the pool's contact with people and programs: control socket, service manager, and
-//! clients that wait for a result.
+//! Owner of the pool's control interfaces: control socket, service manager, and clients that wait
+//! for a result.
 
 use std::{
     io::Write as _,
@@ -19,11 +19,11 @@ use crate::pool::{
     supervisor::{action::Action, lifecycle::Event},
 };
 
-/// Most clients that wait for the end of a reload, or of the pool. For one more, the oldest is
-/// disconnected.
+/// Maximum number of clients that wait for the end of a reload or of the pool. Above the limit, the
+/// oldest is disconnected.
 const MAX_WAITING_CLIENTS: usize = 256;
 
-/// Contact of a pool with its administrator and service manager.
+/// Control interfaces of a pool.
 pub(super) struct Control {
     name: String,
     /// `None` if the socket could not be created.
@@ -33,12 +33,12 @@ pub(super) struct Control {
     status_clients: Vec<UnixStream>,
     /// Clients that wait for the end of a reload.
     reload_clients: Vec<UnixStream>,
-    /// Clients that wait for the end of the pool. Closing the connection is the answer.
+    /// Clients that wait for the end of the pool. Closing the connection is the response.
     stop_clients: Vec<UnixStream>,
 }
 
 impl Control {
-    /// Contact of the pool `name`, without a control socket yet.
+    /// Control interfaces of the pool `name`, without a control socket yet.
     pub(super) fn new(name: String, drain: Duration) -> Self {
         Self {
             name,
@@ -91,7 +91,7 @@ impl Control {
         for (command, client) in socket.commands() {
             match command {
                 ControlCommand::Status => self.status_clients.push(client),
-                // The pool closes the connection, which is the answer.
+                // The pool closes the connection, which is the response.
                 ControlCommand::Reload if is_stopping => {}
                 ControlCommand::Reload => {
                     push_bounded(&mut self.reload_clients, client);

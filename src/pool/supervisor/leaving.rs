@@ -16,11 +16,11 @@ pub(super) struct LeavingWorkers {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LeavingWorker {
     pub(super) pid: Pid,
-    /// Its block of scoreboard lines.
+    /// The worker's block of scoreboard lines.
     pub(super) block: u32,
-    /// Time at which it is killed.
+    /// Time at which the worker is killed.
     pub(super) due: Instant,
-    /// It was killed, and its template has not reported the exit yet.
+    /// The worker was killed, and its template has not reported the exit yet.
     pub(super) is_killed: bool,
 }
 
@@ -41,12 +41,12 @@ impl LeavingWorkers {
         self.all.retain(|leaving| !blocks.contains(&leaving.block));
     }
 
-    /// All of them.
+    /// All workers that were asked to stop.
     pub(super) fn iter(&self) -> impl Iterator<Item = &LeavingWorker> {
         self.all.iter()
     }
 
-    /// Is there none?
+    /// Are there no such workers?
     pub(super) fn are_none(&self) -> bool {
         self.all.is_empty()
     }
@@ -63,8 +63,8 @@ impl LeavingWorkers {
         }
     }
 
-    /// Workers that are to be killed now. A worker that survives, since its death is not reported
-    /// or the kernel is slow, is returned again later.
+    /// Workers that must be killed now. If the exit of a worker is not reported, the worker is
+    /// returned again later.
     pub(super) fn take_overdue(&mut self, now: Instant) -> Vec<Pid> {
         let overdue = self.all.iter_mut().filter(|leaving| leaving.due <= now);
         overdue

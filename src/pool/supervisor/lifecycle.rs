@@ -5,7 +5,7 @@
 pub(super) enum Phase {
     /// The application is being loaded for the first time.
     Starting,
-    /// Workers serve, or would serve if requests came.
+    /// Workers serve, or are started when requests arrive.
     Serving,
     /// Workers serve while new code is being loaded.
     Reloading,
@@ -40,7 +40,7 @@ pub(super) enum Event {
     CannotServe,
 }
 
-/// What the supervisor does about an event.
+/// The supervisor's reaction to an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reaction {
     /// Nothing.
@@ -81,7 +81,7 @@ impl Lifecycle {
         Self { phase: Phase::Starting }
     }
 
-    /// The present phase.
+    /// The current phase.
     pub(super) fn phase(&self) -> Phase {
         self.phase
     }

@@ -45,8 +45,8 @@ impl Lifetime {
         self.last_request = running_clock::instant();
     }
 
-    /// Stops the pool if it is too old, or if nobody has used it for long enough. `last_request` is
-    /// how long ago the present workers served a request.
+    /// Stops the pool if it has reached its maximum age or its idle timeout. `last_request` is the
+    /// time since the current workers served a request.
     pub(super) fn check(&mut self, last_request: impl FnOnce() -> Option<Duration>) -> Vec<Action> {
         if !is_over(self.next_due()) {
             return Vec::new();
@@ -87,7 +87,7 @@ impl Lifetime {
     /// Marks the lock file: gateways run the application by cold CGI until the code changes or a
     /// day has passed.
     pub(super) fn forbid_warm(&self) {
-        // Without the mark, gateways try again sooner.
+        // If the write fails, gateways only try again sooner.
         let _ = io::stdin()
             .as_fd()
             .try_clone_to_owned()
@@ -98,7 +98,8 @@ impl Lifetime {
     /// one finishes its requests.
     pub(super) fn release_lock(&self) {
         let Some(on_demand) = &self.on_demand else { return };
-        // While the file is locked: a gateway that opens it now finds another file at its path.
+        // The file is removed while locked: a gateway that opens the file now finds another one at
+        // its path.
         let _ = fs::remove_file(&on_demand.lock);
         // If this fails, the next pool starts when this one has exited.
         let _ = flock(io::stdin(), FlockOperation::Unlock);

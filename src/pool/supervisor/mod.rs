@@ -1,8 +1,8 @@
 //! The supervisor of a pool: keeps the number of workers, replaces workers that exit, and reloads
 //! the code.
 //!
-//! An application cannot hurt the supervisor: it runs no Python, and reads only small messages from
-//! processes that do. A reload starts a new template process beside the old one. Workers are
+//! An application cannot harm the supervisor, which runs no Python and reads only small messages
+//! from Python processes. A reload starts a new template process beside the old one. Workers are
 //! replaced when the new one is ready; if it cannot load the code, the old one keeps serving.
 //!
 //! The state has four owners: [`Workers`], [`Code`], [`Control`] and [`Timeouts`]. They answer
@@ -123,7 +123,7 @@ impl<'a> Supervisor<'a> {
         }
         let launch = self.resources.launch(&self.service, self.code.configured_preload());
         self.code.start_first(&launch).map_err(CommandError::failed)?;
-        // The time of the first load counts from here, and nothing else may happen.
+        // The timeout of the first load starts here, and no other event may come.
         self.keep_workers();
         loop {
             self.wait();
@@ -179,7 +179,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Starts and stops workers as needed, and refuses requests that nobody can serve.
+    /// Starts and stops workers as needed, and refuses requests that no worker can serve.
     fn keep_workers(&mut self) {
         self.resources.clear_bell();
         self.workers.begin_check();

@@ -1,5 +1,5 @@
-//! Requests of a pool that has no worker and cannot start one: answered with 503 Service
-//! Unavailable, until code can be loaded again.
+//! Requests of a pool that has no worker and cannot start one: refused with 503 Service Unavailable
+//! until code can be loaded again.
 
 use std::time::{Duration, Instant};
 
@@ -27,10 +27,10 @@ const LOAD_WAIT_LIMIT: Duration = Duration::from_secs(60);
 /// Workers in a row that fail in one slot before requests are refused; the first pauses are short.
 const MAX_FAILURES: u32 = 3;
 
-/// Connections that are accepted in one turn of the supervisor's loop.
+/// Maximum number of connections that are accepted in one turn of the supervisor's loop.
 const MAX_ACCEPTS_PER_TURN: usize = 64;
 
-/// How long nothing is accepted after file descriptors ran out, or a socket became unusable.
+/// Pause before the next accept after file descriptors ran out, or a socket became unusable.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Requests that are refused, and why.
@@ -91,7 +91,7 @@ impl Refusals {
         (self.has_failed, self.refuses_waiting) = (false, false);
     }
 
-    /// Are connections to be accepted in order to refuse their requests?
+    /// Must connections be accepted to refuse their requests?
     pub(super) fn is_accepting(&self, ability: Ability) -> bool {
         let has_waited = |limit: Duration| {
             self.attempt_since.map(|since| running_clock::elapsed(since) >= limit)
@@ -107,7 +107,7 @@ impl Refusals {
         self.has_failed || ability.failures >= MAX_FAILURES
     }
 
-    /// Accepts connections if nobody can serve them, and continues those that are being refused.
+    /// Accepts connections if no worker can serve them, and continues those that are being refused.
     pub(super) fn proceed(&mut self, ability: Ability, sockets: &Sockets) -> Vec<Action> {
         self.attempt_since = (ability.is_attempting && ability.lacks_worker)
             .then(|| self.attempt_since.unwrap_or_else(running_clock::instant));

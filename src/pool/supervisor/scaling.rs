@@ -1,6 +1,5 @@
-//! How many workers a dynamic pool is to have: more when no thread is idle and connections wait,
-//! fewer when workers are idle, and none if the pool may rest. No clock and no process is used
-//! here.
+//! The number of workers of a dynamic pool: more when no thread is idle and connections wait, fewer
+//! when workers are idle, and none if the pool may rest. This module uses no clock and no process.
 
 use std::time::{Duration, Instant};
 
@@ -11,15 +10,15 @@ const SETTLE_TIME: Duration = Duration::from_millis(10);
 /// A pool that grows again within this time grows by twice as many workers as before.
 const RUSH_TIME: Duration = Duration::from_secs(1);
 
-/// Most workers that are added at once.
+/// Maximum number of workers that are added at once.
 const MAX_STEP: usize = 32;
 
-/// Number of workers that a pool is to have.
+/// The wanted number of workers of a pool.
 #[derive(Debug)]
 pub(super) struct Scale {
     min: usize,
     max: usize,
-    /// How long a worker that is not needed stays.
+    /// How long a surplus worker is kept.
     idle: Duration,
     wanted: usize,
     /// The listening sockets are polled for connections.
@@ -69,7 +68,7 @@ impl Scale {
         self.max
     }
 
-    /// Number of workers that there are to be.
+    /// The wanted number of workers.
     pub(super) fn wanted(&self) -> usize {
         self.wanted
     }
@@ -79,7 +78,7 @@ impl Scale {
         self.min == self.max
     }
 
-    /// Are the listening sockets to be polled for connections?
+    /// Must the listening sockets be polled for connections?
     pub(super) fn is_listening(&self) -> bool {
         self.is_listening
     }
@@ -140,12 +139,12 @@ impl Scale {
         self.wanted < self.max && present >= self.wanted
     }
 
-    /// Notes that a thread is idle.
+    /// Records that a thread is idle.
     pub(super) fn on_idle_thread(&mut self) {
         self.crowded_since = None;
     }
 
-    /// Notes that no thread is idle.
+    /// Records that no thread is idle.
     pub(super) fn on_crowd(&mut self, has_worker: bool, now: Instant) -> Crowd {
         let settled = *self.crowded_since.get_or_insert(now) + SETTLE_TIME;
         if now < settled && has_worker {

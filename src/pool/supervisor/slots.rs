@@ -1,4 +1,4 @@
-//! Slots for workers, and which of them need one. No clock and no process is used here.
+//! Slots for workers, and the slots that need a worker. This module uses no clock and no process.
 //!
 //! A slot has at most one worker that serves. Its replacement is ordered while that worker still
 //! serves; the old worker leaves the slot when the new one is running.
@@ -43,18 +43,18 @@ pub(super) struct Worker {
     pub(super) pid: Pid,
     /// Generation of its template.
     pub(super) generation: u64,
-    /// Its block of scoreboard lines.
+    /// The worker's block of scoreboard lines.
     pub(super) block: u32,
     pub(super) started: Instant,
     /// Time at which the worker is to be replaced.
     pub(super) expires: Option<Instant>,
-    /// Why the worker is to be replaced, once that is known.
+    /// Why the worker must be replaced, if it must.
     pub(super) limit_reached: Option<LimitReached>,
     /// How long its predecessor had been idle, which counts for this worker until it has served.
     pub(super) idle_before: Duration,
 }
 
-/// Limit for which a worker is replaced.
+/// The limit that a worker has reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LimitReached {
     /// `--max-age`.

@@ -56,7 +56,7 @@ impl Sockets {
         self.listeners.iter().for_each(Listener::refuse_clients);
     }
 
-    /// Makes workers serve the connections they would pass on. Those in the queue stay there.
+    /// Makes workers serve the connections they would pass on. Connections in the queue stay there.
     pub(super) fn close_queue(&self) {
         self.queue.iter().for_each(ConnectionQueue::close);
     }
@@ -85,12 +85,13 @@ impl Sockets {
             .chain(queue)
             .map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN))
             .collect();
-        // After an error the next check finds out.
+        // After an error, the next check reads the queue again.
         matches!(poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1..))
     }
 
-    /// Closes queued connections without a request, while there is no worker: nobody would notice
-    /// their next request. Returns whether connections with a request are left; these stay queued.
+    /// Closes queued connections without a request, while there is no worker: no worker would
+    /// notice their next request. Returns whether connections with a request are left; these stay
+    /// queued.
     fn sort_queue(&self) -> bool {
         let Some(queue) = &self.queue else {
             return false;
@@ -109,7 +110,7 @@ impl Sockets {
     /// Accepts a connection of this listening socket, with its peer's address.
     ///
     /// # Errors
-    /// `AGAIN` if none waits, or the error of the kernel.
+    /// `AGAIN` if no connection waits, or the error of the kernel.
     pub(super) fn accept(listener: &Listener) -> Result<(OwnedFd, Option<SocketAddrAny>), Errno> {
         // Workers need the listening socket to be non-blocking, too.
         let _ = ioctl_fionbio(&listener.socket, true);

@@ -52,7 +52,7 @@ impl Templates {
         self.current.as_ref()
     }
 
-    /// The same, to be changed.
+    /// The current template, mutable.
     pub(super) fn current_mut(&mut self) -> Option<&mut Template> {
         self.current.as_mut()
     }
@@ -62,7 +62,7 @@ impl Templates {
         self.next.is_some()
     }
 
-    /// All that have not exited.
+    /// All templates that have not exited.
     pub(super) fn all(&self) -> impl Iterator<Item = &Template> {
         self.current.iter().chain(&self.next).chain(&self.retired)
     }
@@ -131,7 +131,8 @@ impl Templates {
         }
     }
 
-    /// Retires all templates when the pool stops. Each gets a deadline, whatever its workers do.
+    /// Retires all templates when the pool stops. Each gets a deadline, even if its workers are
+    /// busy.
     pub(super) fn stop_all(&mut self) {
         self.kill_next();
         self.retire_current();

@@ -1,4 +1,4 @@
-//! Owner of the time limits of requests: logs slow requests, and interrupts or kills those that
+//! Owner of the timeouts of requests: logs slow requests, and interrupts or kills requests that
 //! exceed `--timeout`.
 
 use std::{

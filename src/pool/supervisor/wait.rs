@@ -1,4 +1,4 @@
-//! What the supervisor waits for.
+//! The wait of the supervisor for events and deadlines.
 
 use std::{
     os::fd::AsFd as _,
@@ -43,7 +43,8 @@ impl Supervisor<'_> {
         });
         match polled {
             Ok(_) | Err(Errno::INTR) => {}
-            // Only a lack of memory causes this, which passes or ends the process.
+            // Only a lack of memory causes this error. The lack is temporary, or the kernel kills
+            // the process.
             Err(error) => {
                 let sentence = format!("the supervisor cannot wait for events: {error}");
                 self.log.log(&LogMessage::error(LogCode::Internal, sentence));

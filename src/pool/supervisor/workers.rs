@@ -36,7 +36,8 @@ pub(super) struct Workers {
     leaving: LeavingWorkers,
     /// No worker is replaced or started any more.
     is_stopping: bool,
-    /// A replacement runs before its predecessor stops. Otherwise there is never one process more.
+    /// A replacement runs before its predecessor stops. Otherwise the number of processes never
+    /// exceeds the maximum.
     has_spare_blocks: bool,
     /// Web servers kill the gateways of this pool, and gateways kill its workers.
     is_warm: bool,
@@ -179,10 +180,10 @@ impl Workers {
         actions
     }
 
-    /// Stops a stale worker if there may be no process more: an idle one, or else a busy one after
-    /// its request.
+    /// Stops a stale worker if the pool may not exceed its maximum: an idle one, or a busy one
+    /// after its request.
     fn make_room(&mut self, generation: u64, now: Instant) -> Vec<Action> {
-        // A leaving worker that is idle exits soon, which makes room enough.
+        // A leaving worker that is idle exits soon, and frees a slot.
         let is_leaving_idle =
             self.leaving.iter().any(|leaving| !self.blocks.is_busy(leaving.block));
         if self.has_spare_blocks || is_leaving_idle {
@@ -210,15 +211,15 @@ impl Workers {
         vec![Action::Signal(pid, Signal::TERM), Action::Signal(pid, Signal::CONT)]
     }
 
-    /// Forgets what the last check of the scale has found out.
+    /// Discards the result of the last check of the scale.
     pub(super) fn begin_check(&mut self) {
         self.scale.begin_check();
         self.blocks.cancel_bell();
     }
 
-    /// Decides how many workers there are to be, and stops those that are not needed. `may_rest`
-    /// says whether the template could be released, `connections_wait` whether accept queues are
-    /// not empty; its argument says whether there is a worker.
+    /// Decides the number of workers, and stops surplus workers. `may_rest` says whether the
+    /// template could be released, `connections_wait` whether accept queues are not empty; its
+    /// argument says whether there is a worker.
     pub(super) fn check_scale(
         &mut self,
         may_rest: bool,
