@@ -21,7 +21,7 @@ use wire::{lingering_close::end_response, request::ResponseFormat};
 
 use crate::exit::Exit;
 
-/// One request.
+/// A request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     /// Names the request in the log and on error pages.

@@ -1,4 +1,4 @@
-//! One request on a connection to a FastCGI server, and its response.
+//! A request on a connection to a FastCGI server, and its response.
 
 use std::{
     collections::VecDeque,

@@ -1,4 +1,4 @@
-//! One CGI invocation: looks up the script, and serves the request cold or warm.
+//! Handles a CGI invocation: looks up the script, and serves the request cold or warm.
 
 mod script_lookup;
 mod warm;

@@ -106,7 +106,7 @@ fn refuse_without_effect(
 ) -> Result<(), clap::Error> {
     let context = match name {
         "cgi" => matches.get_one("mode").copied().map(Mode::context),
-        // Whether the pool has a supervisor shows only when its sockets are known.
+        // The sockets decide later whether the pool has a supervisor.
         "fastcgi" => Some(Context::Pool),
         "call" if matches.contains_id("via") => Some(Context::Via),
         "call" => Some(Context::Call),

@@ -207,8 +207,8 @@ fn homes_of(file: &Path) -> Vec<PathBuf> {
     homes
 }
 
-/// The users who own the script or a directory of it. They could change the script, so their files
-/// in these directories are trusted as the script is.
+/// The users who own the script or a directory of it. These users could change the script, so their
+/// files in these directories are as trusted as the script.
 fn owners_of(app: &App, homes: &[PathBuf]) -> Vec<u32> {
     let script = match &app.source {
         Source::File(path) => Some(Path::new(OsStr::from_bytes(path))),

@@ -83,7 +83,7 @@ impl ServingProcess {
         }
     }
 
-    /// Is the process a worker of a pool, which may go on to serve other requests?
+    /// Is the process a worker of a pool, which may serve other requests later?
     pub(super) fn is_pool_worker(&self) -> bool {
         matches!(self, Self::PoolWorker { .. })
     }

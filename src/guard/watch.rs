@@ -1,4 +1,4 @@
-//! The loop that watches the process which serves a request.
+//! The loop that watches the process of a request.
 
 use std::{
     io,

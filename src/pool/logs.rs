@@ -102,7 +102,7 @@ impl Logs {
             AccessFormat::Combined => LineFormat::Combined,
             AccessFormat::Json => LineFormat::Json,
         };
-        // Standard error is open already. It may be a socket (systemd's journal), which cannot be
+        // Standard error is open already, and may be a socket (systemd's journal), which cannot be
         // reopened.
         let error = args
             .error_log

@@ -80,7 +80,7 @@ enum Announced {
 #[derive(Clone, Copy, Debug)]
 struct Watchdog {
     interval: Duration,
-    /// Time by the manager's clock, which goes on while this process is stopped.
+    /// Time by the manager's clock, which also counts while this process is stopped.
     due: Instant,
 }
 

@@ -28,7 +28,7 @@ pub(super) struct PoolStatus {
     pub(super) listen: Vec<String>,
     /// How often code was loaded.
     pub(super) generation: u64,
-    /// Whether the template loads the application: `yes`, `no`, or `auto` until that is known.
+    /// Does the template load the application? `yes`, `no`, or `auto` until the decision.
     pub(super) preload: String,
     /// Minimum number of workers.
     pub(super) min: usize,

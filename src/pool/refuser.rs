@@ -1,7 +1,7 @@
 //! A minimal FastCGI server in the supervisor: answers requests with 503 Service Unavailable while
 //! no worker can serve them.
 //!
-//! The server never blocks. It keeps at most [`MAX_CONNECTIONS`] connections of
+//! The server never blocks, and keeps at most [`MAX_CONNECTIONS`] connections of
 //! [`MAX_PARAMS_BYTES`] each, and each for [`CONNECTION_TIMEOUT`] at most. The server reads only
 //! the part of a request that identifies it in the log.
 

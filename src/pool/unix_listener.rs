@@ -68,7 +68,7 @@ impl SocketAccess {
     }
 }
 
-/// File of a Unix socket. The inode tells whether the path still leads to this file.
+/// File of a Unix socket. The inode shows whether the path still leads to this file.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,

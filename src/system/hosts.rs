@@ -32,7 +32,8 @@ pub(crate) fn addresses(address: &str) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// The addresses in the output of `getent ahosts`, which lists each once for every type of socket.
+/// The addresses in the output of `getent ahosts`, which has a line for each address and type of
+/// socket.
 fn listed(lines: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let mut addresses = Vec::new();
     for line in lines.lines() {

@@ -1,4 +1,4 @@
-//! What the operating system provides: users, hosts, trusted paths, the runtime directory, signals.
+//! Interfaces to the operating system: users, hosts, trusted paths, the runtime directory, signals.
 
 pub(crate) mod account;
 pub(crate) mod hosts;

@@ -20,7 +20,7 @@
 //! ```
 //! use fastcgi_server::{Connection, Event, Limits, Output, Stream, bodies::Role, client};
 //!
-//! // What a web server sends.
+//! // The bytes from a web server.
 //! let mut input = Vec::new();
 //! let request = client::Request::new(std::num::NonZero::<u16>::MIN);
 //! request.append_begin(Role::Responder, true, &mut input);
@@ -28,7 +28,7 @@
 //! request.append_stdin(b"ping", &mut input);
 //! request.append_end_of_stdin(&mut input);
 //!
-//! // What an application does with whatever it has read.
+//! // The application handles the received bytes.
 //! let mut connection = Connection::new(Limits::default());
 //! let (mut at, mut body, mut response) = (0, Vec::new(), Vec::new());
 //! loop {

@@ -133,7 +133,7 @@ impl Control {
     pub(super) fn report_load(&mut self, result: ReloadResult) {
         self.notifier.announce_reloaded(result == ReloadResult::Done);
         for mut client in self.reload_clients.drain(..) {
-            // One line always fits into the socket's buffer. The client may have disconnected.
+            // A line always fits into the socket's buffer. The client may have disconnected.
             let _ = client.write_all(result.line().as_bytes());
         }
     }

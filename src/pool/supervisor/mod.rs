@@ -5,9 +5,9 @@
 //! from Python processes. A reload starts a new template process beside the old one. Workers are
 //! replaced when the new one is ready; if it cannot load the code, the old one keeps serving.
 //!
-//! The state has four owners: [`Workers`], [`Code`], [`Control`] and [`Timeouts`]. They answer
-//! events with [`Action`]s. The supervisor is the loop that passes events on and carries actions
-//! out; [`Lifecycle`] decides which phase follows on which event.
+//! The state has four owners: [`Workers`], [`Code`], [`Control`] and [`Timeouts`]. The owners
+//! respond to events with [`Action`]s. The supervisor is the loop that passes events on and carries
+//! actions out; [`Lifecycle`] decides which phase follows on which event.
 
 mod action;
 mod blocks;

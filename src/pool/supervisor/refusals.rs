@@ -50,7 +50,7 @@ pub(super) struct Refusals {
     pause_end: Option<Instant>,
 }
 
-/// Whether the pool can serve requests.
+/// The ability of the pool to serve requests.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ability {
     /// The pool speaks FastCGI and could have workers, but has none.

@@ -33,7 +33,7 @@ pub(super) struct Scale {
     empty_since: Option<Instant>,
 }
 
-/// What to do when no thread is idle.
+/// The action when no thread is idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Crowd {
     /// Check again later: a thread may become idle soon.

@@ -227,7 +227,7 @@ impl Worker {
     }
 }
 
-/// Pause after so many failures in a row: each is twice as long as the one before.
+/// Pause after this number of failures in a row: each pause is twice as long as the previous one.
 pub(super) fn retry_pause(failures: u32) -> Duration {
     MIN_RETRY_PAUSE.saturating_mul(1 << failures.min(16)).min(MAX_RETRY_PAUSE)
 }

@@ -71,7 +71,7 @@ impl Supervisor<'_> {
         always.into_iter().chain(while_serving).flatten().min()
     }
 
-    /// Whether the pool can serve requests.
+    /// The ability of the pool to serve requests.
     pub(super) fn ability(&self) -> Ability {
         // The first load may hang, so that requests are refused while the pool starts, too.
         let phase = self.lifecycle.phase();

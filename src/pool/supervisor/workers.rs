@@ -150,8 +150,8 @@ impl Workers {
         // crashes workers could leave the others without a pool.
         let failed_at_start = age < START_TIME && !has_served;
         self.slots.on_exit(slot, failed_at_start, now);
-        // After --max-requests, or when asked to stop by somebody else. During a request, or before
-        // the first, the application has ended the process.
+        // An idle worker has exited by --max-requests or another process's SIGTERM. A worker that
+        // exits during a request, or before the first, was ended by the application.
         let is_orderly = status.success() && requests.is_empty() && !failed_at_start;
         if !is_orderly {
             if failed_at_start {

@@ -264,7 +264,7 @@ impl<R: Request> AccessLine<'_, R> {
             request_id: self.request_id,
             whole: self.whole,
         };
-        // These types can always be serialized.
+        // Serializing these types cannot fail.
         let mut line =
             escape::json(serde_json::to_string(&object).unwrap_or_default()).into_bytes();
         line.push(b'\n');

@@ -121,7 +121,7 @@ pub(crate) trait Request {
     fn has_nul(&self) -> bool;
 }
 
-/// What a connection waits for: its stage.
+/// The stage of a connection: the bytes that it waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// The first byte. A `fresh` connection is not closed to free its slot.

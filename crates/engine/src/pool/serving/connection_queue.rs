@@ -53,7 +53,7 @@ const STACK: StackSize = StackSize::of_bytes(256 * 1024);
 /// the number of busy threads.
 const WORK_BEGUN: u64 = (1 << 32) + 1;
 
-/// What a worker knows of the queue, and the thread that puts connections into it.
+/// The queue in one worker, and the thread that puts connections into the queue.
 pub(super) struct QueueThread<C: Connection> {
     queue: ConnectionQueue<Descriptor>,
     events: Arc<EventLoop>,
@@ -133,8 +133,8 @@ impl<C: Connection> QueueThread<C> {
         if !self.are_all_busy(turns) || !self.is_asleep.load(Ordering::SeqCst) {
             return;
         }
-        // A single thread serves this connection at once. One of several threads may first have to
-        // wait for the interpreter.
+        // A single thread serves this connection at once. With several threads, the thread may
+        // first have to wait for the interpreter.
         let served = match event {
             Event::Connection(token) if self.threads == 1 => Some(token),
             _ => None,

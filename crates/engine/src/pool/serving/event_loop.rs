@@ -73,7 +73,7 @@ impl EventLoop {
         forks::wake(&[Signal::TERM.as_raw()], stopper.try_clone()?, true)?;
         epoll::add(&epoll, &stop, epoll::EventData::new_u64(STOP), epoll::EventFlags::IN)?;
         if let Some(bell) = files::bell() {
-            // Never read: each write is an edge for every worker.
+            // This eventfd is never read, so each write is an edge for every worker.
             let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
             epoll::add(&epoll, bell, epoll::EventData::new_u64(REOPEN_LOGS), flags)?;
         }

@@ -1,4 +1,4 @@
-//! One worker process: its threads wait for events, and accept, serve and close connections.
+//! A worker process, whose threads wait for events, and accept, serve and close connections.
 //!
 //! All threads wait on the same epoll set. The thread that wakes up accepts, reads, runs the
 //! application and writes. No request moves between threads, and an idle connection occupies no
@@ -49,7 +49,7 @@ pub(crate) const IDLE_CHECK_TIME: Duration = Duration::from_secs(1);
 /// moves to epoll.
 const CLOSE_TIME: Duration = Duration::from_millis(20);
 
-/// One thread of a worker.
+/// A thread of a worker.
 struct ServingThread<'a, 'py, C: Connection> {
     caller: Caller<'a, 'py>,
     /// Buffers of closed connections.
@@ -60,7 +60,7 @@ struct ServingThread<'a, 'py, C: Connection> {
     closing: Vec<(u64, C)>,
 }
 
-/// One worker process.
+/// A worker process.
 pub(super) struct Worker<C: Connection> {
     service: Service,
     events: Arc<EventLoop>,
