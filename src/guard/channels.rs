@@ -25,10 +25,10 @@ pub(crate) struct Channels {
 impl Channels {
     /// Takes over standard input and output, the body and response of a CGI request (RFC 3875 4.2,
     /// 6). The web server sees the end of the response when the last holder closes it, so the
-    /// standard descriptors must not hold it, too.
+    /// standard file descriptors must not hold the response, too.
     ///
     /// # Errors
-    /// If no descriptor is free.
+    /// If no file descriptor is free.
     pub(crate) fn standard() -> io::Result<Self> {
         let channels = Self {
             body: fcntl_dupfd_cloexec(io::stdin(), FIRST_FREE_FD)?,

@@ -26,7 +26,7 @@ pub(super) struct ProcessFailure<'a> {
     pub(super) engine_loaded: bool,
     /// The application was loaded, or could not be.
     pub(super) app_loaded: bool,
-    /// The application has closed the descriptors of the response or of the reports.
+    /// The application has closed the file descriptors of the response or of the reports.
     pub(super) descriptors_lost: bool,
     /// Python's message why the engine could not be loaded.
     pub(super) unfit: Option<String>,

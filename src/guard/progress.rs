@@ -10,7 +10,7 @@ use wire::report::{MAX_REPORT_BYTES, Report};
 
 use crate::guard::{Audit, ServingProcess};
 
-/// How long a process may take to exit after the kernel has closed its descriptors.
+/// How long a process may take to exit after the kernel has closed its file descriptors.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The reports of the engine.

@@ -37,7 +37,7 @@ pub(super) enum ProcessExit {
 }
 
 impl ServingProcess {
-    /// The descriptor that is readable when the process may have exited.
+    /// The file descriptor that is readable when the process may have exited.
     pub(super) fn exit_event(&self) -> BorrowedFd<'_> {
         match self {
             Self::Child { child_signal, .. } => child_signal.as_fd(),

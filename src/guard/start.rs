@@ -55,11 +55,11 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    /// A python for `work`, with the descriptors `inherited` that `work` names. `request` names the
-    /// work in the log.
+    /// A python for `work`, with the file descriptors `inherited` that `work` names. `request`
+    /// identifies the work in the log.
     ///
     /// # Errors
-    /// If there are no descriptors or no memory.
+    /// If file descriptors or memory are short.
     pub(crate) fn new(
         settings: &Settings,
         work: Work,

@@ -59,7 +59,7 @@ enum Escalation {
 }
 
 impl StopSequence {
-    /// Asks `process` to stop, by the descriptor `reports` and by SIGTERM.
+    /// Asks `process` to stop, by the file descriptor `reports` and by SIGTERM.
     pub(super) fn begin(reason: StopReason, process: &ServingProcess, reports: &OwnedFd) -> Self {
         // If python has exited already, the guard handles that as an exit.
         if let Ok(packet) = reason.encode() {
@@ -85,7 +85,7 @@ impl StopSequence {
         self.due
     }
 
-    /// Sends the next signal to `process`, if it is due. `response` is the descriptor of the
+    /// Sends the next signal to `process`, if it is due. `response` is the file descriptor of the
     /// response, unless the response is complete.
     pub(super) fn escalate(&mut self, process: &ServingProcess, response: Option<&OwnedFd>) {
         if running_clock::instant() < self.due {

@@ -134,8 +134,8 @@ impl<'a> Guard<'a> {
                 if self.progress.done.is_some() {
                     return self.conclude(ProcessExit::Unknown, response);
                 }
-                // The worker has exited, or the application has closed its descriptors and with
-                // them the response.
+                // The worker has exited, or the application has closed its file descriptors,
+                // including the response.
                 self.process.signal(Signal::KILL);
             }
             if self.stop_signals.received() {

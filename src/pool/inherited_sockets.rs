@@ -120,8 +120,8 @@ fn is_set(name: &str) -> bool {
 fn own(numbers: &BTreeSet<RawFd>) -> Result<BTreeMap<RawFd, OwnedFd>> {
     let (here, there) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    // Send all before receiving any: a received descriptor takes a free number, which may be the
-    // next one in the list.
+    // Send all before receiving any: a received file descriptor takes a free number, which may be
+    // the next one in the list.
     for &number in numbers {
         let sent = if [here.as_raw_fd(), there.as_raw_fd()].contains(&number) {
             Err(Errno::EBADF)

@@ -44,7 +44,8 @@ impl Listener {
     /// Listens on `address`; a file descriptor is taken from `inherited`.
     ///
     /// # Errors
-    /// If the address is in use, the kernel refuses, or the descriptor is not a listening socket.
+    /// If the address is in use, the kernel refuses, or the file descriptor is not a listening
+    /// socket.
     pub(super) fn open(
         address: &Address,
         access: &SocketAccess,

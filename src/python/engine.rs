@@ -63,7 +63,7 @@ impl Engine {
         Self { held, ..self }
     }
 
-    /// The descriptor to load instead of the file at [`Engine::path`].
+    /// The file descriptor to load instead of the file at [`Engine::path`].
     pub(crate) fn held(&self) -> Option<BorrowedFd<'_>> {
         self.held.as_ref().map(|held| held.code.as_fd())
     }

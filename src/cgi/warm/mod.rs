@@ -85,7 +85,7 @@ pub(super) fn serve(
     let timeout = Duration::from_secs(options.warm.queue);
     match handoff::hand_over(settings, request, &channels, connection, timeout) {
         Ok(HandoffResult::Taken(taken)) => {
-            // The worker has a descriptor of the body.
+            // The worker has a file descriptor of the body.
             drop(channels.body);
             let TakenRequest { process, connection, stop_signals, gateway_pipe } = taken;
             let response = channels.response;

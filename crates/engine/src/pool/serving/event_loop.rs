@@ -49,7 +49,7 @@ pub(super) enum Event {
 /// The epoll set of a worker.
 pub(super) struct EventLoop {
     epoll: Descriptor,
-    /// Readable when the worker must stop. The pipe is never read, so that every thread sees the
+    /// Readable when the worker must stop. The socket is never read, so that every thread sees the
     /// event.
     stop: Descriptor,
     stopper: Descriptor,
@@ -109,7 +109,7 @@ impl EventLoop {
     /// Asks every thread to stop.
     pub(super) fn stop(&self) {
         self.is_draining.store(true, Ordering::Release);
-        // The pipe is never read, and has room for a byte.
+        // The socket is never read, and has room for a byte.
         let _ = send(&self.stopper, b"x", SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     }
 
