@@ -239,8 +239,8 @@ const STOP: Sections = Sections {
 const CALL: Sections = Sections {
     description: &[
         "wsgate call makes one request as a web server would, has the application answer it, and \
-         prints the response body. The options have the names of curl(1). Log messages go to standard \
-         error.",
+         prints the response body. The options have the names of curl(1). Log messages go to \
+         standard error.",
         "The command fails if the response has a status of 400 or above.",
         "With --via the request goes to a FastCGI server that is already running.",
     ],
