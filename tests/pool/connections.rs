@@ -14,15 +14,6 @@ use crate::{
     },
 };
 
-/// Takes 5 ms for each request.
-const SLEEPS: &str = "
-    import os, time
-    def application(environ, start_response):
-        time.sleep(0.005)
-        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
-        return [b'']
-    ";
-
 fn echo() -> Pool {
     PoolSetup::new(ECHO).start()
 }
@@ -358,19 +349,19 @@ fn f50_a_busy_connection_does_not_keep_a_single_thread_from_others() {
 }
 
 #[test]
-fn requests_at_once_on_keep_alive_connections_are_spread_over_idle_workers() {
-    let pool = PoolSetup::new(SLEEPS).args(&["--workers", "4"]).start();
+fn keep_alive_connections_are_spread_over_idle_workers() {
+    let pool = PoolSetup::new(ECHO).args(&["--workers", "4"]).start();
     pool.workers(4);
-    // Opened one after the other, most of them are accepted by one worker.
-    let mut connections: Vec<FastcgiConnection> = (0..8).map(|_| pool.connect()).collect();
-    let request = FastcgiRequest::get("/").keep();
-    connections.iter_mut().for_each(|connection| drop(connection.ask(&request)));
     // On a machine that has other things to do, a worker that is woken may come later than one that
     // runs.
-    eventually("no worker serves most of the requests", || {
-        connections.iter().for_each(|connection| connection.send(&request.bytes()));
-        let responses = connections.iter_mut().map(FastcgiConnection::response);
-        let mut pids: Vec<i32> = responses.map(|response| response.pid()).collect();
+    eventually("no worker has most of the connections", || {
+        let mut kept: Vec<FastcgiConnection> = Vec::new();
+        let mut pids: Vec<i32> = Vec::new();
+        for _ in 0..8 {
+            let mut connection = pool.connect();
+            pids.push(connection.ask(&FastcgiRequest::get("/").keep()).pid());
+            kept.push(connection);
+        }
         pids.sort_unstable();
         pids.chunk_by(|one, other| one == other).map(<[i32]>::len).max() <= Some(4)
     });

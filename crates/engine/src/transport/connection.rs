@@ -85,6 +85,9 @@ pub(crate) trait Connection: Sized + Send + Sync + 'static {
     /// Are unread bytes in the socket?
     fn has_pending(&self) -> bool;
 
+    /// Did the connection serve a request, and stays open for another?
+    fn is_keep_alive(&self) -> bool;
+
     /// Can the connection be closed without losing a request? An unread request counts, too.
     fn can_close(&self) -> bool;
 

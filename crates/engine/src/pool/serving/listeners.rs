@@ -4,6 +4,11 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd as _, BorrowedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use diagnostics::message::{Code, LogMessage};
@@ -12,13 +17,17 @@ use rustix::{
     io::{Errno, ioctl_fionbio},
     net::{AddressFamily, SocketFlags, accept_with, acceptfrom_with, getsockname, sockopt},
 };
-use wire::launch::Launch;
+use wire::{clock::now, launch::Launch};
 
 use crate::{
     log::{Log, rate_limit::LimitedMessage},
     pool::serving::event_loop::EventLoop,
     process::forks::{self, Descriptor},
 };
+
+/// For how many milliseconds, or one less, a worker that has just kept a connection open leaves new
+/// connections to others.
+const STAND_BACK_MILLISECONDS: u64 = 2;
 
 /// A listening socket.
 struct Listener {
@@ -29,8 +38,11 @@ struct Listener {
 
 /// The listening sockets of a worker, and the addresses that may connect.
 pub(super) struct Listeners {
+    events: Arc<EventLoop>,
     listeners: Vec<Listener>,
     allowed: Option<Addresses>,
+    /// The worker does not listen until then, in milliseconds of the monotonic clock; 0 if it does.
+    stands_back_until: AtomicU64,
 }
 
 /// The result of accepting a connection.
@@ -52,7 +64,7 @@ impl Listeners {
     /// # Errors
     /// If a socket cannot be watched.
     pub(super) fn new(
-        events: &EventLoop,
+        events: &Arc<EventLoop>,
         sockets: Vec<Descriptor>,
         launch: &Launch,
     ) -> io::Result<Self> {
@@ -66,7 +78,12 @@ impl Listeners {
                 .is_ok_and(|address| address.address_family() != AddressFamily::UNIX);
             Listener { socket, is_tcp }
         });
-        Ok(Self { listeners: listeners.collect(), allowed: allowed_addresses(launch) })
+        Ok(Self {
+            events: events.clone(),
+            listeners: listeners.collect(),
+            allowed: allowed_addresses(launch),
+            stands_back_until: AtomicU64::new(0),
+        })
     }
 
     /// The file descriptors of the sockets.
@@ -116,6 +133,41 @@ impl Listeners {
             let _ = sockopt::set_tcp_nodelay(&socket, true);
         }
         Accepted::Connection(socket)
+    }
+
+    /// Leaves the next connections to other workers for a moment, now that this one holds one more.
+    /// The kernel wakes workers in the order in which they began to listen, and a running worker is
+    /// faster than one that is woken: this one would get all keep-alive connections, and a
+    /// connection stays where it is.
+    pub(super) fn stand_back(&self) {
+        self.stands_back_until.store(now() + STAND_BACK_MILLISECONDS, Ordering::Release);
+        // Another thread may be doing the same.
+        self.descriptors().for_each(|socket| self.events.forget(socket));
+    }
+
+    /// How long to wait at most before [`Listeners::listen_if_due`].
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        let stands_back = self.stands_back_until.load(Ordering::Acquire) > 0;
+        stands_back.then_some(Duration::from_millis(STAND_BACK_MILLISECONDS))
+    }
+
+    /// Listens again, behind the other workers, if it is time or `at_once`.
+    ///
+    /// # Errors
+    /// If memory is short. A worker that does not listen is of no use.
+    pub(super) fn listen_if_due(&self, at_once: bool) -> Result<(), Errno> {
+        let until = self.stands_back_until.load(Ordering::Acquire);
+        if until == 0 || (!at_once && now() < until) {
+            return Ok(());
+        }
+        self.stands_back_until.store(0, Ordering::Release);
+        for (position, listener) in self.listeners.iter().enumerate() {
+            match self.events.watch_listener(position, &listener.socket) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 

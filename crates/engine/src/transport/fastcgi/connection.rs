@@ -154,6 +154,7 @@ impl Connection for FastCgiConnection {
         settings: &FastCgiSettings,
     ) -> (FastCgiBody, FastCgiResponse) {
         let mut state = self.shared.state();
+        state.has_served = true;
         state.request = Some(ActiveRequest::new(request, length, interruptible));
         drop(state);
         let cut_style = CutStyle::for_server(request, settings);
@@ -183,6 +184,11 @@ impl Connection for FastCgiConnection {
     fn has_pending(&self) -> bool {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         matches!(recv(self.shared.socket(), &mut [0; 1], flags), Ok((1.., _)))
+    }
+
+    fn is_keep_alive(&self) -> bool {
+        let state = self.shared.state();
+        state.has_served && state.lingering.is_none()
     }
 
     /// Without FCGI_KEEP_CONN, the application closes the connection (FastCGI 1.0, 3.5).

@@ -32,6 +32,8 @@ pub(super) struct ConnectionState {
     pub(super) socket_timeout: Option<Duration>,
     /// Were bytes received?
     pub(super) has_received: bool,
+    /// Was a request served?
+    pub(super) has_served: bool,
     /// Has the whole body of the last request arrived?
     pub(super) has_body_ended: bool,
     /// The connection is only drained before it is closed.
@@ -50,6 +52,7 @@ impl ConnectionState {
             request: None,
             socket_timeout,
             has_received,
+            has_served: false,
             has_body_ended: false,
             lingering: None,
         }

@@ -203,12 +203,18 @@ impl<C: Connection> Worker<C> {
             has_closing.then_some(CLOSE_TIME),
             self.modules.as_ref().map(|_| modules::CHECK_INTERVAL),
             self.threads.timeout(),
+            self.listeners.timeout(),
             self.requests.is_used().then_some(IDLE_CHECK_TIME),
         ];
         let timeout = timeout.into_iter().flatten().min();
         self.queue.iter().for_each(|queue| queue.note_idle());
         let next = self.events.wait(fetched, timeout, has_deadline);
         self.queue.iter().for_each(|queue| queue.note_busy(next.ok().flatten()));
+        // A thread that is about to serve a request may be away for long, and others of this
+        // process wait for connections.
+        if self.listeners.listen_if_due(self.service.threads > 1).is_err() {
+            self.events.stop();
+        }
         next
     }
 

@@ -108,12 +108,20 @@ impl<C: Connection> Worker<C> {
                 self.check_closing(thread, true);
             }
         } else if is_open && !self.connections.is_overdue(stage) {
-            self.connections.wait_for(token, connection, stage, is_known);
+            self.wait_for(token, connection, stage, is_known);
         } else {
             if is_known {
                 self.events.forget(connection.socket());
             }
             close(thread, connection);
+        }
+    }
+
+    fn wait_for(&self, token: u64, connection: C, stage: Stage, is_known: bool) {
+        let is_new_keep_alive = !is_known && connection.is_keep_alive();
+        self.connections.wait_for(token, connection, stage, is_known);
+        if is_new_keep_alive && self.service.workers > 1 {
+            self.listeners.stand_back();
         }
     }
 
@@ -165,7 +173,7 @@ impl<C: Connection> Worker<C> {
             if connection.is_drained() {
                 close(thread, connection);
             } else {
-                self.connections.wait_for(token, connection, Stage::Lingering, false);
+                self.wait_for(token, connection, Stage::Lingering, false);
             }
         }
     }
