@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn other_programs_and_plain_files_are_told_apart() {
+    fn other_programs_and_plain_files_are_distinguished() {
         assert_eq!(first_line_of(b"#!/bin/sh\nexec wsgate\n"), FirstLine::OtherProgram);
         assert_eq!(first_line_of(b"\x7fELF\x02"), FirstLine::OtherProgram);
         assert_eq!(first_line_of(b"def application"), FirstLine::NoProgram);

@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_namespace_of_one_user_is_told_from_others() {
+    fn a_user_namespace_of_one_user_is_recognised() {
         assert!(has_one_user("         0       1000          1\n"));
         for map in
             ["         0          0 4294967295\n", "0 1000 1\n1 100000 65536\n", "", "nonsense"]

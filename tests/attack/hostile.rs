@@ -44,7 +44,7 @@ impl Attack {
             // Its own parent is stopped as by SIGSTOP, and what it leads to is a matter of the web
             // server.
             "traces_its_parent" => matches!(mode, Mode::Cold | Mode::Lone),
-            // The socket belongs to whoever starts the worker, who also has to end one that is
+            // The socket belongs to the process that starts the worker, which also ends one that is
             // stopped or has become another program. One whose parent is gone is what spawn-fcgi
             // leaves behind.
             "removes_the_socket"

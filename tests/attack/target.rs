@@ -146,7 +146,7 @@ impl Target {
         target
     }
 
-    /// Of a file that is as young as this it cannot be told whether it was changed after it was
+    /// Nobody can say of a file as young as this whether it was changed after it was
     /// loaded.
     fn wait_for_the_clock(&self) {
         eventually("the script is no longer new", || {

@@ -166,8 +166,8 @@ fn a_worker_that_exits_does_not_end_the_others() {
     on_linux_4_18("keep_workers_when_the_pipe_of_the_template_signals");
 }
 
-/// Before Linux 5.6 the exit of one worker signals whoever waits for the template's pipe, as a
-/// write to the pipe does on any kernel.
+/// Before Linux 5.6 the exit of one worker signals all processes that wait for the template's pipe,
+/// as a write to the pipe does on any kernel.
 #[test]
 #[ignore = "run by `a_worker_that_exits_does_not_end_the_others` on the emulated kernel"]
 fn keep_workers_when_the_pipe_of_the_template_signals() {

@@ -94,7 +94,7 @@ impl WarmSite {
         let dir = InstallDir::new();
         let script =
             dir.script("site/app.wsgi", &format!("#!WSGATE --mode {mode} {options}"), code);
-        // Of a file that is as young as this it cannot be told whether it was changed after it was
+        // Nobody can say of a file as young as this whether it was changed after it was
         // loaded, and it is loaded again.
         eventually("the script is no longer new", || {
             let changed = fs::metadata(&script).unwrap().modified().unwrap();
