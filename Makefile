@@ -114,8 +114,8 @@ install: $(GATEWAY) $(ENGINE) ## install a release build below PREFIX (/usr/loca
 	$(GATEWAY) completions bash > $(BASH_COMPLETIONS)
 	$(GATEWAY) completions zsh > $(ZSH_COMPLETIONS)
 	$(GATEWAY) completions fish > $(FISH_COMPLETIONS)
-	sed 's,/usr/local/bin/,$(PREFIX)/bin/,' docs/systemd/wsgate@.service > $(SERVICE)
-	cat docs/systemd/wsgate@.socket > $(SOCKET)
+	sed 's,/usr/local/bin/,$(PREFIX)/bin/,' packaging/systemd/wsgate@.service > $(SERVICE)
+	cat packaging/systemd/wsgate@.socket > $(SOCKET)
 	chmod 644 $(MAN_PAGES) $(COMPLETIONS) $(SERVICE) $(SOCKET)
 
 uninstall: ## remove the installed files

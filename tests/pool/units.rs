@@ -1,4 +1,4 @@
-//! The units in `docs/systemd`, as they stand: systemd reads them without a complaint, and what
+//! The units in `packaging/systemd`, as they stand: systemd reads them without a complaint, and what
 //! they say works.
 
 use std::{
@@ -28,7 +28,7 @@ fn wsgate() -> &'static str {
 }
 
 fn unit(name: &str) -> String {
-    fs::read_to_string(source("docs/systemd").join(name)).unwrap()
+    fs::read_to_string(source("packaging/systemd").join(name)).unwrap()
 }
 
 /// Values of a setting in a unit.
