@@ -1,5 +1,5 @@
-//! The units in `packaging/systemd`, as they stand: systemd reads them without a complaint, and what
-//! they say works.
+//! The units in `packaging/systemd`, as they stand: systemd reads them without a complaint, and
+//! what they say works.
 
 use std::{
     fs,
