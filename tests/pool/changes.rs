@@ -67,6 +67,7 @@ fn a_script_that_is_edited_in_place_is_reloaded() {
     for preload in ["yes", "no"] {
         let pool =
             PoolSetup::new(&release("1")).args(&["--workers", "2", "--preload", preload]).start();
+        pool.loaded_workers(2);
         for word in ["2", "three"] {
             edit_in_place(&pool, &release(&format!("'{word}'")));
             await_response(&pool, word);

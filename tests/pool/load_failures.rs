@@ -67,7 +67,7 @@ fn a_worker_that_fails_to_load_later_is_put_off_and_the_others_serve() {
     );
     let mut pool = PoolSetup::new(&code).args(&["--workers", "2", "--preload", "no"]).start();
     let broken = pool.setup().path("broken");
-    let before = pool.workers(2);
+    let before = pool.loaded_workers(2);
     fs::write(&broken, "").unwrap();
     let begin = std::time::Instant::now();
     signal(before[0], Signal::KILL);
@@ -76,7 +76,7 @@ fn a_worker_that_fails_to_load_later_is_put_off_and_the_others_serve() {
     assert!(begin.elapsed().as_millis() > 600, "{:?}", begin.elapsed());
     assert_eq!(pool.ask(&FastcgiRequest::get("/")).pid(), before[1]);
     fs::remove_file(&broken).unwrap();
-    assert!(pool.workers(2).contains(&before[1]));
+    assert!(pool.loaded_workers(2).contains(&before[1]));
     let log = pool.stop();
     let mut codes = codes(&log);
     assert_eq!(codes.remove(0), "W0701", "{log}");
@@ -91,7 +91,7 @@ fn old_workers_serve_until_new_ones_have_loaded_and_an_endless_load_blocks_nothi
     );
     let mut pool =
         PoolSetup::new(DRAWN).gated().args(&["--workers", "2", "--preload", "no"]).start();
-    let before = pool.workers(2);
+    let before = pool.loaded_workers(2);
     pool.setup().release(&gated);
     pool.signal(Signal::HUP);
     pool.await_times("loads", 1);

@@ -1,6 +1,7 @@
 //! A pool that a test has started.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fs,
     os::fd::OwnedFd,
@@ -331,6 +332,23 @@ impl Pool {
             workers.len() == count
         });
         workers
+    }
+
+    /// Its workers, once `count` of them have loaded the application. With `--preload no` a worker
+    /// is there before it has read the code that the test may be about to change.
+    #[track_caller]
+    pub(crate) fn loaded_workers(&self, count: usize) -> Vec<i32> {
+        let mut workers = BTreeSet::new();
+        eventually(&format!("{count} workers have loaded the application"), || {
+            let ended = self.run_wsgate(&["status", "--json", "app"]);
+            let status: serde_json::Value =
+                serde_json::from_slice(&ended.stdout).unwrap_or_default();
+            let threads = status["workers"].as_array().into_iter().flatten();
+            let serving = threads.filter(|thread| thread["leaving"] == false);
+            workers = serving.filter_map(|thread| thread["pid"].as_i64()).collect();
+            workers.len() == count
+        });
+        workers.into_iter().map(|pid| i32::try_from(pid).unwrap()).collect()
     }
 
     /// Waits for its end, which something has brought about, and for that of all its processes.
