@@ -38,7 +38,8 @@ fn a_worker_that_is_killed_is_replaced_and_named_in_the_log() {
     assert_eq!(pool.ask(&FastcgiRequest::get("/after")).text(), "/after|");
     let log = pool.stop();
     let message = only_log_message(&log, "W0701");
-    assert!(message.contains("KILL"), "{message}");
+    // The worker is named as `wsgate status` names it.
+    assert!(message.contains(&format!("worker {} was killed by SIGKILL", before[0])), "{message}");
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub(super) enum Action {
     /// Make a worker write the stacks of its threads to the error log. If the log's reader is
     /// behind, do nothing: the worker would block.
     DumpStacks(Pid),
-    /// TemplateCommand a worker from the current template.
+    /// Fork a worker from the current template.
     Fork(WorkerOrder),
     /// Load the code in a new template.
     Load(Preload),

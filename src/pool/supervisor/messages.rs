@@ -33,13 +33,14 @@ impl fmt::Display for Addresses<'_> {
 /// A worker exited although it was not asked to stop. `may_be_abandoned`: when a client
 /// disconnects, the web server may kill the gateway, and the gateway its worker.
 pub(super) fn worker_died(
-    slot: usize,
+    pid: Pid,
     status: ExitStatus,
     age: Duration,
     requests: &[String],
     may_be_abandoned: bool,
 ) -> LogMessage {
-    let sentence = format!("worker {slot} {} after {:.1} s", ExitText(status), age.as_secs_f32());
+    let pid = pid.as_raw_nonzero();
+    let sentence = format!("worker {pid} {} after {:.1} s", ExitText(status), age.as_secs_f32());
     let message = if may_be_abandoned && status.signal() == Some(Signal::KILL.as_raw()) {
         LogMessage::warning(Code::WorkerDied, sentence).hint(
             "most likely the client disconnected and the web server ended the request; an error \

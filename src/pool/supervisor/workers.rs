@@ -157,7 +157,7 @@ impl Workers {
             if failed_at_start {
                 self.scale.on_failed_start();
             }
-            let message = messages::worker_died(slot, status, age, &requests, self.is_warm);
+            let message = messages::worker_died(pid, status, age, &requests, self.is_warm);
             actions.push(Action::Log(message));
         }
         actions
