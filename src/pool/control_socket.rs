@@ -5,6 +5,7 @@
 //! as the client reads, for [`ANSWER_TIMEOUT`] at most.
 
 use std::{
+    fmt::Display,
     fs, io,
     io::{Read as _, Write as _},
     os::{
@@ -16,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use diagnostics::message::{Code, LogMessage};
 use rustix::{
     event::{PollFd, PollFlags},
     io::Errno,
@@ -25,11 +26,10 @@ use rustix::{
 };
 
 use crate::{
-    pool::{
-        control_protocol::{ControlCommand, SOCKET_SUFFIX, connect_within},
-        pool_name::check_name,
+    pool::control_protocol::{ControlCommand, SOCKET_SUFFIX, connect_within},
+    system::runtime_directory::{
+        RuntimeDirectoryError, {self},
     },
-    system::runtime_directory,
 };
 
 /// Maximum number of connections without a command. Above the limit, the oldest is closed.
@@ -71,31 +71,50 @@ impl ControlSocket {
     /// Creates the control socket of the pool `name`.
     ///
     /// # Errors
-    /// If the runtime directory is unusable, or a pool with this name is running.
-    pub(super) fn create(name: &str) -> Result<Self> {
-        let path = path_of(name)?;
+    /// The log message: the runtime directory is unusable, or a pool with this name is running.
+    pub(super) fn create(name: &str) -> Result<Self, LogMessage> {
+        let path = path_of(name).map_err(|error| not_created(&error, error.hint()))?;
         // A pool whose accept queue is full is running, too.
         if matches!(connect_within(&path, PAUSE), Ok(_) | Err(Errno::AGAIN)) {
-            bail!("a pool named `{name}` is already running");
+            return Err(not_created(
+                &format!("a pool named `{name}` is already running"),
+                "give this pool another name with --name",
+            ));
         }
         let draft = path.with_extension(format!("{}.new", std::process::id()));
         // A file of this name can only be a leftover of a process that had our pid.
         let _ = fs::remove_file(&draft);
-        let listener = UnixListener::bind(&draft)
-            .with_context(|| format!("cannot create `{}`", draft.display()))?;
-        listener.set_nonblocking(true)?;
-        if let Err(error) = fs::rename(&draft, &path) {
-            let _ = fs::remove_file(&draft);
-            bail!("cannot replace `{}`: {error}", path.display());
+        let listener = (|| {
+            let listener = UnixListener::bind(&draft)?;
+            listener.set_nonblocking(true)?;
+            fs::rename(&draft, &path)?;
+            Ok(listener)
+        })();
+        match listener {
+            Ok(listener) => Ok(Self {
+                listener,
+                path,
+                silent: Vec::new(),
+                answers: Vec::new(),
+                pause_end: None,
+            }),
+            Err(error) => {
+                let error: io::Error = error;
+                let _ = fs::remove_file(&draft);
+                Err(not_created(
+                    &format!("`{}`: {error}", path.display()),
+                    "check the directory and its file system, or set WSGATE_RUNTIME_DIR to \
+                     another directory with a short path",
+                ))
+            }
         }
-        Ok(Self { listener, path, silent: Vec::new(), answers: Vec::new(), pause_end: None })
     }
 
     /// Renames the pool.
     ///
     /// # Errors
     /// If the socket's file cannot be renamed.
-    pub(super) fn rename(&mut self, name: &str) -> Result<()> {
+    pub(super) fn rename(&mut self, name: &str) -> anyhow::Result<()> {
         let path = path_of(name)?;
         fs::rename(&self.path, &path)?;
         self.path = path;
@@ -209,7 +228,15 @@ impl Drop for ControlSocket {
     }
 }
 
-fn path_of(name: &str) -> Result<PathBuf> {
-    check_name(name).map_err(anyhow::Error::msg)?;
+/// The log message about a control socket that could not be created, with a hint for the cause.
+fn not_created(reason: &dyn Display, hint: &str) -> LogMessage {
+    LogMessage::warning(
+        Code::NoControlSocket,
+        format!("cannot create the control socket: {reason}"),
+    )
+    .hint(format!("{hint}; without the socket, SIGHUP reloads the pool and SIGTERM stops it"))
+}
+
+fn path_of(name: &str) -> Result<PathBuf, RuntimeDirectoryError> {
     Ok(runtime_directory::open()?.join(format!("{name}{SOCKET_SUFFIX}")))
 }

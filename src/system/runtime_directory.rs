@@ -10,8 +10,9 @@
 use std::{
     collections::BTreeSet,
     env,
+    error::Error,
     ffi::OsString,
-    fs, io,
+    fmt, fs, io,
     os::unix::{
         ffi::OsStrExt as _,
         fs::{DirBuilderExt as _, MetadataExt as _, chown},
@@ -32,29 +33,55 @@ use crate::system::{
 /// The directory in which root creates runtime directories of users.
 const ROOT_DIRECTORY: &str = "/run/wsgate";
 
+/// Why a runtime directory cannot be used.
+#[derive(Debug)]
+pub(crate) struct RuntimeDirectoryError {
+    sentence: String,
+    hint: String,
+}
+
+impl RuntimeDirectoryError {
+    fn new(sentence: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { sentence: sentence.into(), hint: hint.into() }
+    }
+
+    /// The next step.
+    pub(crate) fn hint(&self) -> &str {
+        &self.hint
+    }
+}
+
+impl fmt::Display for RuntimeDirectoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+impl Error for RuntimeDirectoryError {}
+
 /// The runtime directory of this user, created if it does not exist.
 ///
 /// # Errors
 /// If the directory cannot be created, or another user may have created it to plant files in it.
-pub(crate) fn open() -> io::Result<PathBuf> {
+pub(crate) fn open() -> Result<PathBuf, RuntimeDirectoryError> {
     let path = candidates()?.swap_remove(0);
     if trusted_path::is_real_root()
         && let Err(error) = trusted_path::resolve(&path, LastLink::Kept)
         && Untrusted::is_cause_of(&error)
     {
         // Other users could replace root's files in such a directory.
-        return Err(error);
+        return Err(RuntimeDirectoryError::new(
+            error.to_string(),
+            "set WSGATE_RUNTIME_DIR to a directory whose whole path only root can write to, such \
+             as /run/wsgate/root",
+        ));
     }
     match fs::DirBuilder::new().mode(0o700).create(&path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(io::Error::new(
-                error.kind(),
-                format!("`{}` cannot be created: {error}", path.display()),
-            ));
+            Err(not_created(&path, &error))
         }
-        _ => {}
+        _ => check_private(&path, geteuid().as_raw()).map(|()| path),
     }
-    if is_private(&path, geteuid().as_raw())? { Ok(path) } else { Err(not_private(&path)) }
 }
 
 /// Creates the runtime directory of a pool that root starts and that will run as `account`, where
@@ -90,7 +117,7 @@ pub(crate) struct RuntimeDirectories {
 ///
 /// # Errors
 /// If only directories of other users exist.
-pub(crate) fn of_pools() -> io::Result<RuntimeDirectories> {
+pub(crate) fn of_pools() -> Result<RuntimeDirectories, RuntimeDirectoryError> {
     let user = geteuid();
     let mut directories = RuntimeDirectories::default();
     let mut failure = None;
@@ -101,9 +128,8 @@ pub(crate) fn of_pools() -> io::Result<RuntimeDirectories> {
             Ok(_) => user.as_raw(),
             Err(_) => continue,
         };
-        match is_private(&path, owner) {
-            Ok(true) => directories.found.push(path),
-            Ok(false) => failure = Some(not_private(&path)),
+        match check_private(&path, owner) {
+            Ok(()) => directories.found.push(path),
             Err(error) => failure = Some(error),
         }
     }
@@ -176,11 +202,11 @@ fn in_other_namespaces() -> impl Iterator<Item = PathBuf> {
                 |path: &PathBuf| process.join("root").join(path.strip_prefix("/").unwrap_or(path));
             paths.iter().map(below).collect::<Vec<_>>()
         })
-        .filter(move |path| is_private(path, user).unwrap_or(false))
+        .filter(move |path| check_private(path, user).is_ok())
 }
 
 /// The paths at which the directory may be; it is created at the first.
-fn candidates() -> io::Result<Vec<PathBuf>> {
+fn candidates() -> Result<Vec<PathBuf>, RuntimeDirectoryError> {
     if let Some(path) = configured() {
         let path = PathBuf::from(path);
         // Processes of a pool have different working directories.
@@ -189,16 +215,15 @@ fn candidates() -> io::Result<Vec<PathBuf>> {
         } else {
             let sentence =
                 format!("`{}` in WSGATE_RUNTIME_DIR is not an absolute path", path.display());
-            Err(io::Error::new(io::ErrorKind::InvalidInput, sentence))
+            Err(RuntimeDirectoryError::new(sentence, "set an absolute path, or unset the variable"))
         };
     }
     let user = geteuid().as_raw();
     // The XDG Base Directory Specification requires these properties. A process that has changed
     // its user may still have the variable of the previous user.
     let session = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let session =
-        session.filter(|path| path.is_absolute() && is_private(path, user).unwrap_or(false));
-    let of_root = Some(of_user(user)).filter(|path| is_private(path, user).unwrap_or(false));
+    let session = session.filter(|path| path.is_absolute() && check_private(path, user).is_ok());
+    let of_root = Some(of_user(user)).filter(|path| check_private(path, user).is_ok());
     let temporary = [env::temp_dir(), PathBuf::from("/tmp")]
         .map(|directory| directory.join(format!("wsgate-{user}")));
     let session = session.map(|path| path.join("wsgate"));
@@ -216,17 +241,45 @@ fn configured() -> Option<OsString> {
     env::var_os("WSGATE_RUNTIME_DIR").filter(|directory| !directory.is_empty())
 }
 
-/// Is `path` a directory that `user` owns and no other user may enter? A link is not followed: its
-/// owner could change its target.
-fn is_private(path: &Path, user: u32) -> io::Result<bool> {
-    let found = fs::symlink_metadata(path)?;
-    Ok(found.is_dir() && found.uid() == user && found.mode() & 0o077 == 0)
+/// Checks that `path` is a directory that `user` owns and no other user may enter. A link is not
+/// followed: its owner could change its target.
+fn check_private(path: &Path, user: u32) -> Result<(), RuntimeDirectoryError> {
+    let shown = path.display();
+    let unusable = |what: String, remedy: String| {
+        let hint = format!("{remedy}, or set WSGATE_RUNTIME_DIR to another directory");
+        Err(RuntimeDirectoryError::new(format!("`{shown}` {what}"), hint))
+    };
+    let remove = || format!("remove `{shown}`");
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) => return unusable(format!("cannot be used: {error}"), "create it".to_owned()),
+    };
+    if !found.is_dir() {
+        return unusable("is not a directory".to_owned(), remove());
+    }
+    if found.uid() != user {
+        let what = format!("belongs to user {}, not to user {user}", found.uid());
+        return unusable(what, format!("give the directory to that user: chown {user} {shown}"));
+    }
+    if found.mode() & 0o077 != 0 {
+        let what = format!("has the mode {:o}, and other users may enter it", found.mode() & 0o777);
+        return unusable(what, format!("close the directory: chmod 700 {shown}"));
+    }
+    Ok(())
 }
 
-fn not_private(path: &Path) -> io::Error {
+fn not_created(path: &Path, error: &io::Error) -> RuntimeDirectoryError {
     let user = geteuid().as_raw();
-    io::Error::new(
-        io::ErrorKind::PermissionDenied,
-        format!("`{}` is not a directory that only user {user} can use", path.display()),
+    let parent = path.parent().unwrap_or(path).display();
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => format!("create the directory `{parent}`"),
+        io::ErrorKind::PermissionDenied => {
+            format!("let user {user} create files in the directory `{parent}`")
+        }
+        _ => format!("check the directory `{parent}` and its file system"),
+    };
+    RuntimeDirectoryError::new(
+        format!("`{}` cannot be created: {error}", path.display()),
+        format!("{remedy}, or set WSGATE_RUNTIME_DIR to a directory of user {user}"),
     )
 }

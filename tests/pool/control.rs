@@ -3,11 +3,15 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    os::unix::{
+        fs::{DirBuilderExt as _, PermissionsExt as _, chown, symlink},
+        net::{UnixListener, UnixStream},
+    },
+    path::Path,
     process::Stdio,
 };
 
-use rustix::process::Signal;
+use rustix::process::{Signal, geteuid};
 
 use crate::{
     messages::visible::hides,
@@ -159,10 +163,7 @@ fn a_pool_without_a_directory_for_its_control_socket_logs_it_and_serves() {
     );
     let log = pool.stop();
     let message = only_log_message(&log, "W0730");
-    assert!(
-        message.contains("cannot replace `") && message.contains("/run/app.pool`: "),
-        "{message}"
-    );
+    assert!(message.contains("/run/app.pool`: "), "{message}");
 
     let nowhere = PoolSetup::new(ECHO).variable("WSGATE_RUNTIME_DIR", "/nonexistent/run");
     let log = nowhere.start().stop();
@@ -170,4 +171,43 @@ fn a_pool_without_a_directory_for_its_control_socket_logs_it_and_serves() {
         only_log_message(&log, "W0730").contains("`/nonexistent/run` cannot be created: "),
         "{log}"
     );
+}
+
+/// What is at the path of the runtime directory, and the hint.
+type Misfit = (fn(&Path), &'static str);
+
+#[test]
+fn the_hint_about_a_missing_control_socket_follows_the_cause() {
+    let misfits: [Misfit; 4] = [
+        (|path| fs::create_dir_all(path.join("open")).unwrap(), "hint: close the directory: chmod"),
+        (|path| fs::write(path, "").unwrap(), "hint: remove `"),
+        (|path| symlink("/tmp", path).unwrap(), "hint: remove `"),
+        (
+            |path| {
+                let mut private = fs::DirBuilder::new();
+                private.mode(0o700).create(path).unwrap();
+                let socket = path.join("app.pool");
+                let listener = UnixListener::bind(socket).unwrap();
+                // Open until the tests end.
+                std::mem::forget(listener);
+            },
+            "hint: give this pool another name with --name;",
+        ),
+    ];
+    for (make, hint) in misfits {
+        let setup = PoolSetup::new(ECHO);
+        make(&setup.path("run"));
+        let log = setup.start().stop();
+        only_log_message(&log, "W0730");
+        assert!(log.contains(hint) && log.contains("SIGHUP reloads the pool"), "{hint}: {log}");
+    }
+    if !geteuid().is_root() {
+        return;
+    }
+    let setup = PoolSetup::new(ECHO);
+    fs::create_dir(setup.path("run")).unwrap();
+    chown(setup.path("run"), Some(65534), None).unwrap();
+    let log = setup.start().stop();
+    only_log_message(&log, "W0730");
+    assert!(log.contains("65534"), "{log}");
 }

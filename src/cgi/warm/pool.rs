@@ -76,10 +76,7 @@ impl WarmPool {
                      pool: {error}"
                 ),
             )
-            .hint(
-                "set WSGATE_RUNTIME_DIR to a directory of mode 0700 that belongs to the user of \
-                 the request",
-            )
+            .hint(error.hint())
         })?;
         let digest = identity::digest(settings, options).map_err(|error| {
             LogMessage::warning(

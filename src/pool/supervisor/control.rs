@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diagnostics::message::{Code, LogMessage};
+use diagnostics::message::LogMessage;
 use rustix::event::PollFd;
 
 use crate::pool::{
@@ -57,16 +57,7 @@ impl Control {
                 self.socket = Some(socket);
                 None
             }
-            Err(error) => Some(
-                LogMessage::warning(
-                    Code::NoControlSocket,
-                    format!("cannot create the control socket: {error:#}"),
-                )
-                .hint(
-                    "set another --name, or WSGATE_RUNTIME_DIR; SIGHUP (reload) and SIGTERM (stop) \
-                     work without the socket",
-                ),
-            ),
+            Err(message) => Some(message),
         }
     }
 
