@@ -2,7 +2,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fmt::Write as _,
+    fmt::{self, Write as _},
     fs::{
         File, {self},
     },
@@ -37,6 +37,16 @@ use crate::{call::args::CallArgs, config::settings::INTERACTIVE_TIMEOUT_SECS, re
 pub(super) struct ComposedRequest {
     pub(super) request: Request,
     pub(super) body: OwnedFd,
+}
+
+/// The context of an error about a file with the request body: the arguments may be right.
+#[derive(Debug)]
+pub(super) struct UnusableBody;
+
+impl fmt::Display for UnusableBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request body cannot be read")
+    }
 }
 
 /// The variables of a request. Values of a repeated header are joined.
@@ -108,7 +118,8 @@ impl ComposedRequest {
             variables.set("AUTH_TYPE", "Basic");
         }
         let timeout_secs = args.request.timeout.unwrap_or(INTERACTIVE_TIMEOUT_SECS);
-        let body = match body(&call.data, timeout_secs)? {
+        ensure!(!call.data.iter().any(|data| data == "@"), "`--data @` names no file");
+        let body = match body(&call.data, timeout_secs).context(UnusableBody)? {
             Some((body, length)) => {
                 variables.set("CONTENT_LENGTH", length.to_string());
                 variables.set("CONTENT_TYPE", "application/x-www-form-urlencoded");
@@ -223,7 +234,7 @@ fn body(data: &[String], timeout_secs: u64) -> Result<Option<(OwnedFd, u64)>> {
     };
     let found = file.metadata()?;
     if found.is_dir() {
-        bail!("a directory cannot be a request body");
+        bail!("it is a directory");
     }
     if !found.is_file() {
         // A pipe or device: its length is known only at the end.
@@ -239,7 +250,7 @@ fn body(data: &[String], timeout_secs: u64) -> Result<Option<(OwnedFd, u64)>> {
 /// Opens a file with a request body. Waits `timeout_secs` for the writer of a named pipe; 0 is no
 /// limit.
 fn open(path: &str, timeout_secs: u64) -> Result<File> {
-    let cannot = || format!("the file `{path}` for the request body cannot be opened");
+    let cannot = || format!("the file `{path}` cannot be opened");
     let is_fifo = fs::metadata(path).with_context(cannot)?.file_type().is_fifo();
     if !is_fifo {
         return File::open(path).with_context(cannot);

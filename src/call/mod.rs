@@ -23,7 +23,11 @@ use diagnostics::message::{Code, LogMessage};
 use wire::{app::Source, launch::Work};
 
 use crate::{
-    call::{args::CallArgs, compose::ComposedRequest, print::Printed},
+    call::{
+        args::CallArgs,
+        compose::{ComposedRequest, UnusableBody},
+        print::Printed,
+    },
     config::{
         script_line,
         settings::{INTERACTIVE_TIMEOUT_SECS, Settings, application},
@@ -40,8 +44,7 @@ pub(crate) fn run(args: &CallArgs) -> Result<Exit, CommandError> {
     if let Some(server) = &args.via.via {
         return via::run(args, server);
     }
-    let (app, base) =
-        application(args.app.as_deref().unwrap_or_default()).map_err(CommandError::usage)?;
+    let (app, base) = application(args.app.as_deref().unwrap_or_default())?;
     let script = match &app.source {
         Source::File(path) => Some(OsStr::from_bytes(path)),
         Source::Module(_) => None,
@@ -94,8 +97,15 @@ fn compose(
     target: Option<&str>,
     script: Option<&OsStr>,
 ) -> Result<ComposedRequest, CommandError> {
-    let composed = ComposedRequest::new(args, target.unwrap_or("/"), script)
-        .map_err(|error| wrong_argument(format!("{error:#}")))?;
+    let composed = ComposedRequest::new(args, target.unwrap_or("/"), script).map_err(|error| {
+        match error.downcast_ref::<UnusableBody>() {
+            Some(_) => CommandError::settings(
+                LogMessage::error(Code::BadSetting, format!("{error:#}"))
+                    .hint("check the path after `@`, and the permissions of the file"),
+            ),
+            None => wrong_argument(format!("{error:#}")),
+        }
+    })?;
     if args.call.verbose {
         compose::print_variables(&composed.request);
     }

@@ -1,6 +1,6 @@
 //! The arguments of `wsgate check`.
 
-use clap::Args;
+use clap::{Args, builder::NonEmptyStringValueParser};
 
 use crate::config::options::{
     AppOptions, Context, ModeOption, OptionGroup, RequestOptions, ScriptOptions, WarmUpOption,
@@ -50,7 +50,7 @@ pub(crate) struct CheckOptions {
     /// Check that USER, the user of the web server, can read the files of the application
     ///
     /// The default is the first of www-data, apache, nginx and http that exists.
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) user: Option<String>,
 }
 

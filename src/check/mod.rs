@@ -49,8 +49,8 @@ const MAX_FILES: usize = 10;
 /// # Errors
 /// If the application cannot be checked.
 pub(crate) fn run(args: &CheckArgs) -> Result<Exit, CommandError> {
-    let (app, base) = application(&args.app).map_err(CommandError::usage)?;
-    let reader = Reader::find(args.check.user.as_deref()).map_err(CommandError::usage)?;
+    let (app, base) = application(&args.app)?;
+    let reader = Reader::find(args.check.user.as_deref()).map_err(CommandError::settings)?;
     let mut report = Report::default();
     report.line("application", &app);
     if let Source::File(path) = &app.source {

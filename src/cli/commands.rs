@@ -5,6 +5,7 @@ use clap_complete::Shell;
 
 use crate::{
     call, check,
+    cli::man_sections::EXIT_STATUS,
     config::options::{
         AppOptions, DebugOption, ModeOption, OptionGroup, RequestOptions, ScriptOptions,
         WarmOptions, WarmUpOption, WorkerLimits, contexts::accept_negative_numbers,
@@ -21,15 +22,15 @@ The same file answers from a shell:
   wsgate check hello.wsgi                  report what was found and what is wrong
 
 APP is path/to/file.wsgi[:callable], package.module[:callable], or either with :factory().
-Exit codes: 0 success, 1 failure, 2 usage error, 70 internal error, 78 configuration error, \
-130 interrupted (Ctrl-C).";
+`wsgate help COMMAND` explains a command and its options.
+
+Exit codes:";
 
 /// Run Python WSGI applications behind CGI and FastCGI
 #[derive(Debug, Parser)]
 #[command(
     name = "wsgate",
     version,
-    after_help = EXAMPLES,
     override_usage = "wsgate [OPTIONS] SCRIPT [TARGET]\n       wsgate <COMMAND>",
     subcommand_required = true,
     arg_required_else_help = true,
@@ -134,7 +135,9 @@ pub(super) fn option_groups() -> Vec<OptionGroup> {
 
 /// The program with all its commands.
 pub(super) fn program() -> clap::Command {
-    with_help(CommandLine::command()).mut_subcommands(prepared)
+    let codes = EXIT_STATUS.iter().map(|(code, meaning)| format!("\n  {code:<4} {meaning}"));
+    let text = std::iter::once(EXAMPLES.to_owned()).chain(codes).collect::<String>();
+    with_help(CommandLine::command()).after_help(text).mut_subcommands(prepared)
 }
 
 /// `command` as it parses arguments and shows its help.

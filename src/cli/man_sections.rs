@@ -5,12 +5,12 @@ type Term = (&'static str, &'static str);
 
 /// The exit codes of every command.
 pub(super) const EXIT_STATUS: &[Term] = &[
-    ("0", "Success. In CGI, a complete response was sent, even an error page."),
-    ("1", "The command failed."),
-    ("2", "The arguments are wrong."),
-    ("70", "Internal error: a defect of wsgate."),
-    ("78", "Configuration error: a file, a virtualenv, an interpreter or a socket is wrong."),
-    ("130", "SIGINT interrupted the command."),
+    ("0", "success; in CGI, a complete response was sent, even an error page"),
+    ("1", "failure: what the command was asked for failed"),
+    ("2", "usage error: the command line is wrong on every machine"),
+    ("70", "internal error: a bug in wsgate"),
+    ("78", "configuration error: a setting does not fit this machine or a file"),
+    ("130", "interrupted (Ctrl-C)"),
 ];
 
 const APP_FILES: &[Term] = &[

@@ -85,7 +85,7 @@ fn dispatch(command: Command) -> Exit {
     match command {
         Command::Cgi(args) => match application(&args.app) {
             Ok((app, base)) => cgi::serve(app, &args.script_options(), &base),
-            Err(message) => cgi::refuse(Status::InternalServerError, &message),
+            Err(error) => cgi::refuse(Status::InternalServerError, &error.message),
         },
         Command::Fastcgi(args) => reported(pool::run(&args)),
         Command::WarmPool(args) => reported(pool::warm_pool::run(&args)),

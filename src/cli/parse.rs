@@ -23,6 +23,9 @@ pub(super) fn command(
     default: &'static str,
 ) -> Result<Command, clap::Error> {
     let first = arguments.first().and_then(|first| first.to_str());
+    if first == Some("help") {
+        return help(arguments.get(1));
+    }
     let has_command = first.is_none_or(|first| {
         matches!(first, "-h" | "--help" | "-V" | "--version") || Command::has_subcommand(first)
     });
@@ -42,6 +45,13 @@ pub(super) fn command(
         }
         command => command,
     }
+}
+
+/// The help that `wsgate help` asks for; an unknown command is an error.
+fn help(command: Option<&OsString>) -> Result<Command, clap::Error> {
+    let is_known = command.and_then(|name| name.to_str()).is_none_or(Command::has_subcommand);
+    let help = is_known.then(|| OsString::from("--help"));
+    of_program(command.cloned().into_iter().chain(help).collect())
 }
 
 /// `arguments`; those after the script, if a shell started the script by its `#!` line. The options

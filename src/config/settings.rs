@@ -22,6 +22,7 @@ use wire::{
 
 use crate::{
     config::options::{FastcgiOptions, ScriptOptions, WorkerLimits, app::program_at},
+    exit::CommandError,
     python::{
         engine::Engine,
         interpreter::{
@@ -158,22 +159,22 @@ impl Settings {
 /// to.
 ///
 /// # Errors
-/// The log message, if `app` does not name an application.
-pub(crate) fn application(app: &str) -> Result<(App, PathBuf), LogMessage> {
+/// If `app` names no application on any machine, or the working directory does not exist.
+pub(crate) fn application(app: &str) -> Result<(App, PathBuf), CommandError> {
     let is_file = |name: &str| fs::metadata(name).is_ok_and(|found| !found.is_dir());
     let app = App::parse(app, is_file).map_err(|bad| {
-        LogMessage::error(Code::BadSetting, format!("`{app}` does not name an application: {bad}"))
-            .hint(
-                "APP is path/to/file.wsgi[:callable], package.module[:callable], or either with \
-                 :factory()",
-            )
+        let sentence = format!("`{app}` does not name an application: {bad}");
+        CommandError::usage(LogMessage::error(Code::BadSetting, sentence).hint(
+            "APP is path/to/file.wsgi[:callable], package.module[:callable], or either with \
+             :factory()",
+        ))
     })?;
     let base = env::current_dir().map_err(|error| {
-        LogMessage::error(
-            Code::BadSetting,
-            format!("the working directory cannot be used: {error}"),
+        let sentence = format!("the working directory cannot be used: {error}");
+        CommandError::settings(
+            LogMessage::error(Code::BadSetting, sentence)
+                .hint("start wsgate in a directory that exists"),
         )
-        .hint("start wsgate in a directory that exists")
     })?;
     Ok((app, base))
 }

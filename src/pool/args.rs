@@ -1,8 +1,8 @@
 //! The arguments of the commands that run pools and talk to them.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{collections::BTreeSet, path::PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 
 use crate::{
     config::{
@@ -14,7 +14,11 @@ use crate::{
         },
         warm_pool::WarmPoolSpec,
     },
-    pool::{address::Address, pool_name::check_name},
+    pool::{
+        address::Address,
+        pool_name::check_name,
+        socket_access::{FileMode, SocketOwner},
+    },
 };
 
 /// Permissions of Unix sockets.
@@ -123,10 +127,10 @@ pub(crate) struct PoolOptions {
     )]
     pub(crate) socket_mode: FileMode,
 
-    /// Set the owner of Unix sockets: USER or USER:GROUP, names or numbers [default: the user of
-    /// the pool]
+    /// Set the owner of Unix sockets: USER, USER:GROUP or :GROUP, names or numbers [default: the
+    /// user of the pool]
     #[arg(long, value_name = "OWNER")]
-    pub(crate) socket_owner: Option<String>,
+    pub(crate) socket_owner: Option<SocketOwner>,
 
     /// Run COUNT worker processes [default: one for each processor, or 1 for standard input]
     #[arg(
@@ -201,11 +205,22 @@ pub(crate) struct PoolOptions {
     /// Root opens the listening sockets and logs, and becomes USER before python is started. The
     /// supervisor becomes USER, too, so it reopens logs and removes sockets with the rights of
     /// USER.
-    #[arg(long, value_name = "USER", help_heading = "Process")]
+    #[arg(
+        long,
+        value_name = "USER",
+        help_heading = "Process",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
     pub(crate) user: Option<String>,
 
     /// Run the pool in GROUP, a name or number [default: the primary group of the user]
-    #[arg(long, value_name = "GROUP", help_heading = "Process", requires = "user")]
+    #[arg(
+        long,
+        value_name = "GROUP",
+        help_heading = "Process",
+        requires = "user",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
     pub(crate) group: Option<String>,
 
     /// Wait up to SECONDS for requests to finish on a graceful stop
@@ -217,6 +232,23 @@ pub(crate) struct PoolOptions {
         value_parser = seconds(0)
     )]
     pub(crate) drain: u64,
+}
+
+impl PoolOptions {
+    /// The message about options that contradict each other on every machine, and a hint.
+    pub(super) fn contradiction(&self) -> Option<(String, &'static str)> {
+        if let Some(max) = self.max.filter(|&max| self.min > max) {
+            return Some((
+                format!("--min {} is more than --max {max}", self.min),
+                "--min is the number of workers that stay when the pool is idle",
+            ));
+        }
+        // The kernel may choose another port for each `HOST:0`.
+        let mut named = BTreeSet::new();
+        let mut others = self.listen.iter().filter(|address| !matches!(address, Address::Tcp(_)));
+        let twice = others.find(|address| !named.insert(address.to_string()))?;
+        Some((format!("--listen names `{twice}` twice"), "name each address once"))
+    }
 }
 
 impl ActsIn for PoolOptions {
@@ -297,7 +329,7 @@ impl From<Preload> for wire::launch::Preload {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct StatusArgs {
     /// Pool to show [default: all pools of this user]
-    #[arg(value_name = "POOL")]
+    #[arg(value_name = "POOL", value_parser = name)]
     pub(crate) pool: Option<String>,
 
     /// Print one line of JSON for each pool
@@ -309,7 +341,7 @@ pub(crate) struct StatusArgs {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PoolName {
     /// Name of the pool
-    #[arg(value_name = "POOL")]
+    #[arg(value_name = "POOL", value_parser = name)]
     pub(crate) name: String,
 }
 
@@ -317,7 +349,7 @@ pub(crate) struct PoolName {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct WarmPoolArgs {
     /// Name of the pool for `wsgate status`
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = name)]
     pub(crate) name: String,
 
     /// Description of the pool as JSON
@@ -327,26 +359,4 @@ pub(crate) struct WarmPoolArgs {
 
 fn name(value: &str) -> Result<String, String> {
     check_name(value).map(|()| value.to_owned())
-}
-
-/// Permissions of a file, written in octal.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct FileMode(pub(crate) u32);
-
-impl FromStr for FileMode {
-    type Err = String;
-
-    fn from_str(value: &str) -> Result<Self, String> {
-        u32::from_str_radix(value, 8)
-            .ok()
-            .filter(|mode| *mode <= 0o777)
-            .map(Self)
-            .ok_or_else(|| format!("`{value}` is not an octal number up to 777"))
-    }
-}
-
-impl fmt::Display for FileMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:o}", self.0)
-    }
 }

@@ -14,6 +14,7 @@ use crate::{
         script_line,
         settings::{Settings, application},
     },
+    exit::CommandError,
     python::engine::Engine,
 };
 
@@ -33,8 +34,8 @@ impl CodeSource {
     /// The application that the argument APP names, with `options`.
     ///
     /// # Errors
-    /// The log message, if `arg` is not an application.
-    pub(super) fn new(arg: &str, options: &ScriptOptions) -> Result<Self, LogMessage> {
+    /// If `arg` is not an application.
+    pub(super) fn new(arg: &str, options: &ScriptOptions) -> Result<Self, CommandError> {
         let (app, base) = application(arg)?;
         Ok(Self::of(app, options.clone(), base))
     }

@@ -19,6 +19,7 @@ use crate::{
         control_protocol::ReloadResult,
         pool_status::{PoolMode, PoolStatus, WorkerStatus},
     },
+    system::runtime_directory::RuntimeDirectoryError,
 };
 
 /// Hint about pools that were not found.
@@ -32,7 +33,7 @@ const OTHER_POOLS_HINT: &str = "run `sudo -u USER wsgate status` for another use
 pub(crate) fn status(args: &StatusArgs) -> Result<Exit, CommandError> {
     let (statuses, failures) = match &args.pool {
         Some(name) => (control_client::named(name).map_err(unknown)?, Vec::new()),
-        None => control_client::all().map_err(unusable)?,
+        None => control_client::all().map_err(unknown)?,
     };
     let mut text = String::new();
     for status in &statuses {
@@ -92,18 +93,16 @@ pub(crate) fn stop(pool: &PoolName) -> Result<Exit, CommandError> {
     Ok(Exit::Success)
 }
 
-fn unusable(error: anyhow::Error) -> CommandError {
-    CommandError::failed(LogMessage::error(Code::NoPool, format!("{error:#}")).hint(
-        "wsgate does not use a directory that other users can enter: `chmod 700` it, or set \
-         WSGATE_RUNTIME_DIR to another directory",
-    ))
-}
-
+/// The error about a pool that was not found or does not respond, or about the directories in which
+/// pools are searched.
 fn unknown(error: anyhow::Error) -> CommandError {
-    CommandError::failed(
-        LogMessage::error(Code::NoPool, format!("{error:#}"))
-            .hint(format!("`wsgate status` lists this user's pools; {OTHER_POOLS_HINT}")),
-    )
+    let message = LogMessage::error(Code::NoPool, format!("{error:#}"));
+    match error.downcast_ref::<RuntimeDirectoryError>() {
+        Some(unusable) => CommandError::settings(message.hint(unusable.hint())),
+        None => CommandError::failed(
+            message.hint(format!("`wsgate status` lists this user's pools; {OTHER_POOLS_HINT}")),
+        ),
+    }
 }
 
 /// Suffix of the first line: the state of the pool.

@@ -17,19 +17,15 @@ use crate::{
         file_creator::FileCreator,
         inherited_sockets::InheritedSockets,
         listeners::Listener,
-        logs::{self, Logs},
+        logs::Logs,
         lone_worker::become_worker,
         service::{cannot_start, service},
+        socket_access::SocketAccess,
         startup_warnings::{close_unused, log, warn_of_root},
         supervisor::{PoolConfig, PoolResources, Sockets, Supervisor},
-        unix_listener::SocketAccess,
     },
     request::Request,
-    system::{
-        account::Account,
-        runtime_directory,
-        trusted_path::{Untrusted, is_real_root},
-    },
+    system::{account::Account, runtime_directory, trusted_path::is_real_root},
 };
 
 /// Scoreboard blocks per worker: its own, and that of its replacement.
@@ -44,11 +40,14 @@ const MIN_LINGER: Duration = Duration::from_secs(1);
 /// If the pool cannot start.
 pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
     let options = &args.pool;
-    let code = CodeSource::new(&args.app, &args.script_options()).map_err(CommandError::usage)?;
+    if let Some((sentence, hint)) = options.contradiction() {
+        return Err(CommandError::usage(LogMessage::error(Code::BadSetting, sentence).hint(hint)));
+    }
+    let code = CodeSource::new(&args.app, &args.script_options())?;
     let account = options.user.as_deref().map(|user| Account::find(user, options.group.as_deref()));
     let account = account.transpose().map_err(CommandError::settings)?;
     let creator = FileCreator::new(account.as_ref());
-    let mut inherited = InheritedSockets::take_over(&options.listen).map_err(bad_listener)?;
+    let mut inherited = InheritedSockets::take_over(&options.listen)?;
     let addresses = inherited.addresses(&options.listen);
     let listeners = open_listeners(options, &addresses, creator, &mut inherited)?;
     let mut logs = Logs::open(&args.logs, creator).map_err(CommandError::settings)?;
@@ -58,7 +57,7 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
         None => code,
     };
     let mut settings = code.resolve().map_err(CommandError::settings)?;
-    let plan = Plan::new(options, &settings, &addresses)?;
+    let plan = Plan::new(options, &settings, &addresses);
     let has_socket_file = addresses.iter().any(|address| matches!(address, Address::Unix(_)));
     if let Some(message) = args.first_without_effect(!plan.is_lone_worker, has_socket_file) {
         return Err(CommandError::usage(
@@ -134,26 +133,11 @@ fn open_listeners(
     creator: FileCreator<'_>,
     inherited: &mut InheritedSockets,
 ) -> Result<Vec<Listener>, CommandError> {
-    let access = SocketAccess::new(options.socket_mode.0, options.socket_owner.as_deref())
-        .map_err(|error| {
-            CommandError::settings(
-                LogMessage::error(Code::BadListener, format!("{error:#}"))
-                    .hint("`getent passwd` and `getent group` list the users and groups"),
-            )
-        })?;
+    let access = SocketAccess::new(options.socket_mode, options.socket_owner.as_ref())
+        .map_err(CommandError::settings)?;
     let listeners =
         addresses.iter().map(|address| Listener::open(address, &access, creator, inherited));
-    listeners.collect::<Result<Vec<_>, _>>().map_err(bad_listener)
-}
-
-fn bad_listener(error: anyhow::Error) -> CommandError {
-    if error.downcast_ref().is_some_and(Untrusted::is_cause_of) {
-        return CommandError::settings(logs::untrusted(format!("{error:#}")));
-    }
-    CommandError::settings(
-        LogMessage::error(Code::BadListener, format!("{error:#}"))
-            .hint("`wsgate fastcgi --help` shows the forms of --listen"),
-    )
+    listeners.collect()
 }
 
 /// Makes this process run as `account`.
@@ -175,26 +159,13 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(
-        options: &PoolOptions,
-        settings: &Settings,
-        addresses: &[Address],
-    ) -> Result<Self, CommandError> {
+    fn new(options: &PoolOptions, settings: &Settings, addresses: &[Address]) -> Self {
         // A FastCGI process manager puts its socket on standard input, and starts more processes
         // itself. A service manager passes sockets in other ways.
         let is_managed = addresses.iter().all(|address| *address == Address::STANDARD_INPUT);
         let workers = options.workers.unwrap_or_else(|| if is_managed { 1 } else { processors() });
         let max_workers = options.max.unwrap_or(workers);
         let min_workers = if options.max.is_some() { options.min } else { max_workers };
-        if min_workers > max_workers {
-            return Err(CommandError::settings(
-                LogMessage::error(
-                    Code::BadSetting,
-                    format!("--min {min_workers} is more than --max {max_workers}"),
-                )
-                .hint("--min is the number of workers that stay when the pool is idle"),
-            ));
-        }
         let reload = settings.fastcgi.reload;
         let reload_on = settings.fastcgi.reload_on.clone();
         // Some process managers do not replace a worker that exits, so a lone worker must not exit
@@ -204,7 +175,7 @@ impl Plan {
             && options.max.is_none()
             && !reload
             && reload_on.is_empty();
-        Ok(Self { min_workers, max_workers, is_lone_worker, reload, reload_on })
+        Self { min_workers, max_workers, is_lone_worker, reload, reload_on }
     }
 
     fn scoreboard_lines(&self, threads: u32) -> usize {

@@ -18,11 +18,14 @@ use rustix::{
 };
 
 use crate::{
+    exit::CommandError,
     pool::{
         address::Address,
         file_creator::FileCreator,
-        inherited_sockets::{self, InheritedSockets},
-        unix_listener::{self, BACKLOG, SocketAccess, SocketFile},
+        inherited_sockets::InheritedSockets,
+        listen_error,
+        socket_access::SocketAccess,
+        unix_listener::{self, BACKLOG, SocketFile},
     },
     system::hosts,
 };
@@ -51,25 +54,23 @@ impl Listener {
         access: &SocketAccess,
         creator: FileCreator<'_>,
         inherited: &mut InheritedSockets,
-    ) -> Result<Self> {
+    ) -> Result<Self, CommandError> {
         match address {
             Address::Unix(path) => {
                 let (socket, file) = unix_listener::open(path, access, creator)?;
                 Ok(Self { socket, address: address.clone(), file: Some(file), public_path: None })
             }
             Address::Tcp(name) => {
-                let listener =
-                    hosts::addresses(name).and_then(|found| TcpListener::bind(&found[..]));
-                let listener = listener.with_context(|| format!("cannot listen at `{name}`"))?;
-                listen(&listener, BACKLOG)?;
-                let address = Address::Tcp(listener.local_addr()?.to_string());
-                Ok(Self { socket: listener.into(), address, file: None, public_path: None })
+                let opened = || {
+                    let listener = TcpListener::bind(&hosts::addresses(name)?[..])?;
+                    listen(&listener, BACKLOG)?;
+                    let address = Address::Tcp(listener.local_addr()?.to_string());
+                    Ok(Self { socket: listener.into(), address, file: None, public_path: None })
+                };
+                opened().map_err(|error: io::Error| listen_error::tcp(name, &error))
             }
             &Address::Descriptor(number) => {
-                let socket = inherited
-                    .take(number)
-                    .with_context(|| format!("file descriptor `{number}` is named twice"))?;
-                inherited_sockets::check(number, &socket)?;
+                let socket = inherited.take(number)?;
                 let address = Address::of(&socket).unwrap_or(Address::Descriptor(number));
                 // The process that created the socket removes its file, too.
                 Ok(Self { socket, address, file: None, public_path: None })
@@ -149,8 +150,8 @@ mod tests {
 
     use super::*;
 
-    fn open(path: &Path) -> Result<Listener> {
-        let access = SocketAccess::new(0o600, None).unwrap();
+    fn open(path: &Path) -> Result<Listener, CommandError> {
+        let access = SocketAccess { mode: 0o600, user: None, group: None };
         let address = Address::Unix(path.to_owned());
         let mut inherited = InheritedSockets::default();
         Listener::open(&address, &access, FileCreator::new(None), &mut inherited)
@@ -162,8 +163,8 @@ mod tests {
         let path = directory.path().join("app.sock");
         let first = open(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let refused = open(&path).unwrap_err();
-        assert!(refused.to_string().contains("already"), "{refused}");
+        let refused = open(&path).unwrap_err().message.for_client();
+        assert!(refused.contains("already"), "{refused}");
         drop(first);
         assert!(!path.exists());
         drop(UnixListener::bind(&path).unwrap());
@@ -178,7 +179,8 @@ mod tests {
     fn a_socket_in_a_directory_that_does_not_exist_is_refused_for_that() {
         let directory = tempfile::tempdir().unwrap();
         let refused = open(&directory.path().join("run/app.sock")).unwrap_err();
-        assert!(refused.to_string().contains("its directory does not exist"), "{refused}");
+        let refused = refused.message.for_client();
+        assert!(refused.contains("its directory does not exist"), "{refused}");
     }
 
     #[test]

@@ -9,7 +9,6 @@ use std::{
     path::Path,
 };
 
-use diagnostics::message::{Code, LogMessage};
 use wire::{
     app::App,
     launch::{Service, Work},
@@ -28,8 +27,8 @@ use crate::{
         listeners::Listener,
         logs::Logs,
         service::{cannot_start, service},
+        socket_access::SocketAccess,
         startup_warnings::warn_of_root,
-        unix_listener::SocketAccess,
     },
     python::engine,
     request::Request,
@@ -50,16 +49,13 @@ pub(crate) fn serve_standard_input(app: App, options: &ScriptOptions, base: &Pat
     }
     match open_standard_input() {
         Ok(listener) => serve(&settings, &[listener]),
-        Err(error) => CommandError::settings(
-            LogMessage::error(Code::BadListener, format!("{error:#}"))
-                .hint("start wsgate by the web server's process manager"),
-        ),
+        Err(error) => error,
     }
 }
 
-fn open_standard_input() -> anyhow::Result<Listener> {
+fn open_standard_input() -> Result<Listener, CommandError> {
     let address = Address::STANDARD_INPUT;
-    let access = SocketAccess::new(0o600, None)?;
+    let access = SocketAccess { mode: 0o600, user: None, group: None };
     let mut inherited = InheritedSockets::take_over(std::slice::from_ref(&address))?;
     Listener::open(&address, &access, FileCreator::new(None), &mut inherited)
 }

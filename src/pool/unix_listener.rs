@@ -6,67 +6,38 @@ use std::{
         fd::{AsRawFd as _, OwnedFd},
         unix::{
             fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
-            net::{UnixListener, UnixStream},
+            net::UnixListener,
         },
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
 use rustix::{
     fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, openat},
+    io::Errno,
     net::listen,
     process::{geteuid, umask},
 };
 
 use crate::{
-    pool::file_creator::{FileCreator, Rights},
-    system::{trusted_path::LastLink, users},
+    exit::CommandError,
+    pool::{
+        control_protocol::connect_within,
+        file_creator::{FileCreator, Rights},
+        listen_error::{
+            UnixError, refused, {self},
+        },
+        socket_access::SocketAccess,
+    },
+    system::trusted_path::LastLink,
 };
 
 /// Length of the accept queue; the kernel's own limit may be lower.
 pub(super) const BACKLOG: i32 = 1024;
 
-/// Permissions and owner of Unix sockets: who may connect.
-#[derive(Clone, Debug)]
-pub(super) struct SocketAccess {
-    mode: u32,
-    user: Option<u32>,
-    group: Option<u32>,
-}
-
-impl SocketAccess {
-    /// Access with `mode`, and with the owner that `owner` names: USER or USER:GROUP, each a name
-    /// or a number.
-    ///
-    /// # Errors
-    /// If `owner` is empty, or the user or group does not exist.
-    pub(super) fn new(mode: u32, owner: Option<&str>) -> Result<Self> {
-        let Some(owner) = owner else {
-            return Ok(Self { mode, user: None, group: None });
-        };
-        ensure!(!owner.is_empty(), "--socket-owner is empty: write USER or USER:GROUP");
-        let (name, group) =
-            owner.split_once(':').map_or((owner, None), |(name, group)| (name, Some(group)));
-        let user = match name {
-            "" => None,
-            name => Some(
-                users::user(name)
-                    .or_else(|| users::number(name))
-                    .with_context(|| format!("there is no user `{name}`"))?,
-            ),
-        };
-        let group = match group {
-            Some(group) => Some(
-                users::group(group)
-                    .or_else(|| users::number(group))
-                    .with_context(|| format!("there is no group `{group}`"))?,
-            ),
-            None => users::groups(name).and_then(|groups| groups.first().copied()),
-        };
-        Ok(Self { mode, user, group })
-    }
-}
+/// How long to wait for room in the accept queue of a socket that may be in use.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// File of a Unix socket. The inode shows whether the path still leads to this file.
 #[derive(Debug)]
@@ -111,28 +82,43 @@ pub(super) fn open(
     path: &Path,
     access: &SocketAccess,
     creator: FileCreator<'_>,
-) -> Result<(OwnedFd, SocketFile)> {
-    let shown = path.display();
-    match fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => {
-            bail!("`{shown}` exists and is not a socket; wsgate does not replace it")
-        }
-        Ok(_) if UnixStream::connect(path).is_ok() => {
-            bail!("`{shown}` is already in use: stop that server first, or listen at another path")
-        }
-        // A stale socket is replaced below.
-        _ => {}
-    }
+) -> Result<(OwnedFd, SocketFile), CommandError> {
+    check_vacant(path)?;
     // A temporary name keeps the stale socket until the new one is complete. The new socket gets
     // its name only when it listens and has its owner and permissions. Otherwise another start
     // would treat the socket as stale.
     let draft = path.with_extension(format!("{}.new", std::process::id()));
     match create(path, &draft, access, creator) {
         Ok((listener, inode)) => Ok((listener.into(), SocketFile { path: path.to_owned(), inode })),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            bail!("cannot listen at `{shown}`: its directory does not exist; create it first")
-        }
-        Err(error) => Err(error).with_context(|| format!("cannot listen at `{shown}`")),
+        Err(error) => Err(listen_error::unix(path, access, &error)),
+    }
+}
+
+/// Checks that nothing is at `path`, or a stale socket: one that refuses connections.
+///
+/// # Errors
+/// If a process may use the socket at `path`, or the file is not a socket.
+fn check_vacant(path: &Path) -> Result<(), CommandError> {
+    let shown = path.display();
+    // If `path` cannot be read, creating the socket fails for the same reason.
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !found.file_type().is_socket() {
+        return Err(refused(
+            format!("`{shown}` exists and is not a socket; wsgate does not replace it"),
+            "move the file away if nothing needs it, or listen at another path",
+        ));
+    }
+    match connect_within(path, CONNECT_TIMEOUT) {
+        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(()),
+        // The accept queue is full, or the socket is of another type.
+        Ok(_) | Err(Errno::AGAIN | Errno::PROTOTYPE) => Err(refused(
+            format!("`{shown}` is already in use"),
+            "stop the server that listens there, which `ss -xlp` names, or listen at another path",
+        )),
+        Err(error) => Err(refused(
+            format!("cannot tell whether the socket `{shown}` is in use: {error}"),
+            format!("if no server uses the socket, remove it by `rm {shown}`"),
+        )),
     }
 }
 
@@ -141,12 +127,13 @@ fn create(
     draft: &Path,
     access: &SocketAccess,
     creator: FileCreator<'_>,
-) -> io::Result<(UnixListener, u64)> {
-    let ((listener, file), rights) =
-        creator.create(draft, LastLink::Kept, |draft, _| bind(&draft.path, access.mode))?;
+) -> Result<(UnixListener, u64), UnixError> {
+    let created = creator.create(draft, LastLink::Kept, |draft, _| bind(&draft.path, access.mode));
+    let ((listener, file), rights) = created.map_err(UnixError::Bind)?;
     let rename = || rights.act(|| fs::rename(draft, path));
-    let renamed = set_owner(&file, access, creator)
-        .and_then(|()| Ok(listen(&listener, BACKLOG)?))
+    let set_owner = || set_owner(&file, access, creator).map_err(UnixError::Owner);
+    let placed = set_owner()
+        .and_then(|()| listen(&listener, BACKLOG).map_err(|error| UnixError::Bind(error.into())))
         .and_then(|()| match rename() {
             // In a sticky directory, only the owner of a file may rename it.
             Err(error)
@@ -154,17 +141,21 @@ fn create(
                     && matches!(rights, Rights::Account(_)) =>
             {
                 let user = creator.owner().0.map(Uid::from_raw);
-                chownat(&file, "", user, None, AtFlags::EMPTY_PATH)?;
-                rename()?;
-                set_owner(&file, access, creator)
+                chownat(&file, "", user, None, AtFlags::EMPTY_PATH)
+                    .map_err(|error| UnixError::Owner(error.into()))?;
+                rename().map_err(UnixError::Replace)?;
+                set_owner()
             }
-            renamed => renamed,
-        });
-    if let Err(error) = renamed {
-        let _ = rights.act(|| fs::remove_file(draft));
-        return Err(error);
+            renamed => renamed.map_err(UnixError::Replace),
+        })
+        .and_then(|()| fstat(&file).map_err(|error| UnixError::Bind(error.into())));
+    match placed {
+        Ok(found) => Ok((listener, found.st_ino)),
+        Err(error) => {
+            let _ = rights.act(|| fs::remove_file(draft));
+            Err(error)
+        }
     }
-    Ok((listener, fstat(&file)?.st_ino))
 }
 
 /// Binds a socket that has `mode` from the beginning, and opens its file. The owner is changed

@@ -77,7 +77,7 @@ fn a_named_pipe_without_a_writer_is_waited_for_until_the_timeout() {
             "1",
         ])));
     running.await_log("no process has written to the named pipe `pipe` for 1 s");
-    assert_eq!(running.end().code(), Some(2));
+    assert_eq!(running.end().code(), Some(78));
 }
 
 #[test]
@@ -113,11 +113,13 @@ fn data_that_cannot_be_read_is_an_error_and_no_application_is_called() {
     let shell = Shell::new();
     let trace = shell.path("called");
     shell.file("trace.wsgi", "open('called', 'w')");
-    for (data, word) in [("@absent", "absent"), ("@.", "directory"), ("@", "``")] {
+    for (data, word, code) in
+        [("@absent", "absent", 78), ("@.", "directory", 78), ("@", "names no file", 2)]
+    {
         let ended = shell.run(&["trace.wsgi", "-d", data]);
         assert_eq!(
             (ended.code(), ended.text().as_str()),
-            (Some(2), ""),
+            (Some(code), ""),
             "{data}: {}",
             ended.stderr
         );

@@ -195,6 +195,6 @@ fn wrong_arguments_are_an_error_with_exit_code_2() {
     let mut command = Command::new(site.dir.wsgate());
     let ended =
         child_process::run(command.args(["check", "--user", "no-such-user", "app.wsgi"]), "");
-    assert_eq!(ended.code(), Some(2));
+    assert_eq!(ended.code(), Some(78));
     assert!(ended.stderr.contains("`no-such-user`"), "{}", ended.stderr);
 }

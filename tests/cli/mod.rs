@@ -1,6 +1,7 @@
 //! The command line's own words: help, man page, completions, complaints.
 
 mod effects;
+mod exit_codes;
 
 use std::{path::Path, process::Command};
 
@@ -72,6 +73,17 @@ fn every_command_stands_in_the_help_or_is_hidden_on_purpose() {
     for command in LISTED.into_iter().chain(HIDDEN) {
         assert!(output(&[command, "--help"]).contains("Usage: wsgate"), "{command}");
     }
+}
+
+#[test]
+fn help_with_a_command_shows_what_the_option_shows() {
+    assert_eq!(output(&["help"]), output(&["--help"]));
+    for command in LISTED {
+        assert_eq!(output(&["help", command]), output(&[command, "--help"]), "{command}");
+    }
+    let ended = wsgate(&["help", "no-such-command"]);
+    assert_eq!((ended.code(), ended.text().as_str()), (Some(2), ""));
+    assert!(ended.stderr.contains("'no-such-command'"), "{}", ended.stderr);
 }
 
 #[test]
@@ -294,15 +306,8 @@ fn the_help_of_cgi_names_all_options_that_a_script_may_have() {
 #[test]
 fn the_help_lists_the_exit_codes_and_the_forms_of_app() {
     let help = output(&["--help"]);
-    for args in [
-        "0 success",
-        "1 failure",
-        "2 usage error",
-        "70",
-        "78 configuration error",
-        "package.module[:callable]",
-    ] {
-        assert!(help.contains(args), "no `{args}` in {help}");
+    for text in ["Exit codes:", "package.module[:callable]"] {
+        assert!(help.contains(text), "no `{text}` in {help}");
     }
     assert!(!Path::new("/hello.wsgi").exists(), "the examples are examples");
 }

@@ -26,6 +26,7 @@ mod framing;
 mod hostile;
 mod inherited;
 mod lingering_close;
+mod listening;
 pub(crate) mod load;
 mod load_failures;
 mod logs;

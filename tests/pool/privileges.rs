@@ -135,7 +135,7 @@ fn root_and_the_user_control_the_pool_and_its_socket_is_removed_at_its_exit() {
     // Nobody else is answered.
     let mut command = as_user(ANOTHER, artefacts::gateway());
     command.args(["stop", "app"]).env_clear().env("WSGATE_RUNTIME_DIR", &run_directory);
-    assert_eq!(run(&mut command, "").code(), Some(1));
+    assert_eq!(run(&mut command, "").code(), Some(78));
     assert!(socket.exists());
     assert_eq!(pool.run_wsgate(&["stop", "app"]).code(), Some(0));
     let (ended, setup) = pool.end_and_leave();
@@ -301,12 +301,11 @@ fn without_root_only_ones_own_user_can_be_named_and_unknown_names_are_refused() 
 fn an_unknown_socket_owner_is_refused_with_a_hint() {
     let Some(setup) = setup(WHO) else { return };
     for (owner, said) in [
-        ("", "--socket-owner is empty"),
         ("no-such-user", "there is no user `no-such-user`"),
         ("+1", "there is no user `+1`"),
         // The kernel would change nothing.
         ("4294967295", "there is no user `4294967295`"),
-        ("daemon:", "there is no group ``"),
+        (":no-such-group", "there is no group `no-such-group`"),
     ] {
         let mut command = as_user(0, artefacts::gateway());
         command.args(["fastcgi", "--python"]).arg(python()).args(["--user", USER.0]);
@@ -320,7 +319,7 @@ fn an_unknown_socket_owner_is_refused_with_a_hint() {
             .env("WSGATE_RUNTIME_DIR", setup.path("theirs/run"));
         let ended = RunningProcess::start(piped(&mut command)).end();
         assert_eq!(ended.code(), Some(78), "{owner} {}", ended.stderr);
-        for text in ["error[W0720]", said, "getent passwd"] {
+        for text in ["error[W0722]", said, "getent "] {
             assert!(ended.stderr.contains(text), "{owner}: {}", ended.stderr);
         }
     }

@@ -244,7 +244,7 @@ fn a_directory_of_another_user_is_not_used_and_the_request_falls_back_to_cold_cg
                 let (code, message) = wsgate_with(&site, &["status"], variables);
                 let is_there = path.exists() || path.is_symlink();
                 assert!(
-                    is_there && code == Some(1) && message.contains("W0905"),
+                    is_there && code == Some(78) && message.contains("W0905"),
                     "{what}: {message}"
                 );
             }

@@ -296,6 +296,7 @@ impl<'a> Supervisor<'a> {
             }
         }
     }
+
     fn load(&mut self, preload: Preload) {
         let launch = self.resources.launch(&self.service, preload);
         let actions = self.code.load(&launch);

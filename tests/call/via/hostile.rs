@@ -78,7 +78,6 @@ fn wrong_arguments_are_an_error_with_exit_code_2() {
         (&["--via", "unix:a", "--env", "A=b"], "--env"),
         (&["--via", "unix:a", "--debug"], "--debug"),
         (&["status.wsgi", "--script-filename", "/x"], "--via"),
-        (&["--via", "unix:a", "-d", "@absent"], "absent"),
         (&["--via", "unix:a", "-X", ""], "method"),
     ] {
         let ended = shell.run(args);
