@@ -37,8 +37,9 @@ except BaseException as error:
         posix.write(int(sys.argv[3]), header + reason)
     except OSError:
         # A worker without a supervisor has no reader of reports.
-        where = "wsgate: error[W0206]: the engine `%s` does not work in `%s`: "
-        where = (where % (sys.argv[1], sys.executable)).encode("utf-8", "replace")
+        code = "W0207" if b": version `GLIBC_" in reason else "W0206"
+        where = "wsgate: error[%s]: the engine `%s` does not work in `%s`: "
+        where = (where % (code, sys.argv[1], sys.executable)).encode("utf-8", "replace")
         posix.write(2, where + reason + b"\nhint: wsgate check says more\n")
     posix._exit(70)
 work.run()

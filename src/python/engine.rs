@@ -5,7 +5,10 @@ use std::{
     env,
     fs::File,
     io,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+        unix::fs::FileExt as _,
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,7 +17,7 @@ use diagnostics::message::{Code, LogMessage};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use wire::{mappable, snapshot::Snapshot};
 
-use crate::python::elf::Elf;
+use crate::python::{elf::Elf, glibc};
 
 /// The file name of the engine, both in cargo's output and after `make install`.
 const FILE_NAME: &str = "libwsgate_engine.so";
@@ -71,10 +74,7 @@ impl Engine {
     /// Why the file is damaged, for the program `python`. A full disk, for example, truncates the
     /// file.
     fn damage(&self, python: &Path) -> Option<String> {
-        let file = match &self.held {
-            Some(held) => File::from(held.code.as_fd().try_clone_to_owned().ok()?),
-            None => File::open(&self.path).ok()?,
-        };
+        let file = self.file()?;
         let length = file.metadata().ok()?.len();
         let Some(elf) = Elf::read(&file).ok()? else {
             let damage =
@@ -93,6 +93,23 @@ impl Engine {
                 python.machine_name()
             )
         })
+    }
+
+    /// The file that python loads.
+    fn file(&self) -> Option<File> {
+        match &self.held {
+            Some(held) => held.code.as_fd().try_clone_to_owned().ok().map(File::from),
+            None => File::open(&self.path).ok(),
+        }
+    }
+
+    /// The content of the file that python loads.
+    fn content(&self) -> Option<Vec<u8>> {
+        let file = self.file()?;
+        let mut content = vec![0; usize::try_from(file.metadata().ok()?.len()).ok()?];
+        // A held engine shares its position with other processes.
+        file.read_exact_at(&mut content, 0).ok()?;
+        Some(content)
     }
 
     /// Has another file replaced the file of the held engine?
@@ -131,8 +148,10 @@ fn find() -> Result<PathBuf, LogMessage> {
     let beside = program.parent().unwrap_or(Path::new("/"));
     let paths = [beside.join(FILE_NAME), beside.join("../lib/wsgate").join(FILE_NAME)];
     paths.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
-        missing(&paths)
-            .hint("install it with `make install`, or set the variable WSGATE_ENGINE to its path")
+        missing(&paths).hint(
+            "install it with wsgate (`pip install --force-reinstall wsgate`, or `make \
+                 install`), or set the variable WSGATE_ENGINE to its path",
+        )
     })
 }
 
@@ -145,15 +164,24 @@ pub(crate) fn unfit(engine: &Engine, python: &Path, reason: &str) -> LogMessage 
         || reason.to_owned(),
         |held| reason.replace(&held, &engine.path.to_string_lossy()),
     );
-    let about = damage.as_ref().map(|damage| format!("{damage} (")).unwrap_or_default();
-    let end = if damage.is_some() { ")" } else { "" };
+    let glibc = if damage.is_some() {
+        None
+    } else {
+        engine.content().and_then(|content| glibc::needed(&content, &reason))
+    };
+    let (code, hint) = match (&damage, &glibc) {
+        (Some(_), _) => (Code::UnfitEngine, INSTALL_AGAIN),
+        (None, Some(_)) => (Code::OldGlibc, INSTALL_FOR_OLD_GLIBC),
+        (None, None) => (Code::UnfitEngine, hint(&reason)),
+    };
+    let reason =
+        damage.or(glibc).map_or_else(|| reason.clone(), |cause| format!("{cause} ({reason})"));
     let sentence = format!(
-        "the engine `{}` does not work in `{}`: {about}{reason}{end}",
+        "the engine `{}` does not work in `{}`: {reason}",
         engine.path.display(),
         python.display()
     );
-    let hint = if damage.is_some() { INSTALL_AGAIN } else { hint(&reason) };
-    LogMessage::error(Code::UnfitEngine, sentence).hint(hint)
+    LogMessage::error(code, sentence).hint(hint)
 }
 
 /// The log message about a damaged engine, which crashes `python`.
@@ -167,15 +195,17 @@ pub(crate) fn damaged(engine: &Engine, python: &Path) -> Option<LogMessage> {
     Some(LogMessage::error(Code::UnfitEngine, sentence).hint(INSTALL_AGAIN))
 }
 
-const INSTALL_AGAIN: &str = "install wsgate again, for this machine: `make install`";
+const INSTALL_AGAIN: &str = "install wsgate again, for this machine: `pip install \
+                             --force-reinstall wsgate`, or `make install`";
+
+const INSTALL_FOR_OLD_GLIBC: &str = "install the wheel, which needs glibc 2.17 only: `pip install \
+                                     --force-reinstall wsgate`; or build wsgate on this system: \
+                                     `make install`";
 
 /// The hint for the `reason` for which Python cannot load the engine.
 fn hint(reason: &str) -> &'static str {
     let has = |text: &str| reason.contains(text);
-    if has("version `") && has("' not found") {
-        "the engine was built on a system with a newer C library; build it on this one: `make \
-         install`"
-    } else if has("Permission denied") {
+    if has("Permission denied") {
         "let the user that the request runs as read the engine: `chmod a+r`, and `chmod a+x` for \
          its directories"
     } else if has("Operation not permitted") {
@@ -192,7 +222,7 @@ fn hint(reason: &str) -> &'static str {
         "use CPython 3.9 or later with `--python EXE`, or a virtualenv of it with `--venv DIR`"
     } else {
         "the engine needs CPython 3.9 or later and the gateway of the same build; install both \
-         with `make install`"
+         again: `pip install --force-reinstall wsgate`, or `make install`"
     }
 }
 

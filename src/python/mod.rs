@@ -2,4 +2,5 @@
 
 pub(crate) mod elf;
 pub(crate) mod engine;
+mod glibc;
 pub(crate) mod interpreter;

@@ -134,38 +134,42 @@ fn of_a_newer_system() -> Vec<u8> {
     content
 }
 
-/// Engines that cannot be loaded, and what the log says of each of them.
-fn broken() -> Vec<(&'static str, Vec<u8>, &'static [&'static str])> {
+const AGAIN: &str = "install wsgate again";
+
+/// Engines that cannot be loaded, the code of each, and what the log says of each.
+fn broken() -> Vec<(&'static str, Vec<u8>, &'static str, &'static [&'static str])> {
     let whole = fs::read(artefacts::engine()).unwrap();
-    let mut engines: Vec<(_, _, &[&str])> = vec![
-        ("empty.so", Vec::new(), &["the file is empty", "install wsgate again"]),
-        ("text.so", b"no library".to_vec(), &["is not a shared library", "install wsgate again"]),
+    let mut engines: Vec<(_, _, _, &[&str])> = vec![
+        ("empty.so", Vec::new(), "W0206", &["the file is empty", AGAIN]),
+        ("text.so", b"no library".to_vec(), "W0206", &["is not a shared library", AGAIN]),
     ];
     if cfg!(all(target_arch = "x86_64", target_endian = "little")) {
         let mut other = whole.clone();
         // `e_machine`: AArch64.
         other[18..20].copy_from_slice(&[183, 0]);
-        engines.push(("other.so", other, &["it is for AArch64", "install wsgate again"]));
+        engines.push(("other.so", other, "W0206", &["it is for AArch64", AGAIN]));
         engines.push((
             "newer.so",
             of_a_newer_system(),
-            &["GLIBC_9.9.9' not found", "newer C library"],
+            "W0207",
+            &[
+                "GLIBC_9.9.9' not found",
+                "it needs glibc 9.9.9, this system has 2.",
+                "install the wheel, which needs glibc 2.17 only",
+            ],
         ));
         for (name, length) in [("header.so", 40), ("begun.so", 5000), ("half.so", whole.len() / 10)]
         {
-            engines.push((
-                name,
-                whole[..length].to_vec(),
-                &["the file is damaged: it has", "install wsgate again"],
-            ));
+            let part = whole[..length].to_vec();
+            engines.push((name, part, "W0206", &["the file is damaged: it has", AGAIN]));
         }
     }
     engines
 }
 
 #[track_caller]
-fn names(log: &str, engine: &Path, args: &[&str]) {
-    let message = only_log_message(log, "W0206");
+fn names(log: &str, engine: &Path, code: &str, args: &[&str]) {
+    let message = only_log_message(log, code);
     assert!(message.contains(engine.to_str().unwrap()), "{log}");
     args.iter().for_each(|word| assert!(log.contains(word), "no `{word}`: {log}"));
     assert!(!log.contains("/proc/self/fd") && !log.contains("SIGBUS"), "{log}");
@@ -174,7 +178,7 @@ fn names(log: &str, engine: &Path, args: &[&str]) {
 #[test]
 fn an_engine_that_cannot_be_loaded_is_named_with_its_cause_in_every_mode() {
     let dir = InstallDir::new();
-    for (name, content, args) in broken() {
+    for (name, content, code, args) in broken() {
         let engine = dir.executable(name, content);
         let variable = engine.to_str().unwrap();
         for mode in ["cold", "warm"] {
@@ -182,19 +186,19 @@ fn an_engine_that_cannot_be_loaded_is_named_with_its_cause_in_every_mode() {
                 Probe::new(HELLO).options(&["--mode", mode]).variable("WSGATE_ENGINE", variable);
             let response =
                 probe.variable("WSGATE_RUNTIME_DIR", dir.path("run").to_str().unwrap()).run();
-            page(&response, 500, "W0206");
-            names(&response.log, &engine, args);
+            page(&response, 500, code);
+            names(&response.log, &engine, code, args);
         }
         let setup = || PoolSetup::new(HELLO).variable("WSGATE_ENGINE", variable);
         let ended = setup().launch().end();
         assert_ne!(ended.code(), Some(0), "{name}");
-        names(&ended.stderr, &engine, args);
+        names(&ended.stderr, &engine, code, args);
         let alone = setup();
         let listener = UnixListener::bind(alone.path("app.sock")).unwrap();
         let ended = alone.start_on(listener).end();
         assert_ne!(ended.code(), Some(0), "{name}");
         assert!(
-            ended.stderr.contains("error[W0206]") && ended.stderr.contains(variable),
+            ended.stderr.contains(&format!("error[{code}]")) && ended.stderr.contains(variable),
             "{}",
             ended.stderr
         );
@@ -204,6 +208,6 @@ fn an_engine_that_cannot_be_loaded_is_named_with_its_cause_in_every_mode() {
         check.arg("check").arg("--python").arg(python()).arg(&script).env("WSGATE_ENGINE", &engine);
         let ended = child_process::run(&mut check, "");
         assert_eq!(ended.code(), Some(1), "{name}");
-        names(&ended.stderr, &engine, args);
+        names(&ended.stderr, &engine, code, args);
     }
 }

@@ -41,6 +41,8 @@ codes! {
     PythonEnded = 205,
     /// Python cannot run or load the engine, or the engine is of another build.
     UnfitEngine = 206,
+    /// The engine needs a newer glibc than this system has.
+    OldGlibc = 207,
     /// The application raised an exception while it was loaded.
     ImportRaised = 301,
     /// A module was not found.
