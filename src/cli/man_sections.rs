@@ -40,7 +40,11 @@ const RUNTIME_FILES: &[Term] = &[
 ];
 
 const APP_ENVIRONMENT: &[Term] = &[
-    ("VIRTUAL_ENV", "The virtualenv that is used without --venv and --python."),
+    (
+        "VIRTUAL_ENV",
+        "The virtualenv that is used without --venv and --python, unless wsgate is installed in a \
+         virtualenv.",
+    ),
     ("PATH", "The directories in which python3 is looked up."),
     ("WSGATE_ENGINE", "The path of the engine."),
     ("WSGATE_RUNTIME_DIR", "The runtime directory: an absolute path, of mode 0700."),

@@ -1,8 +1,9 @@
 //! Finds the interpreter that runs the application.
 //!
-//! `--python`, `--venv`, the variable `VIRTUAL_ENV`, a virtualenv named `.venv` or `venv` beside
-//! the script or above it, else `python3`. The interpreter of a virtualenv is its `bin/python`.
-//! Links in that path are not resolved, because Python finds the packages by the path.
+//! `--python`, `--venv`, the virtualenv that wsgate is installed in, the variable `VIRTUAL_ENV`, a
+//! virtualenv named `.venv` or `venv` beside the script or above it, else `python3`. The
+//! interpreter of a virtualenv is its `bin/python`. Links in that path are not resolved, because
+//! Python finds the packages by the path.
 
 use std::{
     env,
@@ -10,6 +11,7 @@ use std::{
     fs, io,
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use diagnostics::message::{Code, LogMessage};
@@ -21,6 +23,9 @@ use wire::launch::Venv;
 
 /// The search path if the web server sets no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Why the virtualenv of [`own_venv`] was chosen.
+const OWN_VENV: &str = "wsgate is installed in it";
 
 /// An interpreter that can be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +63,10 @@ pub(crate) fn find(
     if let Some(directory) = venv {
         return of_venv(directory, "--venv");
     }
+    let own = own_venv();
+    if let Some(directory) = own.filter(|directory| !is_tool_venv(directory)) {
+        return of_venv(directory, OWN_VENV);
+    }
     if let Some(directory) = env::var_os("VIRTUAL_ENV").filter(|directory| !directory.is_empty()) {
         return of_venv(Path::new(&directory), "the variable VIRTUAL_ENV");
     }
@@ -69,11 +78,33 @@ pub(crate) fn find(
             }
         }
     }
+    if let Some(directory) = own {
+        return of_venv(directory, OWN_VENV);
+    }
     Ok(Interpreter {
         program: on_path(OsStr::new("python3"))?,
         venv: None,
         chosen_by: "the first python3 on PATH",
     })
+}
+
+/// The virtualenv in whose `bin` this program is installed.
+///
+/// The first call decides, at the start: an upgrade by pip moves the program of a running pool.
+fn own_venv() -> Option<&'static Path> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let find = || {
+        let program = env::current_exe().ok()?;
+        let directory = program.parent().filter(|bin| bin.ends_with("bin"))?.parent()?;
+        directory.join("pyvenv.cfg").is_file().then(|| directory.to_owned())
+    };
+    FOUND.get_or_init(find).as_deref()
+}
+
+/// Did pipx or `uv tool` make this virtualenv? Such a virtualenv is meant for one program without
+/// the applications that it runs, so virtualenvs of applications come first.
+fn is_tool_venv(directory: &Path) -> bool {
+    ["pipx_metadata.json", "uv-receipt.toml"].iter().any(|file| directory.join(file).is_file())
 }
 
 /// The interpreter of a virtualenv.

@@ -4,5 +4,6 @@ mod caching;
 mod choosing;
 mod forms;
 mod leaving;
+mod own_venv;
 
 pub(crate) use crate::interpreter::choosing::make_venv;

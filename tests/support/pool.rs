@@ -30,6 +30,7 @@ pub(crate) struct PoolSetup {
     listen: Vec<String>,
     variables: Vec<(String, OsString)>,
     gate: Option<Gate>,
+    own_interpreter: bool,
 }
 
 /// A pool that runs. Without [`Pool::stop`] or [`Pool::end`] it is killed.
@@ -51,9 +52,15 @@ impl PoolSetup {
             listen,
             variables: vec![("MARK".to_owned(), mark)],
             gate: None,
+            own_interpreter: false,
         };
         setup.release(code);
         setup.args(&["--workers", "1"])
+    }
+
+    /// Lets wsgate choose the interpreter.
+    pub(crate) fn own_interpreter(self) -> Self {
+        Self { own_interpreter: true, ..self }
     }
 
     /// Sets another gateway than the one that was built.
@@ -122,7 +129,10 @@ impl PoolSetup {
     /// The command that starts the pool.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(["fastcgi", "--python"]).arg(python()).args(&self.args);
+        command.arg("fastcgi").args(&self.args);
+        if !self.own_interpreter {
+            command.arg("--python").arg(python());
+        }
         for address in &self.listen {
             command.args(["--listen", address]);
         }

@@ -23,8 +23,9 @@ use crate::config::options::{
 pub(crate) struct AppOptions {
     /// Use the virtualenv in DIR
     ///
-    /// By default wsgate uses the virtualenv that the variable VIRTUAL_ENV names, then a directory
-    /// `.venv` or `venv` beside the script or above it.
+    /// By default wsgate uses the virtualenv that it is installed in, then the one that the
+    /// variable VIRTUAL_ENV names, then a directory `.venv` or `venv` beside the script or above
+    /// it.
     #[arg(long, value_name = "DIR", overrides_with = "python")]
     #[serde(with = "os_paths")]
     pub(crate) venv: Option<PathBuf>,
