@@ -13,11 +13,10 @@ use diagnostics::{
     error_log,
     error_page::{Page, Status},
     escape,
-    message::LogMessage,
+    message::{LogMessage, Subject, request_line},
     request_id,
 };
-use rustix::process::getpid;
-use wire::{lingering_close::end_response, request::ResponseFormat};
+use wire::{app::App, lingering_close::end_response, request::ResponseFormat};
 
 use crate::exit::Exit;
 
@@ -75,6 +74,12 @@ impl Request {
         }
     }
 
+    /// Stands for a request in messages about the pool of `app`.
+    pub(crate) fn of_pool(app: &App) -> Self {
+        let none = Subject::no_request("").trim_end().to_owned();
+        Self { id: none, ..Self::synthetic("pool of", &app.to_string(), Vec::new()) }
+    }
+
     /// The value of a variable of the request.
     pub(crate) fn variable(&self, name: &str) -> Option<OsString> {
         let own = self.variables.iter().find(|(known, _)| known == name);
@@ -83,7 +88,7 @@ impl Request {
 
     /// Method and target, for the log.
     pub(crate) fn line(&self) -> String {
-        format!("{} {}", self.method, self.target)
+        request_line(&self.method, &self.target)
     }
 
     /// Does the response have no body (RFC 3875 4.3.3)?
@@ -132,7 +137,7 @@ impl Request {
 
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} pid {}", self.id, self.line(), getpid().as_raw_nonzero())
+        Subject::new(&[&*self.id, " ", &self.line()].concat()).fmt(f)
     }
 }
 

@@ -125,12 +125,12 @@ impl Exchange {
                     "the server has sent nothing: check what it is doing, and whether it speaks \
                         FastCGI"
                 };
-                return LogMessage::error(Code::TimedOut, sentence).hint(hint);
+                return LogMessage::new(Code::TimedOut, sentence).hint(hint);
             }
             (Some(seconds), true) => format!("the server has sent nothing more for {seconds} s"),
             (Some(seconds), false) => format!("the server has sent nothing for {seconds} s"),
         };
-        LogMessage::error(Code::TimedOut, sentence).hint(if self.is_answered {
+        LogMessage::new(Code::TimedOut, sentence).hint(if self.is_answered {
             "check what the server is doing; --timeout SECONDS waits longer, --timeout 0 without a \
              limit"
         } else {
@@ -222,7 +222,7 @@ impl Exchange {
         let Some(body) = &mut self.body else { return Ok(()) };
         let mut piece = Vec::with_capacity(MAX_RECORD_BYTES);
         body.take(MAX_RECORD_BYTES as u64).read_to_end(&mut piece).map_err(|error| {
-            LogMessage::error(Code::BadSetting, format!("the request body cannot be read: {error}"))
+            LogMessage::new(Code::BadSetting, format!("the request body cannot be read: {error}"))
                 .hint("check the file of --data")
         })?;
         Request::new(ID).append_stdin(&piece, &mut self.out);

@@ -100,7 +100,7 @@ fn compose(
     let composed = ComposedRequest::new(args, target.unwrap_or("/"), script).map_err(|error| {
         match error.downcast_ref::<UnusableBody>() {
             Some(_) => CommandError::settings(
-                LogMessage::error(Code::BadSetting, format!("{error:#}"))
+                LogMessage::new(Code::BadSetting, format!("{error:#}"))
                     .hint("check the path after `@`, and the permissions of the file"),
             ),
             None => wrong_argument(format!("{error:#}")),
@@ -114,17 +114,14 @@ fn compose(
 
 fn wrong_argument(sentence: String) -> CommandError {
     CommandError::usage(
-        LogMessage::error(Code::BadSetting, sentence)
+        LogMessage::new(Code::BadSetting, sentence)
             .hint("`wsgate call --help` shows the forms of each option"),
     )
 }
 
 fn not_passed_on(error: io::Error) -> CommandError {
     CommandError::failed(
-        LogMessage::error(
-            Code::NotWritten,
-            format!("the response could not be passed on: {error}"),
-        )
-        .hint("check what standard output is connected to"),
+        LogMessage::new(Code::NotWritten, format!("the response could not be passed on: {error}"))
+            .hint("check what standard output is connected to"),
     )
 }

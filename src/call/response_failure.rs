@@ -7,7 +7,7 @@ use fastcgi_server::bodies::{EndRequest, ProtocolStatus};
 
 /// The log message about bytes that are not a response.
 pub(super) fn not_a_response() -> LogMessage {
-    LogMessage::error(
+    LogMessage::new(
         Code::NoResponse,
         "the response has no headers: lines `Name: value` and an empty line",
     )
@@ -16,13 +16,13 @@ pub(super) fn not_a_response() -> LogMessage {
 
 /// The log message about bytes that are not FastCGI.
 pub(super) fn no_fastcgi(error: &dyn fmt::Display) -> LogMessage {
-    LogMessage::error(Code::NoResponse, format!("the response is not FastCGI: {error}"))
+    LogMessage::new(Code::NoResponse, format!("the response is not FastCGI: {error}"))
         .hint("check which server listens there; HTTP and uwsgi are other protocols")
 }
 
 /// The log message about a response that was cut, for the reason `how`.
 pub(super) fn cut(how: &str) -> LogMessage {
-    LogMessage::error(
+    LogMessage::new(
         Code::ResponseCut,
         format!("the response ended before the request did: {how}, without `FCGI_END_REQUEST`"),
     )
@@ -39,7 +39,7 @@ pub(super) fn failure_of(end: &EndRequest) -> Option<LogMessage> {
             let sentence =
                 format!("the application reports failure, with status `{}`", end.app_status);
             return Some(
-                LogMessage::error(Code::ResponseCut, sentence)
+                LogMessage::new(Code::ResponseCut, sentence)
                     .hint("look at the error log of the server"),
             );
         }
@@ -59,7 +59,7 @@ pub(super) fn failure_of(end: &EndRequest) -> Option<LogMessage> {
         }
     };
     Some(
-        LogMessage::error(
+        LogMessage::new(
             Code::Refused,
             format!("the server refused the request: `{}`", end.protocol_status),
         )

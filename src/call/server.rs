@@ -47,7 +47,7 @@ impl Server {
                 }
                 _ => "start the server, or correct the address",
             };
-            LogMessage::error(Code::NoServer, format!("`{self}` cannot be connected to: {error}"))
+            LogMessage::new(Code::NoServer, format!("`{self}` cannot be connected to: {error}"))
                 .hint(hint)
         })
     }

@@ -61,7 +61,7 @@ pub(crate) fn enter(arguments: &[OsString]) -> Invocation {
         }
         RequestedScript::Program => Invocation::Served(refuse(
             Status::Forbidden,
-            &LogMessage::error(
+            &LogMessage::new(
                 Code::CalledDirectly,
                 "the client requested wsgate itself, not a script",
             )
@@ -72,7 +72,7 @@ pub(crate) fn enter(arguments: &[OsString]) -> Invocation {
         )),
         RequestedScript::Unknown => Invocation::Served(refuse(
             Status::InternalServerError,
-            &LogMessage::error(
+            &LogMessage::new(
                 Code::NoScript,
                 "the web server does not name the script: SCRIPT_FILENAME is not set, or names a \
                  file that does not exist",
@@ -149,7 +149,7 @@ fn serve_request(app: App, options: &ScriptOptions, base: &Path, mut request: Re
 
 /// Writes the response to standard output itself, because the file descriptor cannot be duplicated.
 fn no_channels(request: &Request, error: &std::io::Error) -> Exit {
-    let message = LogMessage::error(
+    let message = LogMessage::new(
         Code::NoProcess,
         format!("standard input and output cannot be taken over: {error}"),
     )

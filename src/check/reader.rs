@@ -25,7 +25,7 @@ impl Reader {
     pub(super) fn find(name: Option<&str>) -> Result<Option<Self>, LogMessage> {
         match name {
             Some(name) => Self::named(name).map(Some).ok_or_else(|| {
-                LogMessage::error(Code::BadSetting, format!("there is no user `{name}`"))
+                LogMessage::new(Code::BadSetting, format!("there is no user `{name}`"))
                     .hint("use a user that `id` knows")
             }),
             None => Ok(USUAL_USERS.iter().find_map(|name| Self::named(name))),

@@ -28,14 +28,14 @@ pub(super) fn page(name: Option<&str>) -> Result<Vec<u8>, CommandError> {
             let known = program.find_subcommand(name).filter(|known| !known.is_hide_set());
             known.ok_or_else(|| {
                 CommandError::usage(
-                    LogMessage::error(Code::BadSetting, format!("`{name}` has no man page"))
+                    LogMessage::new(Code::BadSetting, format!("`{name}` has no man page"))
                         .hint("`wsgate --help` lists the commands"),
                 )
             })?
         }
     };
     render(command, name.unwrap_or("")).map_err(|error| {
-        CommandError::failed(LogMessage::error(
+        CommandError::failed(LogMessage::new(
             Code::NotWritten,
             format!("the man page cannot be made: {error}"),
         ))

@@ -17,7 +17,7 @@ use std::{
 use diagnostics::{
     error_log,
     error_page::Status,
-    message::{Code, LogMessage},
+    message::{Code, LogMessage, Subject},
 };
 
 use crate::{
@@ -63,7 +63,7 @@ fn serve_standard_input(arguments: Vec<OsString>) -> Exit {
 
 /// Responds to a CGI request of a program that started wsgate with wrong arguments.
 fn refuse_arguments(error: &clap::Error) -> Exit {
-    let message = LogMessage::error(Code::BadSetting, "wsgate was started with wrong arguments")
+    let message = LogMessage::new(Code::BadSetting, "wsgate was started with wrong arguments")
         .detail(error.render().to_string())
         .hint("correct the program that starts wsgate; `wsgate cgi --help` lists the options");
     cgi::refuse(Status::InternalServerError, &message)
@@ -106,7 +106,10 @@ fn dispatch(command: Command) -> Exit {
 /// The exit code of a command; its error is written to standard error.
 fn reported(result: Result<Exit, CommandError>) -> Exit {
     result.unwrap_or_else(|error| {
-        error_log::write(error.message.for_client().as_bytes(), &"wsgate");
+        error_log::write(
+            error.message.for_client().as_bytes(),
+            &Subject::new(&Subject::no_request("command")),
+        );
         error.exit
     })
 }
@@ -116,7 +119,7 @@ fn print(text: Vec<u8>) -> Result<Exit, CommandError> {
         Ok(()) => Ok(Exit::Success),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Success),
         Err(error) => Err(CommandError::failed(
-            LogMessage::error(
+            LogMessage::new(
                 Code::NotWritten,
                 format!("standard output cannot be written: {error}"),
             )

@@ -75,7 +75,7 @@ fn arguments_of(script: &Path) -> Result<Vec<OsString>, LogMessage> {
     match FirstLine::of(script) {
         Ok(FirstLine::Wsgate(arguments)) => Ok(arguments),
         Ok(FirstLine::OtherProgram | FirstLine::NoProgram) => Ok(Vec::new()),
-        Err(error) => Err(LogMessage::error(
+        Err(error) => Err(LogMessage::new(
             Code::UnreadableScript,
             format!("`{}` cannot be read: {error}", script.display()),
         )
@@ -90,7 +90,7 @@ fn arguments_of(script: &Path) -> Result<Vec<OsString>, LogMessage> {
 pub(crate) fn options_of(script: &Path) -> Result<ScriptOptions, LogMessage> {
     let arguments = arguments_of(script)?;
     parse(arguments).map_err(|error| {
-        LogMessage::error(
+        LogMessage::new(
             Code::BadScriptOptions,
             format!("the options on the `#!` line of `{}` are wrong", script.display()),
         )

@@ -114,7 +114,7 @@ impl Settings {
         let home = homes.first().cloned().unwrap_or_else(|| base.to_owned());
         let working_directory = chdir.unwrap_or_else(|| home.clone());
         if !working_directory.is_dir() {
-            return Err(LogMessage::error(
+            return Err(LogMessage::new(
                 Code::BadSetting,
                 format!(
                     "the directory `{}` for --chdir cannot be entered",
@@ -164,7 +164,7 @@ pub(crate) fn application(app: &str) -> Result<(App, PathBuf), CommandError> {
     let is_file = |name: &str| fs::metadata(name).is_ok_and(|found| !found.is_dir());
     let app = App::parse(app, is_file).map_err(|bad| {
         let sentence = format!("`{app}` does not name an application: {bad}");
-        CommandError::usage(LogMessage::error(Code::BadSetting, sentence).hint(
+        CommandError::usage(LogMessage::new(Code::BadSetting, sentence).hint(
             "APP is path/to/file.wsgi[:callable], package.module[:callable], or either with \
              :factory()",
         ))
@@ -172,7 +172,7 @@ pub(crate) fn application(app: &str) -> Result<(App, PathBuf), CommandError> {
     let base = env::current_dir().map_err(|error| {
         let sentence = format!("the working directory cannot be used: {error}");
         CommandError::settings(
-            LogMessage::error(Code::BadSetting, sentence)
+            LogMessage::new(Code::BadSetting, sentence)
                 .hint("start wsgate in a directory that exists"),
         )
     })?;
@@ -225,7 +225,7 @@ fn owners_of(app: &App, homes: &[PathBuf]) -> Vec<u32> {
 fn readable_file(path: &Path) -> Result<(), LogMessage> {
     let shown = path.display();
     let unreadable = |sentence: String, hint: &str| {
-        Err(LogMessage::error(Code::UnreadableScript, sentence).hint(hint))
+        Err(LogMessage::new(Code::UnreadableScript, sentence).hint(hint))
     };
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => unreadable(

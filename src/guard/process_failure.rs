@@ -37,7 +37,7 @@ impl ProcessFailure<'_> {
     pub(super) fn after_headers(&self) -> LogMessage {
         match self.stopped {
             Some(StopReason::Timeout) => {
-                return LogMessage::error(
+                return LogMessage::new(
                     Code::TimedOut,
                     format!(
                         "the request took longer than {} s, and the application did not react to \
@@ -53,14 +53,14 @@ impl ProcessFailure<'_> {
                     stop.sentence(),
                     self.how_it_exited()
                 );
-                return LogMessage::error(Code::Terminated, sentence).hint(stop.hint());
+                return LogMessage::new(Code::Terminated, sentence).hint(stop.hint());
             }
             None => {}
         }
         if self.descriptors_lost {
             return LogMessage::descriptors_lost("the rest of the response is cut");
         }
-        LogMessage::error(
+        LogMessage::new(
             Code::EndedAfterHeaders,
             format!("python {} after the response headers were sent", self.how_it_exited()),
         )
@@ -74,7 +74,7 @@ impl ProcessFailure<'_> {
             return match stopped {
                 StopReason::Timeout if self.engine_loaded && !self.app_loaded => (
                     Status::GatewayTimeout,
-                    LogMessage::error(
+                    LogMessage::new(
                         Code::LoadTimedOut,
                         format!(
                             "`{}` was not loaded within {} s",
@@ -89,7 +89,7 @@ impl ProcessFailure<'_> {
                 ),
                 StopReason::Timeout => (
                     Status::GatewayTimeout,
-                    LogMessage::error(
+                    LogMessage::new(
                         Code::TimedOut,
                         format!("the request took longer than {} s", self.timeout_seconds()),
                     )
@@ -97,7 +97,7 @@ impl ProcessFailure<'_> {
                 ),
                 stop => (
                     Status::ServiceUnavailable,
-                    LogMessage::error(
+                    LogMessage::new(
                         Code::Terminated,
                         format!("{}, and python {how}", stop.sentence()),
                     )
@@ -120,7 +120,7 @@ impl ProcessFailure<'_> {
             }
             return (
                 Status::InternalServerError,
-                LogMessage::error(
+                LogMessage::new(
                     Code::PythonEnded,
                     format!("`{python}` {how} before the engine was loaded"),
                 )
@@ -140,7 +140,7 @@ impl ProcessFailure<'_> {
         let ProcessExit::Known(status) = self.exit else {
             return (
                 Status::BadGateway,
-                LogMessage::error(
+                LogMessage::new(
                     Code::ProcessEnded,
                     format!("python {how} before it sent a response"),
                 )
@@ -154,7 +154,7 @@ impl ProcessFailure<'_> {
             Some(signal) => {
                 (
                     Status::BadGateway,
-                    LogMessage::error(
+                    LogMessage::new(
                         Code::ProcessKilled,
                         format!("python {how} before it sent a response"),
                     )
@@ -165,7 +165,7 @@ impl ProcessFailure<'_> {
             }
             None => (
                 Status::InternalServerError,
-                LogMessage::error(
+                LogMessage::new(
                     Code::ProcessEnded,
                     format!("python {how} before it sent a response"),
                 )
@@ -213,7 +213,7 @@ pub(super) fn close_stopped(stop: StopReason, settings: &Settings) -> LogMessage
         }
         stop => (Code::Terminated, stop.sentence().to_owned()),
     };
-    LogMessage::error(code, format!("{what}: `close()` of its response has not returned")).hint(
+    LogMessage::new(code, format!("{what}: `close()` of its response has not returned")).hint(
         "the client has the response; `close()` did not react to SIGTERM, and its stack may be \
          just above",
     )

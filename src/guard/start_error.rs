@@ -14,11 +14,8 @@ use crate::config::settings::Settings;
 pub(crate) fn message(settings: &Settings, error: &io::Error) -> LogMessage {
     let program = settings.interpreter.program.display();
     let Reason { subject, hint } = reason(settings, error);
-    LogMessage::error(
-        Code::NoProcess,
-        format!("`{program}` could not be started: {subject}{error}"),
-    )
-    .hint(hint)
+    LogMessage::new(Code::NoProcess, format!("`{program}` could not be started: {subject}{error}"))
+        .hint(hint)
 }
 
 /// The reason and the hint, for a log message with another code.

@@ -117,7 +117,7 @@ impl<'a> Guard<'a> {
                 // The wait fails only without memory. A process that cannot be watched must not
                 // continue.
                 self.request
-                    .log(&LogMessage::error(Code::Internal, format!("waiting failed: {error}")));
+                    .log(&LogMessage::new(Code::Internal, format!("waiting failed: {error}")));
                 self.stop(StopReason::Terminated);
                 self.process.signal_group(Signal::KILL);
             }

@@ -47,8 +47,8 @@ pub(super) fn check(
     let hint = "unset the variable, which lists IP addresses; the permissions of a Unix socket say \
         who may connect";
     if unix.len() == listeners.len() {
-        Err(LogMessage::error(Code::BadSetting, sentence).hint(hint))
+        Err(LogMessage::new(Code::BadSetting, sentence).hint(hint))
     } else {
-        Ok(Some(LogMessage::warning(Code::BadSetting, sentence).hint(hint)))
+        Ok(Some(LogMessage::new(Code::NobodyMayConnect, sentence).hint(hint)))
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use diagnostics::{
     error_log,
     escape::{self, Escaped},
-    message::{Code, LogMessage},
+    message::{Code, LogMessage, Subject},
 };
 
 use crate::{
@@ -46,16 +46,22 @@ pub(crate) fn status(args: &StatusArgs) -> Result<Exit, CommandError> {
         }
     }
     if text.is_empty() && failures.is_empty() {
-        let message = LogMessage::notice(Code::NoPool, control_client::no_pools_message())
+        let message = LogMessage::new(Code::NoPools, control_client::no_pools_message())
             .hint(OTHER_POOLS_HINT);
-        error_log::write(message.for_client().as_bytes(), &"wsgate");
+        error_log::write(
+            message.for_client().as_bytes(),
+            &Subject::new(&Subject::no_request("command")),
+        );
     }
     // If standard output is closed, nobody reads the status.
     let _ = io::stdout().lock().write_all(text.as_bytes());
     let mut errors = failures.into_iter().map(unknown);
     let Some(last) = errors.next_back() else { return Ok(Exit::Success) };
     for error in errors {
-        error_log::write(error.message.for_client().as_bytes(), &"wsgate");
+        error_log::write(
+            error.message.for_client().as_bytes(),
+            &Subject::new(&Subject::no_request("command")),
+        );
     }
     Err(last)
 }
@@ -68,7 +74,7 @@ pub(crate) fn reload(pool: &PoolName) -> Result<Exit, CommandError> {
     match control_client::reload(&pool.name).map_err(unknown)? {
         Some(ReloadResult::Done) => Ok(Exit::Success),
         None => Err(CommandError::failed(
-            LogMessage::error(
+            LogMessage::new(
                 Code::NoPool,
                 "the pool closed the connection without the result of the reload",
             )
@@ -78,7 +84,7 @@ pub(crate) fn reload(pool: &PoolName) -> Result<Exit, CommandError> {
             ),
         )),
         Some(ReloadResult::Failed) => Err(CommandError::failed(
-            LogMessage::error(Code::ReloadFailed, "the new code could not be loaded")
+            LogMessage::new(Code::ReloadFailed, "the new code could not be loaded")
                 .hint("the pool keeps serving the old code; look for the reason in its error log"),
         )),
     }
@@ -96,7 +102,7 @@ pub(crate) fn stop(pool: &PoolName) -> Result<Exit, CommandError> {
 /// The error about a pool that was not found or does not respond, or about the directories in which
 /// pools are searched.
 fn unknown(error: anyhow::Error) -> CommandError {
-    let message = LogMessage::error(Code::NoPool, format!("{error:#}"));
+    let message = LogMessage::new(Code::NoPool, format!("{error:#}"));
     match error.downcast_ref::<RuntimeDirectoryError>() {
         Some(unusable) => CommandError::settings(message.hint(unusable.hint())),
         None => CommandError::failed(

@@ -230,11 +230,8 @@ impl Drop for ControlSocket {
 
 /// The log message about a control socket that could not be created, with a hint for the cause.
 fn not_created(reason: &dyn Display, hint: &str) -> LogMessage {
-    LogMessage::warning(
-        Code::NoControlSocket,
-        format!("cannot create the control socket: {reason}"),
-    )
-    .hint(format!("{hint}; without the socket, SIGHUP reloads the pool and SIGTERM stops it"))
+    LogMessage::new(Code::NoControlSocket, format!("cannot create the control socket: {reason}"))
+        .hint(format!("{hint}; without the socket, SIGHUP reloads the pool and SIGTERM stops it"))
 }
 
 fn path_of(name: &str) -> Result<PathBuf, RuntimeDirectoryError> {

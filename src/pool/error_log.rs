@@ -9,7 +9,7 @@ use std::{
 
 use diagnostics::{
     error_log::{await_reader, lost_messages, write_at_once},
-    message::LogMessage,
+    message::{LogMessage, Subject},
 };
 use rustix::{io::Errno, stdio::stderr};
 
@@ -22,7 +22,7 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Log messages of the supervisor.
 #[derive(Debug)]
 pub(super) struct ErrorLog {
-    /// The subject of messages that do not concern a request.
+    /// The text for messages that concern no request ([`Subject::no_request`]).
     about: String,
     unwritten: VecDeque<u8>,
     /// Messages that did not fit into memory.
@@ -39,7 +39,7 @@ impl ErrorLog {
 
     /// Logs `message` about the pool.
     pub(super) fn log(&mut self, message: &LogMessage) {
-        let text = message.for_log(&self.about);
+        let text = message.for_log(&Subject::new(&self.about));
         self.add(&text);
     }
 
@@ -65,7 +65,8 @@ impl ErrorLog {
                 if self.lost == 0 {
                     return;
                 }
-                self.unwritten.extend(lost_messages(self.lost, &self.about).as_bytes());
+                self.unwritten
+                    .extend(lost_messages(self.lost, &Subject::new(&self.about)).as_bytes());
                 self.lost = 0;
                 continue;
             }

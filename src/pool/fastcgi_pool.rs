@@ -41,7 +41,7 @@ const MIN_LINGER: Duration = Duration::from_secs(1);
 pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
     let options = &args.pool;
     if let Some((sentence, hint)) = options.contradiction() {
-        return Err(CommandError::usage(LogMessage::error(Code::BadSetting, sentence).hint(hint)));
+        return Err(CommandError::usage(LogMessage::new(Code::BadSetting, sentence).hint(hint)));
     }
     let code = CodeSource::new(&args.app, &args.script_options())?;
     let account = options.user.as_deref().map(|user| Account::find(user, options.group.as_deref()));
@@ -61,7 +61,7 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
     let has_socket_file = addresses.iter().any(|address| matches!(address, Address::Unix(_)));
     if let Some(message) = args.first_without_effect(!plan.is_lone_worker, has_socket_file) {
         return Err(CommandError::usage(
-            LogMessage::error(Code::BadSetting, message)
+            LogMessage::new(Code::BadSetting, message)
                 .hint("remove the option, or see `wsgate fastcgi --help`"),
         ));
     }
@@ -122,7 +122,7 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
         bell,
         sockets: Sockets::new(listeners, Some(queue)),
         logs,
-        request: Request::synthetic("pool", &settings.app.to_string(), Vec::new()),
+        request: Request::of_pool(&settings.app),
     };
     Supervisor::new(&settings, config, resources).map_err(cannot_start)?.run()
 }

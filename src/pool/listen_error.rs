@@ -24,7 +24,7 @@ pub(super) enum UnixError {
 
 /// The error about a socket that cannot be opened.
 pub(super) fn refused(sentence: impl Into<String>, hint: impl Into<String>) -> CommandError {
-    CommandError::settings(LogMessage::error(Code::BadListener, sentence).hint(hint))
+    CommandError::settings(LogMessage::new(Code::BadListener, sentence).hint(hint))
 }
 
 /// The error about a Unix socket at `path` that cannot be created.

@@ -91,7 +91,7 @@ impl Logs {
                 } else {
                     "create its directory, and allow this user to write in it"
                 };
-                LogMessage::error(
+                LogMessage::new(
                     Code::BadSetting,
                     format!("cannot open the log `{}`: {error}", path.display()),
                 )
@@ -199,7 +199,7 @@ impl Logs {
             let _ = write(bell, &1_u64.to_ne_bytes());
         }
         if reopened {
-            messages.push(LogMessage::notice(Code::LogsReopened, "the logs were reopened"));
+            messages.push(LogMessage::new(Code::LogsReopened, "the logs were reopened"));
         }
         messages
     }
@@ -247,14 +247,14 @@ fn reopen(path: &Path, file: &mut OwnedFd) -> io::Result<()> {
 
 /// The log message about a file that root must not create.
 pub(super) fn untrusted(sentence: String) -> LogMessage {
-    LogMessage::error(Code::UntrustedPath, sentence).hint(
+    LogMessage::new(Code::UntrustedPath, sentence).hint(
         "use a directory that belongs to the user of --user, or one whose whole path only root can \
          write to, such as /run/wsgate",
     )
 }
 
 fn not_reopened(path: &Path, error: &io::Error) -> LogMessage {
-    LogMessage::warning(
+    LogMessage::new(
         Code::LogNotReopened,
         format!("cannot reopen the log `{}`: {error}", path.display()),
     )

@@ -95,7 +95,7 @@ pub(super) fn become_worker(
 ) -> CommandError {
     let sockets = listeners.iter().map(|listener| listener.socket.as_fd());
     let inherited: Vec<_> = sockets.chain([scoreboard.as_fd()]).chain(logs.inherited()).collect();
-    let request = Request::synthetic("pool", &settings.app.to_string(), Vec::new());
+    let request = Request::of_pool(&settings.app);
     // The engine is checked first, because no process could report a crash while the engine is
     // loaded.
     if let Some(message) = engine::damaged(&settings.engine, &settings.interpreter.program) {

@@ -235,7 +235,7 @@ fn watchdog_timeout() -> Option<Duration> {
 }
 
 fn cannot_notify(name: &OsStr, error: &io::Error) -> LogMessage {
-    LogMessage::warning(
+    LogMessage::new(
         Code::NotifyFailed,
         format!("cannot notify the service manager at `{}`: {error}", name.display()),
     )

@@ -191,11 +191,7 @@ impl RefusedConnection {
                 refused.push(request);
             }
             Event::BadParams { id, .. } => {
-                let request = Request::synthetic(
-                    "-",
-                    "(parameters that are too long or invalid)",
-                    Vec::new(),
-                );
+                let request = Request::synthetic("-", "-", Vec::new());
                 self.respond(id, &request, detail);
                 refused.push(request);
             }

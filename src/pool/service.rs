@@ -49,7 +49,7 @@ pub(super) fn service(
 /// The error of a pool for which the kernel refused a resource.
 pub(super) fn cannot_start(error: std::io::Error) -> CommandError {
     CommandError::failed(
-        LogMessage::error(Code::NoProcess, format!("cannot start the pool: {error}")).hint(
+        LogMessage::new(Code::NoProcess, format!("cannot start the pool: {error}")).hint(
             start_error::file_size_hint(&error).unwrap_or("check that this user can run python"),
         ),
     )

@@ -72,7 +72,7 @@ impl SocketAccess {
             return Ok(Self { mode, user: None, group: None });
         };
         let unknown = |kind: &str, name: &str, list: &str| {
-            LogMessage::error(
+            LogMessage::new(
                 Code::NotThatUser,
                 format!("there is no {kind} `{name}`, which --socket-owner names"),
             )

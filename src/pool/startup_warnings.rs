@@ -8,12 +8,12 @@ use crate::{
 
 /// Logs `message` about the application of a pool that is starting.
 pub(super) fn log(settings: &Settings, message: &LogMessage) {
-    Request::synthetic("pool", &settings.app.to_string(), Vec::new()).log(message);
+    Request::of_pool(&settings.app).log(message);
 }
 
 /// Warns that the pool runs as root: an attacker who controls the application controls the machine.
 pub(super) fn warn_of_root(settings: &Settings, hint: &str) {
-    let message = LogMessage::warning(
+    let message = LogMessage::new(
         Code::ServesAsRoot,
         "the pool runs as root: the application may do anything on this machine",
     );
@@ -28,7 +28,7 @@ pub(super) fn close_unused(settings: &Settings, inherited: InheritedSockets) {
             "closing file descriptor `{number}`: a service manager passed it, and no --listen \
              names it"
         );
-        let message = LogMessage::warning(Code::SocketLeft, sentence);
+        let message = LogMessage::new(Code::SocketLeft, sentence);
         log(
             settings,
             &message.hint(

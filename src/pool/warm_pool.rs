@@ -75,8 +75,8 @@ fn serve(args: &WarmPoolArgs) -> Result<Exit, CommandError> {
     code.hold_engine(&mut settings);
     let listener = Listener::for_warm_requests(spec.socket()).map_err(|error| {
         CommandError::failed(
-            LogMessage::error(
-                Code::NoWarmPool,
+            LogMessage::new(
+                Code::WarmPoolFailed,
                 format!("cannot listen at `{}`: {error:#}", spec.socket().display()),
             )
             .hint(
@@ -123,7 +123,7 @@ fn serve(args: &WarmPoolArgs) -> Result<Exit, CommandError> {
         bell,
         sockets: Sockets::new(listeners, None),
         logs: Logs::none(),
-        request: Request::synthetic("pool", &settings.app.to_string(), Vec::new()),
+        request: Request::of_pool(&settings.app),
     };
     // The gateways enforce --timeout.
     let settings = Settings { timeout: None, ..settings };

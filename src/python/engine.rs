@@ -142,7 +142,7 @@ fn find() -> Result<PathBuf, LogMessage> {
         };
     }
     let program = env::current_exe().map_err(|error| {
-        LogMessage::error(Code::NoEngine, format!("the path of this program is unknown: {error}"))
+        LogMessage::new(Code::NoEngine, format!("the path of this program is unknown: {error}"))
             .hint("mount /proc, or set the variable WSGATE_ENGINE to the path of the engine")
     })?;
     let beside = program.parent().unwrap_or(Path::new("/"));
@@ -181,7 +181,7 @@ pub(crate) fn unfit(engine: &Engine, python: &Path, reason: &str) -> LogMessage 
         engine.path.display(),
         python.display()
     );
-    LogMessage::error(code, sentence).hint(hint)
+    LogMessage::new(code, sentence).hint(hint)
 }
 
 /// The log message about a damaged engine, which crashes `python`.
@@ -192,7 +192,7 @@ pub(crate) fn damaged(engine: &Engine, python: &Path) -> Option<LogMessage> {
         engine.path.display(),
         python.display()
     );
-    Some(LogMessage::error(Code::UnfitEngine, sentence).hint(INSTALL_AGAIN))
+    Some(LogMessage::new(Code::UnfitEngine, sentence).hint(INSTALL_AGAIN))
 }
 
 const INSTALL_AGAIN: &str = "install wsgate again, for this machine: `pip install \
@@ -228,5 +228,5 @@ fn hint(reason: &str) -> &'static str {
 
 fn missing(paths: &[PathBuf]) -> LogMessage {
     let paths: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
-    LogMessage::error(Code::NoEngine, format!("the engine was not found at {}", paths.join(" or ")))
+    LogMessage::new(Code::NoEngine, format!("the engine was not found at {}", paths.join(" or ")))
 }

@@ -110,7 +110,7 @@ fn is_tool_venv(directory: &Path) -> bool {
 /// The interpreter of a virtualenv.
 fn of_venv(directory: &Path, chosen_by: &'static str) -> Result<Interpreter, LogMessage> {
     let bad = |reason: String, hint: String| {
-        LogMessage::error(
+        LogMessage::new(
             Code::BadVenv,
             format!(
                 "the virtualenv `{}` ({chosen_by}) cannot be used: {reason}",
@@ -214,6 +214,6 @@ fn on_path(name: &OsStr) -> Result<PathBuf, LogMessage> {
 }
 
 fn bad_python(program: &Path, reason: &str) -> LogMessage {
-    LogMessage::error(Code::BadPython, format!("the interpreter `{}` {reason}", program.display()))
+    LogMessage::new(Code::BadPython, format!("the interpreter `{}` {reason}", program.display()))
         .hint("use another with --python EXE, or a virtualenv with --venv DIR")
 }

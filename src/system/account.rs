@@ -32,7 +32,7 @@ impl Account {
     /// If there is no such user or group.
     pub(crate) fn find(user: &str, group: Option<&str>) -> Result<Self, LogMessage> {
         let unknown = |sentence: String| {
-            LogMessage::error(Code::NotThatUser, sentence)
+            LogMessage::new(Code::NotThatUser, sentence)
                 .hint("`getent passwd` and `getent group` list users and groups")
         };
         let line = users::passwd(user);
@@ -49,7 +49,7 @@ impl Account {
                 number.ok_or_else(|| unknown(format!("there is no group `{name}`")))?
             }
             None => number(3).ok_or_else(|| {
-                LogMessage::error(
+                LogMessage::new(
                     Code::NotThatUser,
                     format!("the user `{user}` is a number that has no primary group here"),
                 )
@@ -97,7 +97,7 @@ impl Account {
             return if ours == (self.uid, self.gid) {
                 Ok(())
             } else {
-                Err(LogMessage::error(
+                Err(LogMessage::new(
                     Code::NotThatUser,
                     format!(
                         "only root can run the pool as `{}`, and this is user {}{}",
@@ -113,7 +113,7 @@ impl Account {
             };
         }
         self.change().map_err(|error| {
-            LogMessage::error(
+            LogMessage::new(
                 Code::NotThatUser,
                 format!("this process cannot become user `{}`: {error}", self.name),
             )

@@ -154,7 +154,7 @@ impl AsFd for StraySignals {
 
 fn stray(signal: i32) -> LogMessage {
     let sentence = format!("the supervisor has received {} and goes on", signal_name(signal));
-    LogMessage::warning(Code::StraySignal, sentence).hint(if signal == Signal::SIGXCPU as i32 {
+    LogMessage::new(Code::StraySignal, sentence).hint(if signal == Signal::SIGXCPU as i32 {
         "the limit of processor time is reached (`RLIMIT_CPU`, `ulimit -t`); at the hard limit the \
          kernel kills the supervisor: raise the limit of the service"
     } else {

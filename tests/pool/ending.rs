@@ -227,7 +227,7 @@ fn a_template_that_the_application_keeps_from_exiting_does_not_delay_the_pool() 
     assert_eq!(pool.run_wsgate(&["reload", "app"]).code(), Some(0));
     eventually("the template of the old code has ended", || !children(pool.pid()).contains(&old));
     let log = pool.stop();
-    assert_eq!(codes(&log), ["W0703", "W0703"], "{log}");
+    assert_eq!(codes(&log), ["W0718", "W0718"], "{log}");
 }
 
 #[test]

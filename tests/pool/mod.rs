@@ -57,22 +57,8 @@ mod units;
 mod upgrades;
 mod workers;
 
-use crate::support::assertions::codes;
+use crate::support::assertions::only_log_message;
 pub(crate) use crate::support::pool::{Pool, PoolSetup, children};
-
-/// Asserts that `log` has one log message, with this code and with all its parts, beside the
-/// notices, and gives its first line.
-#[track_caller]
-fn only_log_message<'a>(log: &'a str, code: &str) -> &'a str {
-    assert_eq!(codes(log), [code], "{log}");
-    let mut message =
-        log.lines().skip_while(|line| !line.starts_with("wsgate: ") || !line.contains(code));
-    let first = message.next().unwrap();
-    let rest: Vec<_> = message.take_while(|line| !line.starts_with("wsgate: ")).collect();
-    let beginning = |word: &str| rest.iter().filter(|line| line.starts_with(word)).count();
-    assert_eq!((beginning("hint: "), beginning("request: ")), (1, 1), "{log}");
-    first
-}
 
 /// Answers with its process id, its path and its body.
 const ECHO: &str = "

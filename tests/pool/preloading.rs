@@ -243,7 +243,7 @@ fn an_exclusive_resource_is_left_to_one_worker_and_the_log_has_a_hint() {
     assert_eq!(lines.lines().count(), 4, "{lines}");
     let log = pool.stop();
     let mut codes = codes(&log);
-    assert_eq!(codes.remove(0), "W0309", "{log}");
+    assert_eq!(codes.remove(0), "W0312", "{log}");
     assert!(codes.iter().all(|code| *code == "W0301"), "{log}");
     assert!(
         log.contains("\n  module `app.wsgi` (line 4) opened the file `")

@@ -207,7 +207,7 @@ fn f04_a_list_of_addresses_and_unix_sockets_alone_are_refused_at_the_start() {
         "/listed|"
     );
     let log = pool.stop();
-    assert!(only_log_message(&log, "W0105").contains("a Unix socket"), "{log}");
+    assert!(only_log_message(&log, "W0725").contains("a Unix socket"), "{log}");
 }
 
 #[test]

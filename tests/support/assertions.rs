@@ -89,12 +89,32 @@ pub(crate) fn codes(log: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Asserts that `log` has one log message, with this code and with all its parts, and gives its
-/// first line.
+/// Asserts that `log` has one log message beside notices, with this code and with all its parts,
+/// and returns its first line.
 #[track_caller]
 pub(crate) fn only_log_message<'a>(log: &'a str, code: &str) -> &'a str {
     assert_eq!(codes(log), [code], "{log}");
-    let beginning = |word: &str| log.lines().filter(|line| line.starts_with(word)).count();
-    assert_eq!((beginning("hint: "), beginning("request: ")), (1, 1), "{log}");
-    log.lines().find(|line| line.starts_with("wsgate: ")).unwrap()
+    let mut message =
+        log.lines().skip_while(|line| !line.starts_with("wsgate: ") || !line.contains(code));
+    let first = message.next().unwrap();
+    let rest: Vec<_> = message.take_while(|line| !line.starts_with("wsgate: ")).collect();
+    let beginning = |word| rest.iter().filter_map(|line| line.strip_prefix(word)).collect();
+    let (hints, subjects): (Vec<&str>, Vec<&str>) = (beginning("hint: "), beginning("request: "));
+    assert_eq!((hints.len(), subjects.len()), (1, 1), "{log}");
+    assert!(is_subject(subjects[0]), "{log}");
+    first
+}
+
+/// Is `line` the last line of a log message after `request: `, as docs/errors.md describes it?
+fn is_subject(line: &str) -> bool {
+    let Some((request, pid)) = line.rsplit_once(" pid ") else { return false };
+    let is_request = || {
+        let parts: Vec<&str> = request.splitn(3, ' ').collect();
+        parts.len() == 3 && parts.iter().all(|part| !part.is_empty() && !part.starts_with('('))
+    };
+    pid.parse::<u32>().is_ok()
+        && match request.strip_prefix("none") {
+            Some(what) => what.strip_prefix(", ").is_some_and(|what| !what.is_empty()),
+            None => is_request(),
+        }
 }

@@ -162,7 +162,7 @@ fn a_pool_stops_though_the_exit_handlers_of_its_processes_hang() {
     site.wsgate(&["stop", site.files(".sock")[0].file_stem().unwrap().to_str().unwrap()]);
     site.await_no_process();
     let log = site.log();
-    assert!(log.contains("W0705") && log.contains("W0703"), "{log}");
+    assert!(log.contains("W0705") && log.contains("W0718"), "{log}");
 }
 
 #[test]

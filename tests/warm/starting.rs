@@ -112,7 +112,7 @@ fn other_files_at_the_path_of_the_socket_do_no_harm() {
     // A directory is not taken away; the log says what stands there.
     fs::create_dir(&socket).unwrap();
     assert!(!Who::of(&site.ask()).is_warm());
-    eventually("the log tells", || site.log().contains("W0802"));
+    eventually("the log tells", || site.log().contains("W0806"));
     site.await_no_process();
     assert!(!Who::of(&site.ask()).is_warm());
     assert!(socket.is_dir());

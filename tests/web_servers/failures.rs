@@ -129,10 +129,10 @@ fn fails_well(web_server: &mut dyn WebServer, app: &str, status: u16) {
 /// The log without what a warm pool says of the end of a worker, beside what the request's own
 /// log message says.
 fn without_obituaries(log: &str) -> String {
-    // A warning if the gateway may have had it killed.
-    let found = ["error", "warning"]
+    // W0709: the gateway may have killed the worker.
+    let found = ["error[W0701]", "warning[W0709]"]
         .iter()
-        .find_map(|severity| log.split_once(&format!("wsgate: {severity}[W0701]")));
+        .find_map(|start| log.split_once(&format!("wsgate: {start}")));
     let Some((before, message)) = found else { return log.to_owned() };
     let (_, after) = message
         .split_once("\nrequest: none, pool of ")

@@ -70,7 +70,7 @@ pub fn has_lost() -> bool {
 /// The message about `count` lost messages.
 pub fn lost_messages(count: u64, about: &dyn fmt::Display) -> String {
     let noun = if count == 1 { "message was" } else { "messages were" };
-    LogMessage::warning(
+    LogMessage::new(
         Code::MessagesLost,
         format!("{count} log {noun} lost, since the reader of the error log had stopped"),
     )

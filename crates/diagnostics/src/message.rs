@@ -1,4 +1,4 @@
-//! Log messages: `wsgate: error[W0501]: lower-case sentence`, details, a hint, and the request.
+//! Log messages: `wsgate: error[W0501]: lower-case sentence`, details, a hint, and the subject.
 //!
 //! A message is one string, so that one `write` logs it and messages of parallel requests do not
 //! mix.
@@ -8,12 +8,14 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::getpid;
+
 use crate::{
     escape::Escaped,
     shorten::{shorten, shorten_lines},
 };
 
-pub use crate::code::Code;
+pub use crate::code::{Code, Severity};
 
 /// Most bytes of a sentence, and of a line of a detail.
 const MAX_SENTENCE_BYTES: usize = 2_000;
@@ -21,57 +23,55 @@ const MAX_SENTENCE_BYTES: usize = 2_000;
 /// Most bytes of a detail.
 const MAX_DETAIL_BYTES: usize = 32_000;
 
-/// Severity of a log message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Severity {
-    /// The request failed.
-    Error,
-    /// The request went on.
-    Warning,
-    /// Nothing is wrong.
-    Notice,
+/// `METHOD TARGET` of a request for its log messages, with `-` for a part that is empty.
+pub fn request_line(method: &str, target: &str) -> String {
+    let shown = |part| if part == "" { "-" } else { part };
+    [shown(method), " ", shown(target)].concat()
+}
+
+/// The last line of log messages: `request: ID METHOD TARGET pid PID`. A message that concerns no
+/// request has `none, WHAT` instead of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a>(&'a str);
+
+impl<'a> Subject<'a> {
+    /// The request `line`, which is `ID METHOD TARGET`, or the text of [`Self::no_request`].
+    pub fn new(line: &'a str) -> Self {
+        Self(line)
+    }
+
+    /// The text for messages about `what`, such as `pool of app.wsgi`, instead of a request.
+    pub fn no_request(what: &str) -> String {
+        ["none, ", what].concat()
+    }
+}
+
+impl fmt::Display for Subject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} pid {}", self.0, getpid().as_raw_nonzero())
+    }
 }
 
 /// A message for the administrator.
 #[derive(Clone, Debug)]
 pub struct LogMessage {
-    severity: Severity,
     code: Code,
     sentence: String,
     detail: Option<String>,
     hint: Option<String>,
 }
 
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Error => "error",
-            Self::Warning => "warning",
-            Self::Notice => "notice",
-        })
-    }
-}
-
 impl LogMessage {
-    /// Makes an error: `sentence` is lower-case, has values in backticks and no full stop.
-    pub fn error(code: Code, sentence: impl Into<String>) -> Self {
-        Self::new(Severity::Error, code, sentence.into())
-    }
-
-    /// Makes a warning, worded as an error is.
-    pub fn warning(code: Code, sentence: impl Into<String>) -> Self {
-        Self::new(Severity::Warning, code, sentence.into())
-    }
-
-    /// Makes a notice, worded as an error is.
-    pub fn notice(code: Code, sentence: impl Into<String>) -> Self {
-        Self::new(Severity::Notice, code, sentence.into())
+    /// Makes a message: `sentence` is lower-case, has values in backticks and no full stop. The
+    /// code decides the severity.
+    pub fn new(code: Code, sentence: impl Into<String>) -> Self {
+        Self { code, sentence: sentence.into(), detail: None, hint: None }
     }
 
     /// The error that the application has closed descriptors of wsgate's; `which` says what cannot
     /// be done without them.
     pub fn descriptors_lost(which: &str) -> Self {
-        Self::error(
+        Self::new(
             Code::DescriptorsLost,
             format!("the application closed descriptors of wsgate's: {which}"),
         )
@@ -84,7 +84,7 @@ impl LogMessage {
     /// The warning that the request `request` has been running for `elapsed` in the worker `pid`.
     pub fn slow_request(request: &str, pid: i32, elapsed: Duration) -> Self {
         let seconds = elapsed.as_secs_f32();
-        Self::warning(
+        Self::new(
             Code::SlowRequest,
             format!("the request `{request}` has been running for {seconds:.1} s in worker {pid}"),
         )
@@ -95,7 +95,7 @@ impl LogMessage {
     /// began.
     pub fn not_interrupted(request: &str, elapsed: Duration) -> Self {
         let seconds = elapsed.as_secs_f32();
-        Self::error(
+        Self::new(
             Code::TimedOut,
             format!(
                 "the request `{request}` could not be interrupted after {seconds:.1} s; its worker \
@@ -103,10 +103,6 @@ impl LogMessage {
             ),
         )
         .hint("the stacks follow; it waits in C code, or the application catches the exception")
-    }
-
-    fn new(severity: Severity, code: Code, sentence: String) -> Self {
-        Self { severity, code, sentence, detail: None, hint: None }
     }
 
     /// Adds lines that explain, such as a traceback.
@@ -133,7 +129,7 @@ impl LogMessage {
         self.render(None)
     }
 
-    /// The message for the log; `about` names the request.
+    /// The message for the log; `about` is its last line, as [`Subject`] words it.
     pub fn for_log(&self, about: &dyn fmt::Display) -> String {
         self.render(Some(about))
     }
@@ -141,7 +137,7 @@ impl LogMessage {
     fn render(&self, about: Option<&dyn fmt::Display>) -> String {
         let sentence = shorten(&self.sentence, MAX_SENTENCE_BYTES);
         let mut text =
-            format!("wsgate: {}[{}]: {}\n", self.severity, self.code, Escaped(&sentence));
+            format!("wsgate: {}[{}]: {}\n", self.code.severity(), self.code, Escaped(&sentence));
         // Writing to a string cannot fail.
         if let Some(detail) = &self.detail {
             for line in shorten_lines(detail, MAX_DETAIL_BYTES).lines() {
@@ -164,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_message_has_its_four_parts_in_order() {
-        let message = LogMessage::error(Code::NoCallable, "no `application` in `x.wsgi`")
+        let message = LogMessage::new(Code::NoCallable, "no `application` in `x.wsgi`")
             .detail("found: a\nfound: b")
             .hint("name it");
         assert_eq!(
@@ -177,7 +173,7 @@ mod tests {
 
     #[test]
     fn no_value_can_forge_a_line() {
-        let message = LogMessage::error(Code::BadRequest, "bad `a\nwsgate: error`");
+        let message = LogMessage::new(Code::BadRequest, "bad `a\nwsgate: error`");
         assert_eq!(
             message.for_log(&"x\r\ny"),
             "wsgate: error[W0401]: bad `a\\nwsgate: error`\nrequest: x\\r\\ny\n"
@@ -186,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_message_is_short_however_long_its_parts_are() {
-        let message = LogMessage::error(Code::ApplicationRaised, "é".repeat(1_000_000))
+        let message = LogMessage::new(Code::ApplicationRaised, "é".repeat(1_000_000))
             .detail(format!("first\n{}\nlast", "é".repeat(1_000_000)));
         let text = message.for_client();
         assert!(

@@ -251,7 +251,7 @@ fn exit_limit(launch: &Launch) -> Option<process::ExitLimit> {
     } else {
         EXIT_TIMEOUT_SECONDS
     };
-    let message = LogMessage::error(
+    let message = LogMessage::new(
         Code::ExitTimedOut,
         format!("the process has not exited {seconds} s after its last request, and was ended"),
     )

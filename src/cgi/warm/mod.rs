@@ -133,7 +133,7 @@ fn refuse_stopped(stop: StopReason, request: &Request, channels: Channels) -> Ex
         return Exit::Failure;
     }
     let sentence = format!("{} while it waited for a worker", stop.sentence());
-    let message = LogMessage::error(Code::Terminated, sentence).hint(stop.hint());
+    let message = LogMessage::new(Code::Terminated, sentence).hint(stop.hint());
     request.refuse(Status::ServiceUnavailable, &message, channels.response)
 }
 
@@ -152,7 +152,7 @@ fn pool_full(
         }
         WhenFull::Refuse => {
             let sentence = format!("the warm pool does not take this request: {busy}");
-            let message = LogMessage::error(Code::PoolFull, sentence).hint(
+            let message = LogMessage::new(Code::PoolFull, sentence).hint(
                 "raise --max-processes or --queue, or let a new interpreter serve such requests: \
                  --when-full cold",
             );
@@ -164,7 +164,7 @@ fn pool_full(
 
 /// The log message for a request that falls back to cold CGI for `reason`.
 fn fallback(reason: &str) -> LogMessage {
-    LogMessage::warning(
+    LogMessage::new(
         Code::ServedCold,
         format!("the warm pool does not serve this request: {reason}"),
     )

@@ -69,7 +69,7 @@ impl WarmPool {
     /// If there is no runtime directory for its socket.
     pub(super) fn of(settings: &Settings, options: &ScriptOptions) -> Result<Self, LogMessage> {
         let directory = runtime_directory::open().map_err(|error| {
-            LogMessage::warning(
+            LogMessage::new(
                 Code::ServedCold,
                 format!(
                     "the request falls back to cold CGI: there is no runtime directory for a warm \
@@ -79,7 +79,7 @@ impl WarmPool {
             .hint(error.hint())
         })?;
         let digest = identity::digest(settings, options).map_err(|error| {
-            LogMessage::warning(
+            LogMessage::new(
                 Code::ServedCold,
                 format!(
                     "the request falls back to cold CGI: its options cannot be encoded: {error}"
@@ -108,7 +108,7 @@ impl WarmPool {
             return Ok(None);
         }
         if content == FAILED && is_younger(&lock, RETRY_INTERVAL) {
-            return Err(LogMessage::warning(
+            return Err(LogMessage::new(
                 Code::NoWarmPool,
                 "the warm pool of this application could not start".to_owned(),
             )
@@ -120,7 +120,7 @@ impl WarmPool {
             )));
         }
         if self.count_running() >= MAX_POOLS {
-            return Err(LogMessage::warning(
+            return Err(LogMessage::new(
                 Code::NoWarmPool,
                 format!(
                     "this application has {MAX_POOLS} warm pools already, because variables that \
@@ -150,7 +150,7 @@ impl WarmPool {
         // If the write fails, gateways try to start the pool again.
         let _ = lock.write_all(ONE_PROCESS);
         request.log(
-            &LogMessage::warning(
+            &LogMessage::new(
                 Code::OneProcessOnly,
                 format!(
                     "requests fall back to cold CGI: the import of `{}` left open what only one \
@@ -167,11 +167,12 @@ impl WarmPool {
     }
 
     fn failure(&self, error: &dyn std::fmt::Display) -> LogMessage {
-        LogMessage::warning(Code::NoWarmPool, format!("the warm pool cannot be started: {error}"))
-            .hint(format!(
+        LogMessage::new(Code::NoWarmPool, format!("the warm pool cannot be started: {error}")).hint(
+            format!(
                 "requests fall back to cold CGI; check the directory `{}` and its file system",
                 self.directory.display()
-            ))
+            ),
+        )
     }
 
     /// Starts the pool, and does not wait until it is ready.

@@ -119,7 +119,7 @@ impl<'a> Code<'a> {
         let generation = self.templates.count();
         let template = Template::start(settings, launch, generation).map_err(|error| {
             let (reason, hint) = start_error::reason_and_hint(self.settings, &error);
-            LogMessage::error(
+            LogMessage::new(
                 LogCode::TemplateDied,
                 format!("cannot start a template process: {reason}"),
             )
@@ -138,7 +138,7 @@ impl<'a> Code<'a> {
     /// Checks the watched files and the installed engine for changes.
     pub(super) fn check_changes(&mut self) -> Vec<Action> {
         if self.changes.is_due() && self.is_warm && self.source.is_engine_replaced() {
-            let message = LogMessage::notice(
+            let message = LogMessage::new(
                 LogCode::EngineReplaced,
                 "stopping the pool: another build of wsgate was installed; the next request starts \
                  a pool of that build",
@@ -147,7 +147,7 @@ impl<'a> Code<'a> {
         }
         let Some(path) = self.changes.poll() else { return Vec::new() };
         let reaction = if self.is_warm { "stopping the pool" } else { "loading the new code" };
-        let message = LogMessage::notice(
+        let message = LogMessage::new(
             LogCode::ChangeSeen,
             format!("`{}` has changed; {reaction}", path.display()),
         );
@@ -159,7 +159,7 @@ impl<'a> Code<'a> {
     /// after an upgrade may expect the new build.
     pub(super) fn check_engine(&self) -> Option<Action> {
         self.source.is_engine_replaced().then(|| {
-            let message = LogMessage::notice(
+            let message = LogMessage::new(
                 LogCode::EngineReplaced,
                 "another build of wsgate was installed; this pool keeps using its own build",
             );
@@ -286,7 +286,7 @@ impl<'a> Code<'a> {
         } else {
             "no code is loaded; fix the cause above, and the next connection loads it"
         };
-        LogMessage::error(LogCode::ReloadFailed, "cannot load the new code").hint(hint)
+        LogMessage::new(LogCode::ReloadFailed, "cannot load the new code").hint(hint)
     }
 
     /// Orders a worker from the current template. Returns whether the order was sent.
@@ -298,7 +298,7 @@ impl<'a> Code<'a> {
     /// Retires the current template: the pool rests.
     pub(super) fn rest(&mut self) -> Action {
         self.templates.retire_current();
-        Action::Log(LogMessage::notice(
+        Action::Log(LogMessage::new(
             LogCode::PoolIdle,
             "the pool is idle: its last Python process exits, and the next connection starts \
              another",

@@ -52,7 +52,7 @@ impl Lifetime {
             return Vec::new();
         }
         if is_over(self.age_due()) {
-            let message = LogMessage::notice(
+            let message = LogMessage::new(
                 Code::WarmPoolOld,
                 format!(
                     "stopping the warm pool: --warm-age reached ({} s); the next request starts \
@@ -74,7 +74,7 @@ impl Lifetime {
         if self.on_demand.is_none() || failures < MAX_FAILED_STARTS {
             return Vec::new();
         }
-        let message = LogMessage::notice(
+        let message = LogMessage::new(
             Code::PoolEnds,
             format!(
                 "stopping the warm pool: {failures} processes in a row exited before they took a \

@@ -42,12 +42,12 @@ pub(super) fn worker_died(
     let pid = pid.as_raw_nonzero();
     let sentence = format!("worker {pid} {} after {:.1} s", ExitText(status), age.as_secs_f32());
     let message = if may_be_abandoned && status.signal() == Some(Signal::KILL.as_raw()) {
-        LogMessage::warning(Code::WorkerDied, sentence).hint(
+        LogMessage::new(Code::WorkerKilled, sentence).hint(
             "most likely the client disconnected and the web server ended the request; an error \
              message about that request means otherwise: look in the system's log then",
         )
     } else {
-        LogMessage::error(Code::WorkerDied, sentence).hint(
+        LogMessage::new(Code::WorkerDied, sentence).hint(
             status.signal().and_then(signals::cause).unwrap_or(
                 "the pool starts another worker; look for the cause just above, and in the \
                  system's log",
@@ -60,7 +60,7 @@ pub(super) fn worker_died(
 
 /// No worker could be forked.
 pub(super) fn fork_failed() -> LogMessage {
-    LogMessage::error(Code::ForkFailed, "cannot fork a worker").hint(
+    LogMessage::new(Code::ForkFailed, "cannot fork a worker").hint(
         "the limit of processes of this user is reached (`ulimit -u`), or memory is short; the \
          pool tries again",
     )
@@ -68,7 +68,7 @@ pub(super) fn fork_failed() -> LogMessage {
 
 /// A worker is killed since it did not exit after its last request.
 pub(super) fn worker_stays(pid: Pid) -> LogMessage {
-    LogMessage::warning(
+    LogMessage::new(
         Code::WorkerNotExiting,
         format!("killing worker {}: it did not exit after its last request", pid.as_raw_nonzero()),
     )
@@ -83,7 +83,7 @@ pub(super) fn worker_replaced(pid: Pid, limit: LimitReached, age: Duration) -> L
             format!("--max-rss reached (it has {} MiB of memory)", bytes >> 20)
         }
     };
-    LogMessage::notice(
+    LogMessage::new(
         Code::WorkerReplaced,
         format!("replacing worker {}: {reason}", pid.as_raw_nonzero()),
     )
@@ -91,8 +91,8 @@ pub(super) fn worker_replaced(pid: Pid, limit: LimitReached, age: Duration) -> L
 
 /// A template is killed since it did not exit in time.
 pub(super) fn template_stays() -> LogMessage {
-    LogMessage::warning(
-        Code::TemplateDied,
+    LogMessage::new(
+        Code::TemplateNotExiting,
         "killing a template process: it did not exit when asked to stop",
     )
     .hint(
@@ -112,7 +112,7 @@ pub(super) fn template_died(template: &Template, status: Option<ExitStatus>) -> 
         return None;
     }
     let status = ExitText(status?);
-    let message = |sentence| LogMessage::error(Code::TemplateDied, sentence);
+    let message = |sentence| LogMessage::new(Code::TemplateDied, sentence);
     if template.loading() == Loading::Ready {
         return Some(
             message(format!("the template process {status}"))

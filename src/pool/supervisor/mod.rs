@@ -30,7 +30,7 @@ mod workers;
 
 use std::io;
 
-use diagnostics::message::{Code as LogCode, LogMessage};
+use diagnostics::message::{Code as LogCode, LogMessage, Subject};
 use rustix::process::{getpid, kill_process};
 use wire::launch::{Preload, Service};
 
@@ -91,7 +91,7 @@ impl<'a> Supervisor<'a> {
         let scoreboard = &resources.scoreboard;
         let app = settings.app.to_string();
         Ok(Self {
-            log: ErrorLog::new(format!("none, pool of {app} pid {}", getpid().as_raw_nonzero())),
+            log: ErrorLog::new(Subject::no_request(&format!("pool of {app}"))),
             app,
             lifecycle: Lifecycle::new(),
             workers: Workers::new(&config, scoreboard.clone()),
@@ -265,11 +265,11 @@ impl<'a> Supervisor<'a> {
             Reaction::Serve => {
                 let sockets = Addresses(self.resources.sockets.listeners());
                 let sentence = format!("the pool serves `{}` at {sockets}", self.app);
-                self.serve(LogMessage::notice(LogCode::PoolReady, sentence));
+                self.serve(LogMessage::new(LogCode::PoolReady, sentence));
             }
             Reaction::CompleteReload => {
                 let sentence = "the new code is loaded and serves";
-                self.serve(LogMessage::notice(LogCode::PoolReloaded, sentence));
+                self.serve(LogMessage::new(LogCode::PoolReloaded, sentence));
             }
             Reaction::KeepOld => {
                 self.log.log(&self.code.reload_failed());
@@ -311,7 +311,7 @@ impl<'a> Supervisor<'a> {
         self.control.report_load(ReloadResult::Done);
         for error in self.resources.sockets.publish() {
             self.log.log(
-                &LogMessage::error(LogCode::NoWarmPool, format!("{error:#}")).hint(
+                &LogMessage::new(LogCode::WarmPoolFailed, format!("{error:#}")).hint(
                     "remove the file at this path; requests fall back to cold CGI until then",
                 ),
             );
@@ -324,7 +324,7 @@ impl<'a> Supervisor<'a> {
         if self.lifetime.is_limited() {
             self.hand_over_name();
         }
-        self.log.log(&LogMessage::notice(
+        self.log.log(&LogMessage::new(
             LogCode::PoolEnds,
             "stopping the pool: its workers finish their requests",
         ));

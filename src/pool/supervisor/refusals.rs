@@ -121,7 +121,7 @@ impl Refusals {
 
     fn reason(&self, ability: Ability) -> LogMessage {
         if self.is_failing(ability) {
-            return LogMessage::error(
+            return LogMessage::new(
                 Code::NoWorkerServes,
                 "request refused: the pool has no worker, and cannot load the application",
             )
@@ -130,7 +130,7 @@ impl Refusals {
                  come, and after a reload",
             );
         }
-        LogMessage::error(
+        LogMessage::new(
             Code::NoWorkerServes,
             format!(
                 "request refused: the pool has no worker, and has been loading the application for \

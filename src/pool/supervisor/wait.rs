@@ -47,7 +47,7 @@ impl Supervisor<'_> {
             // the process.
             Err(error) => {
                 let sentence = format!("the supervisor cannot wait for events: {error}");
-                self.log.log(&LogMessage::error(LogCode::Internal, sentence));
+                self.log.log(&LogMessage::new(LogCode::Internal, sentence));
             }
         }
     }

@@ -178,7 +178,7 @@ pub(crate) fn closing_hangs(seconds: u64) -> LogMessage {
     let sentence = format!(
         "the request took longer than {seconds} s: `close()` of its response has not returned"
     );
-    LogMessage::error(Code::TimedOut, sentence).hint(
+    LogMessage::new(Code::TimedOut, sentence).hint(
         "the client has the response; `close()` did not react to SIGTERM, and its stack may stand \
          just below",
     )

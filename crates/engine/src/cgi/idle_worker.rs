@@ -163,7 +163,7 @@ impl IdleWorker {
             return false;
         }
         let which = "this process cannot serve any more, and another takes its place";
-        Log::new("-", "(worker)").write(&LogMessage::descriptors_lost(which));
+        Log::without_request("worker").write(&LogMessage::descriptors_lost(which));
         true
     }
 

@@ -130,8 +130,8 @@ pub(crate) fn run(
             LimitAction::ReportMemory(resident) => watched.report_memory(0, resident),
             LimitAction::Exit(why) => {
                 let sentence = format!("replacing worker {}: {why}", ourselves.as_raw_nonzero());
-                Log::new("-", "(worker)")
-                    .write(&LogMessage::notice(Code::WorkerReplaced, sentence));
+                Log::without_request("worker")
+                    .write(&LogMessage::new(Code::WorkerReplaced, sentence));
                 break;
             }
         }

@@ -60,7 +60,7 @@ pub(crate) fn load_for_pool<'py>(
         launch.app,
         SLOW_LOAD_DELAY.as_secs()
     );
-    let message = LogMessage::warning(Code::LoadsLong, sentence).hint(
+    let message = LogMessage::new(Code::LoadsLong, sentence).hint(
         "the stacks stand just above, the innermost call first; what waits for a server needs a \
          limit, what starts one belongs under `if __name__ == \"__main__\":`, and what is slow can \
          be left to the first request",
@@ -86,7 +86,7 @@ fn find_and_load<'py>(
             .map_err(|error| failed_import(py, launch, setting, &error, begun.elapsed()))?;
     }
     if !application.is_callable() {
-        return Err(LogMessage::error(
+        return Err(LogMessage::new(
             Code::NoCallable,
             format!(
                 "`{name}` in `{}` is of type `{}`, which cannot be called",
@@ -177,7 +177,7 @@ fn find<'py>(
         format!("`{}`", callables.join("`, `"))
     };
     let names = asked.join("` or `");
-    Err(LogMessage::error(Code::NoCallable, format!("there is no `{names}` in `{}`", launch.app))
+    Err(LogMessage::new(Code::NoCallable, format!("there is no `{names}` in `{}`", launch.app))
         .detail(format!("found there: {there}"))
         .hint(if launch.app.callable.is_some() {
             "name one of those behind the colon of APP"

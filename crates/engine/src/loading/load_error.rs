@@ -55,12 +55,9 @@ fn not_in_time(py: Python<'_>, app: &App, error: &PyErr, seconds: u64) -> LogMes
         "the last lines of the traceback are where it was; make that faster or leave it to the \
          first request, or raise `--timeout`"
     };
-    LogMessage::error(
-        Code::LoadTimedOut,
-        format!("`{app}` was not loaded within {seconds} s{place}"),
-    )
-    .detail(ExceptionText::of(py, error).trace)
-    .hint(hint)
+    LogMessage::new(Code::LoadTimedOut, format!("`{app}` was not loaded within {seconds} s{place}"))
+        .detail(ExceptionText::of(py, error).trace)
+        .hint(hint)
 }
 
 const STARTS_A_SERVER_HINT: &str = "it looks as if the file started a server when it is loaded: \
@@ -116,7 +113,7 @@ pub(super) fn failed_import(
     }
     let ExceptionText { line, trace } = ExceptionText::of(py, error);
     if error.is_instance_of::<PySystemExit>(py) {
-        return LogMessage::error(
+        return LogMessage::new(
             Code::ExitAtImport,
             format!("`{app}` called `sys.exit` while it was loaded"),
         )
@@ -138,14 +135,13 @@ pub(super) fn failed_import(
             name.extract::<OsString>().is_ok_and(|name| name.as_bytes() == path)
         }));
     if unreadable {
-        return LogMessage::error(
-            Code::UnreadableScript,
-            format!("`{app}` cannot be read: {value}"),
-        )
-        .hint("the user that the web server runs programs as must be able to read it: chmod a+r")
-        .into();
+        return LogMessage::new(Code::UnreadableScript, format!("`{app}` cannot be read: {value}"))
+            .hint(
+                "the user that the web server runs programs as must be able to read it: chmod a+r",
+            )
+            .into();
     }
-    LogMessage::error(Code::ImportRaised, format!("`{app}` raised `{line}` while it was loaded"))
+    LogMessage::new(Code::ImportRaised, format!("`{app}` raised `{line}` while it was loaded"))
         .detail(trace)
         .hint(
             "the last lines of the traceback name the place; `wsgate check` loads it again from a \
@@ -167,7 +163,7 @@ fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -
     if let Source::Module(module) = &launch.app.source
         && (*module == name || module.starts_with(&format!("{name}.")))
     {
-        return LogMessage::error(
+        return LogMessage::new(
             Code::ModuleNotFound,
             format!("there is no module `{name}`, and no file `{module}`"),
         )
@@ -191,7 +187,7 @@ fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -
                 .to_owned()
         }
     };
-    LogMessage::error(
+    LogMessage::new(
         Code::ModuleNotFound,
         format!("`{}` needs the module `{name}`, which was not found", launch.app),
     )

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use diagnostics::message::{Code, LogMessage};
+use diagnostics::{
+    message::{Code, LogMessage},
+    request_id,
+};
 use pyo3::{
     prelude::*,
     types::{PyCFunction, PyDict, PyTuple},
@@ -44,16 +47,16 @@ pub(crate) fn run(
         Ok(SyntheticResponse { status: Ok(status), .. }) if !status.starts_with(['4', '5']) => {
             return;
         }
-        Ok(SyntheticResponse { status: Ok(status), .. }) => LogMessage::warning(
+        Ok(SyntheticResponse { status: Ok(status), .. }) => LogMessage::new(
             Code::WarmUpFailed,
             format!("the warm-up request for `{target}` was answered with `{status}`"),
         ),
-        Ok(SyntheticResponse { status: Err(entries), .. }) => LogMessage::warning(
+        Ok(SyntheticResponse { status: Err(entries), .. }) => LogMessage::new(
             Code::WarmUpFailed,
             format!("the warm-up request for `{target}` failed"),
         )
         .detail(entries),
-        Err(error) => LogMessage::warning(
+        Err(error) => LogMessage::new(
             Code::WarmUpFailed,
             format!("no warm-up request could be made: {error}"),
         ),
@@ -78,7 +81,7 @@ fn answer(
     let answer = synthetic_request::ask(
         application,
         setting,
-        &launch.request.id,
+        &request_id::new(),
         (scheme, host, target),
         interruptible,
     );

@@ -22,23 +22,23 @@ pub(crate) fn write_line(line: &[u8]) {
     reopen_rotated();
     let trouble = sink.lock().unwrap_or_else(PoisonError::into_inner).write(line);
     if let Some(trouble) = trouble {
-        Log::new("-", "(access log)").write(&message(trouble));
+        Log::without_request("access log").write(&message(trouble));
     }
 }
 
 fn message(trouble: AccessLogTrouble) -> LogMessage {
     match trouble {
-        AccessLogTrouble::Losing(Errno::AGAIN) => LogMessage::warning(
+        AccessLogTrouble::Losing(Errno::AGAIN) => LogMessage::new(
             Code::AccessNotLogged,
             "lines of the access log are lost: nobody reads it",
         )
         .hint("see what the program that reads it waits for; this is reported once a minute"),
-        AccessLogTrouble::Losing(error) => LogMessage::warning(
+        AccessLogTrouble::Losing(error) => LogMessage::new(
             Code::AccessNotLogged,
             format!("lines of the access log are lost: {}", io::Error::from(error)),
         )
         .hint("make room on its disk; this is reported once a minute"),
-        AccessLogTrouble::Lost(count) => LogMessage::warning(
+        AccessLogTrouble::Lost(count) => LogMessage::new(
             Code::AccessNotLogged,
             format!(
                 "the access log is written again; lines of this process that were lost: {count}"

@@ -168,7 +168,7 @@ impl LogFile {
         // The supervisor itself was able to reopen the file.
         let path = String::from_utf8_lossy(&self.path);
         Some(
-            LogMessage::warning(
+            LogMessage::new(
                 Code::LogNotReopened,
                 format!("the log `{path}` cannot be opened again: {error}"),
             )

@@ -15,8 +15,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use diagnostics::{error_log, message::LogMessage};
-use rustix::{process::getpid, stdio::stderr};
+use diagnostics::{
+    error_log,
+    message::{LogMessage, Subject, request_line},
+};
+use rustix::stdio::stderr;
 use wire::scoreboard::OneTimeWarning;
 
 pub(crate) use crate::log::transcript::Transcript;
@@ -41,7 +44,7 @@ struct RequestLabel {
 
 impl fmt::Display for RequestLabel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} pid {}", self.line, getpid().as_raw_nonzero())
+        Subject::new(&self.line).fmt(f)
     }
 }
 
@@ -53,7 +56,12 @@ impl Log {
 
     /// The log of a request to `target` by the method `method`.
     pub(crate) fn for_target(request_id: &str, method: &str, target: &str) -> Self {
-        Self::labelled([request_id, " ", method, " ", target].concat(), request_id.len())
+        Self::new(request_id, &request_line(method, target))
+    }
+
+    /// The log of messages that concern no request, but `what`, such as `worker`.
+    pub(crate) fn without_request(what: &str) -> Self {
+        Self::labelled(Subject::no_request(what), 0)
     }
 
     fn labelled(line: String, id_length: usize) -> Self {
@@ -133,17 +141,13 @@ pub(crate) fn print(bytes: &[u8]) {
 /// Reopens the log files that the supervisor has reopened after a rotation.
 pub(crate) fn reopen_rotated() {
     for failure in files::reopen_rotated() {
-        let text = Log::new("-", "(worker)").text(&failure);
+        let text = Log::without_request("worker").text(&failure);
         write_to([forks::log(), stderr()], text.as_bytes());
     }
 }
 
 fn write_to(logs: [BorrowedFd<'_>; 2], bytes: &[u8]) {
-    error_log::write_to(
-        logs,
-        bytes,
-        &format_args!("- (error log) pid {}", getpid().as_raw_nonzero()),
-    );
+    error_log::write_to(logs, bytes, &Subject::new(&Subject::no_request("error log")));
 }
 
 /// Logs how many messages were lost. Must be called when the process exits.

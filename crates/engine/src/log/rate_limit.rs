@@ -131,7 +131,7 @@ fn tell(until: u64) {
     }
     for (message, count) in entries {
         let times = if count == 1 { "once".to_owned() } else { format!("{count} times") };
-        Log::new("-", "(connection)")
+        Log::without_request("connection")
             .write(&message.detail(format!("this or the like, {times} since the last message")));
     }
 }

@@ -157,7 +157,7 @@ impl PendingWorkers {
         };
         let message = (worker.stage == LoadStage::Loading).then(|| {
             let exit = describe_exit(status);
-            LogMessage::error(
+            LogMessage::new(
                 Code::WorkerLoadFailed,
                 format!("a worker {exit} while it loaded the application"),
             )

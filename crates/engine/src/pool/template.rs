@@ -227,7 +227,7 @@ fn watch(
     }
     SourceWatch::watch(py, begun).map(Some).map_err(|error| {
         log.write(
-            &LogMessage::error(
+            &LogMessage::new(
                 Code::NotWatched,
                 format!("the files of the application cannot be watched: {error}"),
             )

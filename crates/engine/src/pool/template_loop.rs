@@ -101,14 +101,11 @@ impl Template {
                 Some(start) => return self.become_worker(py, start),
                 None if self.pending.is_empty() => {
                     log.write(
-                        &LogMessage::error(
-                            Code::ForkFailed,
-                            "the first worker could not be forked",
-                        )
-                        .hint(
-                            "raise this user's limit of processes (`ulimit -u`, `TasksMax`), \
+                        &LogMessage::new(Code::ForkFailed, "the first worker could not be forked")
+                            .hint(
+                                "raise this user's limit of processes (`ulimit -u`, `TasksMax`), \
                                  or make memory free",
-                        ),
+                            ),
                     );
                     send_event(&self.channel, TemplateEvent::LoadFailed);
                     return Ok(LoopExit::Template(1));

@@ -85,7 +85,7 @@ impl WatchdogState {
                     Action::Interrupt | Action::Kill => None,
                 };
                 if let Some(message) = message {
-                    Log::new("-", "(worker)").write(&message);
+                    Log::without_request("worker").write(&message);
                 }
                 if action == Action::LogSlow && error_log::is_stuck() {
                     // The handler that writes the stacks would wait for a reader forever.

@@ -137,7 +137,7 @@ impl<T> PendingThreads<T> {
 fn failure_message(count: usize, error: &io::Error) -> LogMessage {
     let threads = if count == 1 { "a thread".to_owned() } else { format!("{count} threads") };
     let sentence = format!("worker {} could not start {threads}: {error}", std::process::id());
-    LogMessage::warning(Code::NoThread, sentence).hint(
+    LogMessage::new(Code::NoThread, sentence).hint(
         "raise the limit of processes (`ulimit -u`, `TasksMax`, `pids.max`), or make memory free; \
          the worker tries again",
     )

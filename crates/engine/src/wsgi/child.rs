@@ -24,7 +24,7 @@ fn end_child(py: Python<'_>, log: &Log, error: Option<PyErr>) -> ! {
         Some(error) if error.is_instance_of::<PySystemExit>(py) => exit_status(py, &error),
         error => {
             log.write(
-                &LogMessage::warning(
+                &LogMessage::new(
                     Code::ChildReturned,
                     "a child process that the application forked returned from the application",
                 )

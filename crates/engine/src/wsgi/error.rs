@@ -111,7 +111,7 @@ impl ServeError {
                 }
             }
             Self::BadResponse { sentence, hint } => {
-                LogMessage::error(Code::BadResponse, sentence.clone()).hint(*hint)
+                LogMessage::new(Code::BadResponse, sentence.clone()).hint(*hint)
             }
             Self::ClientGone => return None,
             Self::NotWritten(error) if is_lost(error) => {
@@ -127,7 +127,7 @@ impl ServeError {
                 } else {
                     "look at the connection to the web server, and at its log"
                 };
-                LogMessage::error(
+                LogMessage::new(
                     Code::NotWritten,
                     format!("the response could not be written: {error}"),
                 )
@@ -147,7 +147,7 @@ fn raised(
 ) -> LogMessage {
     let ExceptionText { line, trace } = described;
     if error.is_instance_of::<InvalidResponse>(py) {
-        return LogMessage::error(Code::BadResponse, line)
+        return LogMessage::new(Code::BadResponse, line)
             .detail(trace)
             .hint("the last lines of the traceback name the call to fix");
     }
@@ -160,14 +160,14 @@ fn raised(
         format!("the application raised `{line}`")
     };
     if headers_sent {
-        LogMessage::error(
+        LogMessage::new(
             Code::RaisedAfterHeaders,
             format!("{what} after its response headers were sent"),
         )
         .detail(trace)
         .hint("the response was cut there; the last lines of the traceback name the place")
     } else {
-        LogMessage::error(Code::ApplicationRaised, what).detail(trace).hint(
+        LogMessage::new(Code::ApplicationRaised, what).detail(trace).hint(
             "the last lines of the traceback name the place; `wsgate call` repeats a request from \
              a shell",
         )
@@ -182,7 +182,7 @@ pub(crate) fn interruption(
 ) -> Option<(LogMessage, Status)> {
     let stop = stop_of(py, error)?;
     let message = match stop {
-        StopReason::Timeout => LogMessage::error(
+        StopReason::Timeout => LogMessage::new(
             Code::TimedOut,
             format!("the request took longer than {} s", setting.timeout_seconds),
         )
@@ -190,7 +190,7 @@ pub(crate) fn interruption(
             "the last lines of the traceback are where it was; make that faster, or raise \
              `--timeout`",
         ),
-        stop => LogMessage::error(
+        stop => LogMessage::new(
             Code::Terminated,
             format!("{} while the application worked on it", stop.sentence()),
         )
@@ -214,10 +214,10 @@ pub(super) fn closing_interrupted(
         let sentence = format!(
             "the request took longer than {limit} s: `close()` of its response has not returned"
         );
-        LogMessage::error(Code::TimedOut, sentence)
+        LogMessage::new(Code::TimedOut, sentence)
     } else {
         let sentence = format!("{}: `close()` of its response has not returned", stop.sentence());
-        LogMessage::error(Code::Terminated, sentence)
+        LogMessage::new(Code::Terminated, sentence)
     };
     let hint =
         "the client has the response; the last lines of the traceback are where `close()` was";
@@ -252,7 +252,7 @@ pub(crate) fn client_wait_timed_out(awaited: ClientWait, setting: &ServerSetting
             "responses",
         ),
     };
-    LogMessage::error(Code::TimedOut, sentence).hint(format!(
+    LogMessage::new(Code::TimedOut, sentence).hint(format!(
         "raise `{option}` if clients may be that slow, or have the web server buffer {what}"
     ))
 }

@@ -100,7 +100,7 @@ impl Server {
             Err(error) => {
                 // Only memory can be short here. The sink is dropped with the response, so the
                 // gateway sends an error page.
-                log.write(&LogMessage::error(
+                log.write(&LogMessage::new(
                     Code::Internal,
                     format!("the environ could not be made: {error}"),
                 ));
@@ -174,7 +174,7 @@ impl Server {
             return;
         };
         log.write(&closing_interrupted(py, &error, &self.setting).unwrap_or_else(|| {
-            LogMessage::error(Code::CloseRaised, "`close()` of the response raised an exception")
+            LogMessage::new(Code::CloseRaised, "`close()` of the response raised an exception")
                 .detail(format_exception(py, &error))
                 .hint(
                     "the response itself was not affected; the last lines of the traceback name \

@@ -59,7 +59,7 @@ impl fmt::Display for BadVariable {
 impl BadVariable {
     /// The log message.
     pub(crate) fn log_message(&self) -> LogMessage {
-        LogMessage::error(Code::BadRequest, self.to_string()).hint(
+        LogMessage::new(Code::BadRequest, self.to_string()).hint(
             "the request was answered with 400; if the web server sent this for an ordinary \
              request, look at its settings",
         )

@@ -15,7 +15,7 @@ pub(crate) fn forked_all_the_same(remains: &[SideEffect], launch: &Launch) -> Ve
     let (threads, others): (Vec<_>, Vec<_>) = strictly(remains).partition(|one| one.is_threads);
     for one in &threads {
         let sentence = format!("`{app}` {} {}", one.what, meanwhile(launch));
-        entries.push(LogMessage::warning(Code::ThreadsAtImport, sentence).hint(
+        entries.push(LogMessage::new(Code::ThreadsAtImport, sentence).hint(
             "threads do not live in the workers, which are forked from this process: let each \
              worker load the application with --preload no, or start threads when a request first \
              needs them; `wsgate check` names the code",
@@ -24,7 +24,7 @@ pub(crate) fn forked_all_the_same(remains: &[SideEffect], launch: &Launch) -> Ve
     if !others.is_empty() {
         let sentence =
             format!("`{app}` left open {} what processes must not share", meanwhile(launch));
-        let message = LogMessage::warning(Code::OpenAtImport, sentence)
+        let message = LogMessage::new(Code::OpenAtImport, sentence)
             .detail(list(others.iter().copied(), launch));
         entries.push(message.hint(
             "all workers share what this process has open: let each worker load the application \
@@ -80,16 +80,18 @@ pub(crate) fn not_forked(remains: &[SideEffect], launch: &Launch, service: &Serv
             "`{app}` left open or running what processes must not share when it was first loaded, \
              and nothing the second time, {then}"
         );
-        return LogMessage::notice(Code::NotPreloaded, sentence).hint(hint);
+        return LogMessage::new(Code::NotPreloaded, sentence).hint(hint);
     }
     let sentence = format!(
         "`{app}` left open or running {} what processes must not share, {then}",
         meanwhile(launch)
     );
-    let warns = is_for_one && (service.warm || service.workers > 1);
-    let code = if is_for_one && service.warm { Code::OneProcessOnly } else { Code::NotPreloaded };
-    let message = if warns { LogMessage::warning } else { LogMessage::notice }(code, sentence);
-    message.detail(listing(remains, launch)).hint(hint)
+    let code = match is_for_one {
+        true if service.warm => Code::OneProcessOnly,
+        true if service.workers > 1 => Code::OneWorkerOnly,
+        _ => Code::NotPreloaded,
+    };
+    LogMessage::new(code, sentence).detail(listing(remains, launch)).hint(hint)
 }
 
 /// The consequence if each worker loads the application itself.

@@ -123,8 +123,7 @@ impl ModuleWatch {
         let file = file.display();
         match self.supervisor {
             Some(supervisor) => {
-                self.log
-                    .write(&LogMessage::notice(Code::ChangeSeen, format!("`{file}` has changed")));
+                self.log.write(&LogMessage::new(Code::ChangeSeen, format!("`{file}` has changed")));
                 // If the supervisor has exited, this process exits soon.
                 let _ = kill_process(supervisor, Signal::HUP);
                 false
@@ -133,7 +132,7 @@ impl ModuleWatch {
                 let sentence = format!(
                     "`{file}` has changed; this worker exits, for another with the new code"
                 );
-                self.log.write(&LogMessage::notice(Code::ChangeSeen, sentence));
+                self.log.write(&LogMessage::new(Code::ChangeSeen, sentence));
                 true
             }
         }

@@ -114,9 +114,9 @@ impl ConnectionLimits {
             return;
         }
         let max = self.max_connections;
-        LimitedMessage::Connections.write(&Log::new("-", "(worker)"), || {
+        LimitedMessage::Connections.write(&Log::without_request("worker"), || {
             let pid = std::process::id();
-            LogMessage::warning(
+            LogMessage::new(
                 Code::TooManyConnections,
                 format!(
                     "worker {pid} has {max} connections, which is the limit, and closes one for \
@@ -167,9 +167,9 @@ impl ConnectionLimits {
 
     #[cold]
     fn log_overdue(&self) {
-        LimitedMessage::HeaderTimeout.write(&Log::new("-", "(connection)"), || {
+        LimitedMessage::HeaderTimeout.write(&Log::without_request("connection"), || {
             let seconds = self.header_timeout.unwrap_or(0) / 1000;
-            LogMessage::warning(
+            LogMessage::new(
                 Code::HeaderTimedOut,
                 format!(
                     "a connection was closed: the start of its request did not arrive within \
@@ -204,9 +204,9 @@ fn limit_held_bytes<C: Connection>(
     if let Some(connection) = largest.and_then(|largest| waiting.remove(&largest)) {
         events.forget(connection.socket());
     }
-    LimitedMessage::ParamsMemory.write(&Log::new("-", "(worker)"), || {
+    LimitedMessage::ParamsMemory.write(&Log::without_request("worker"), || {
         let (pid, size) = (std::process::id(), MAX_HELD_BYTES >> 20);
-        LogMessage::warning(
+        LogMessage::new(
             Code::TooManyConnections,
             format!(
                 "worker {pid} holds {size} MiB of parameters of unfinished requests, which is the \

@@ -221,7 +221,8 @@ impl<C: Connection> QueueThread<C> {
             fork::without_signals(|| threads::start("wsgate-queue", STACK, move || queue.run()))
                 .map(drop)
         };
-        match self.missing.try_again(start, |message| Log::new("-", "(worker)").write(message)) {
+        match self.missing.try_again(start, |message| Log::without_request("worker").write(message))
+        {
             Some(0) => self.has_begun.store(true, Ordering::SeqCst),
             // Without the queue thread, connections stay in this worker. The next thread that
             // becomes the last busy one tries again.

@@ -181,7 +181,7 @@ fn allowed_addresses(launch: &Launch) -> Option<Addresses> {
             let sentence =
                 format!("FCGI_WEB_SERVER_ADDRS contains `{}`, which is not an address", error.item);
             Log::new(&launch.request.id, &launch.request.line).write(
-                &LogMessage::error(Code::BadSetting, sentence).hint(
+                &LogMessage::new(Code::BadSetting, sentence).hint(
                     "set it to a list of IP addresses separated by commas; until then no client \
                      can connect",
                 ),
@@ -195,9 +195,9 @@ fn allowed_addresses(launch: &Launch) -> Option<Addresses> {
 fn log_refused(address: Option<IpAddr>) {
     let client =
         address.map_or_else(|| "a Unix socket".to_owned(), |address| format!("`{address}`"));
-    LimitedMessage::RefusedAddress.write(&Log::new("-", "(connection)"), || {
+    LimitedMessage::RefusedAddress.write(&Log::without_request("connection"), || {
         let list = Addresses::VARIABLE;
-        LogMessage::warning(
+        LogMessage::new(
             Code::RefusedAddress,
             format!("a connection from {client} was closed: {list} does not list it"),
         )

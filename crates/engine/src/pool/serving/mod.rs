@@ -132,8 +132,8 @@ pub(crate) fn run(
 /// Limits the time that a worker without a supervisor may take to exit after SIGTERM.
 fn end_soon_after_signal(service: &Service) {
     let (pid, seconds) = (std::process::id(), service.drain_seconds.max(1));
-    let log = Log::new("-", "(worker)");
-    let running = LogMessage::warning(
+    let log = Log::without_request("worker");
+    let running = LogMessage::new(
         Code::StillRuns,
         format!("worker {pid} was asked to stop, and its request still runs"),
     )
@@ -141,7 +141,7 @@ fn end_soon_after_signal(service: &Service) {
         "the stacks of its threads follow, the innermost call first; `--drain` is the time that is \
          left",
     );
-    let late = LogMessage::error(
+    let late = LogMessage::new(
         Code::DrainTimedOut,
         format!("worker {pid} was asked to stop and still runs after {seconds} s; it is killed"),
     )

@@ -163,7 +163,7 @@ impl Requests {
             && self.active.load(Ordering::Relaxed) == 0
             && let Some(message) = self.timers.when_idle()
         {
-            Log::new("-", "(worker)").write(&message);
+            Log::without_request("worker").write(&message);
         }
         is_used
     }
@@ -244,11 +244,9 @@ impl Requests {
     ) -> Result<Variables<'a>, (LogMessage, Status)> {
         let status = self.failure.as_ref().map_or(Status::BadRequest, |failure| failure.status);
         if request.has_nul() {
-            let message = LogMessage::error(
-                Code::BadRequest,
-                "a variable of the request contains a NUL byte",
-            )
-            .hint("the request was answered with 400");
+            let message =
+                LogMessage::new(Code::BadRequest, "a variable of the request contains a NUL byte")
+                    .hint("the request was answered with 400");
             return Err((message, status));
         }
         let variables = variables.map_err(|bad| (bad.log_message(), status))?;

@@ -91,7 +91,7 @@ impl WorkerThreads {
             }
             ThreadRole::Watchdog => self.watchdog.iter().try_for_each(Watchdog::start),
         };
-        let log = Log::new("-", "(worker)");
+        let log = Log::without_request("worker");
         let left = self.missing.try_again(start, |message| log.write(message));
         if let Some(left) = left {
             self.are_missing.store(left > 0, Ordering::Relaxed);

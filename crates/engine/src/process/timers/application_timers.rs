@@ -79,7 +79,7 @@ fn stop_fatal(who: &str) -> Option<LogMessage> {
 }
 
 fn message(who: &str, name: &str) -> LogMessage {
-    LogMessage::warning(
+    LogMessage::new(
         Code::TimerLeft,
         format!(
             "{who} has left a timer running, which was stopped: its {name} would have hit another \

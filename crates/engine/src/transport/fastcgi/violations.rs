@@ -24,9 +24,9 @@ pub(super) fn log_violation(error: &io::Error) {
     }
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
     inner.map_or(LimitedMessage::OtherVersion, kind_of_record).write(
-        &Log::new("-", "(connection)"),
+        &Log::without_request("connection"),
         || {
-            LogMessage::error(
+            LogMessage::new(
             Code::BadRecord,
             format!("a connection was closed: the received bytes are not FastCGI: {error}"),
         )
@@ -39,9 +39,9 @@ pub(super) fn log_violation(error: &io::Error) {
 
 /// Logs that the parameters of the request `id` are invalid. Returns the response.
 pub(super) fn refuse_params(id: RequestId, error: &ParamsError) -> Vec<u8> {
-    let log = Log::new(&request_id::new(), "(unreadable)");
+    let log = Log::new(&request_id::new(), "- -");
     kind_of_params(error).write(&log, || {
-        LogMessage::error(
+        LogMessage::new(
             Code::BadRequest,
             format!("the parameters of a request cannot be used: {error}"),
         )

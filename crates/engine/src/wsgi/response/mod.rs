@@ -219,7 +219,7 @@ impl Response {
         }
         if sink.had_surplus() {
             self.log.write_once(OneTimeWarning::SurplusBody, || {
-                LogMessage::warning(
+                LogMessage::new(
                     Code::SurplusBody,
                     "more of a request body came than CONTENT_LENGTH says, and was dropped",
                 )

@@ -117,7 +117,7 @@ impl Response {
         {
             state.is_short = true;
             self.log.write(
-                &LogMessage::error(
+                &LogMessage::new(
                     Code::BodyTooShort,
                     format!(
                         "the body ended after {} of the {limit} bytes that Content-Length \
@@ -183,7 +183,7 @@ impl Response {
         headers.complete_length();
         if headers.remove_redirect_of_success() {
             self.log.write(
-                &LogMessage::warning(
+                &LogMessage::new(
                     Code::LocationLeftOut,
                     "a `Location` came with status 200 and was left out",
                 )
@@ -196,7 +196,7 @@ impl Response {
         }
         if block.is_some() && !headers.is_bodiless() && !headers.has_type() {
             self.log.write_once(OneTimeWarning::NoContentType, || {
-                LogMessage::warning(
+                LogMessage::new(
                     Code::NoContentType,
                     "the response has a body but no `Content-Type`",
                 )
@@ -238,7 +238,7 @@ impl Response {
             && !is_part_of_file
         {
             let entry = match limit {
-                Some(limit) if !bodiless => LogMessage::error(
+                Some(limit) if !bodiless => LogMessage::new(
                     Code::BodyTooLong,
                     format!(
                         "the body is longer than the {limit} bytes that Content-Length announces"
@@ -248,11 +248,8 @@ impl Response {
                     "it was cut there; compute Content-Length from the encoded bytes, not from the \
                      text",
                 ),
-                _ => LogMessage::warning(
-                    Code::UnwantedBody,
-                    "a body came with a status that has none",
-                )
-                .hint("it was left out; return [] with 204, 205 and 304"),
+                _ => LogMessage::new(Code::UnwantedBody, "a body came with a status that has none")
+                    .hint("it was left out; return [] with 204, 205 and 304"),
             };
             self.log.write(&entry);
         }

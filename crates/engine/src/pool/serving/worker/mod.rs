@@ -239,7 +239,7 @@ impl<C: Connection> Worker<C> {
         self.apply(caller.thread(), self.limits.now());
         // Signal handlers of the application run here, and their exceptions concern the
         // application.
-        let (py, log) = (caller.py(), Log::new("-", "(worker)"));
+        let (py, log) = (caller.py(), Log::without_request("worker"));
         if let Err(error) = crate::wsgi::end_if_child(py, &log, py.check_signals()) {
             error.print(py);
         }
@@ -272,8 +272,8 @@ impl<C: Connection> Worker<C> {
             LimitAction::Exit(reason) => {
                 if self.requests.has_application() {
                     let sentence = format!("replacing worker {}: {reason}", std::process::id());
-                    Log::new("-", "(worker)")
-                        .write(&LogMessage::notice(Code::WorkerReplaced, sentence));
+                    Log::without_request("worker")
+                        .write(&LogMessage::new(Code::WorkerReplaced, sentence));
                 }
                 self.events.stop();
             }
@@ -286,11 +286,11 @@ impl<C: Connection> Worker<C> {
         if !self.events.is_draining() && !self.has_failed.swap(true, Ordering::Relaxed) {
             let pid = std::process::id();
             let sentence = format!("worker {pid} cannot accept connections and exits: {reason}");
-            let message = LogMessage::error(Code::CannotAccept, sentence).hint(
+            let message = LogMessage::new(Code::CannotAccept, sentence).hint(
                 "look for `os.closerange`, `os.dup2` and RLIMIT_NOFILE, and for files that are not \
                  closed",
             );
-            Log::new("-", "(worker)").write(&message);
+            Log::without_request("worker").write(&message);
         }
         self.events.stop();
     }
