@@ -29,6 +29,7 @@ use crate::{
         Channels, {self},
     },
     request::Request,
+    system::error_log,
 };
 
 /// Has a web server started this process as a CGI program (RFC 3875 4.1.4)?
@@ -126,12 +127,19 @@ fn serve_script(script: &Path, request: Request) -> Exit {
 
 fn serve_request(app: App, options: &ScriptOptions, base: &Path, mut request: Request) -> Exit {
     request.debug = options.error_pages.debug;
+    if let Some(path) = options.error_log.in_directory(base)
+        && let Some(warning) = error_log::redirect_stderr(&path)
+    {
+        request.log(&warning);
+    }
     let channels = match Channels::standard() {
         Ok(channels) => channels,
         Err(error) => return no_channels(&request, &error),
     };
     match Settings::resolve(options, app, base) {
         Ok(settings) => {
+            let response_timeout = options.response.limit(&options.request);
+            let settings = Settings { response_timeout, ..settings };
             let attempt = match options.mode.mode {
                 Mode::Cold => WarmAttempt::Cold(channels),
                 Mode::Warm | Mode::Resident => {

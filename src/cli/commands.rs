@@ -7,8 +7,9 @@ use crate::{
     call, check,
     cli::man_sections::EXIT_STATUS,
     config::options::{
-        AppOptions, DebugOption, ModeOption, OptionGroup, RequestOptions, ScriptOptions,
-        WarmOptions, WarmUpOption, WorkerLimits, contexts::accept_negative_numbers,
+        AppOptions, DebugOption, ErrorLogOption, ModeOption, OptionGroup, RequestOptions,
+        ResponseTimeoutOption, ScriptOptions, WarmOptions, WarmUpOption, WorkerLimits,
+        contexts::accept_negative_numbers,
     },
     pool,
 };
@@ -102,7 +103,13 @@ pub(super) struct CgiArgs {
     request: RequestOptions,
 
     #[command(flatten)]
+    response: ResponseTimeoutOption,
+
+    #[command(flatten)]
     error_pages: DebugOption,
+
+    #[command(flatten)]
+    error_log: ErrorLogOption,
 
     #[command(flatten)]
     app_options: AppOptions,
@@ -114,7 +121,9 @@ impl CgiArgs {
         ScriptOptions {
             app: self.app_options.clone(),
             request: self.request.clone(),
+            response: self.response,
             error_pages: self.error_pages,
+            error_log: self.error_log.clone(),
             mode: self.mode,
             warm: self.warm.clone(),
             warm_up: self.warm_up.clone(),

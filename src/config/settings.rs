@@ -59,10 +59,14 @@ pub(crate) struct Settings {
     pub(crate) variables: Vec<(OsString, OsString)>,
     /// The directory of `.pyc` files, if they are not beside their sources.
     pub(crate) pycache_prefix: Option<PathBuf>,
+    /// The file of log messages, if they do not go to standard error.
+    pub(crate) error_log: Option<PathBuf>,
     /// Do error pages show tracebacks?
     pub(crate) debug: bool,
     /// The timeout of a request.
     pub(crate) timeout: Option<Duration>,
+    /// The timeout until the response begins, if it differs from that of a request.
+    pub(crate) response_timeout: Option<Duration>,
     /// The timeout of loading the application, if it differs from that of a request.
     pub(crate) load_timeout: Option<Duration>,
     /// The request that the application serves before workers are forked.
@@ -141,8 +145,10 @@ impl Settings {
                 .collect(),
             variables: options.app.env.clone(),
             pycache_prefix: pycache_prefix(&home),
+            error_log: options.error_log.in_directory(base),
             debug: options.error_pages.debug,
             timeout: timeout.map(Duration::from_secs),
+            response_timeout: None,
             load_timeout: None,
             warm_up: options.warm_up.warm_up.clone().map(|target| WarmUp {
                 target,

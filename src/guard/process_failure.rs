@@ -36,13 +36,12 @@ impl ProcessFailure<'_> {
     /// The log message about a response that was cut.
     pub(super) fn after_headers(&self) -> LogMessage {
         match self.stopped {
-            Some(StopReason::Timeout) => {
+            Some(stop) if stop.is_timeout() => {
                 return LogMessage::new(
                     Code::TimedOut,
                     format!(
-                        "the request took longer than {} s, and the application did not react to \
-                         SIGTERM",
-                        self.timeout_seconds()
+                        "{}, and the application did not react to SIGTERM",
+                        self.exceeded(stop)
                     ),
                 )
                 .hint("the response was cut; the stack of the application may be just above");
@@ -72,7 +71,7 @@ impl ProcessFailure<'_> {
         let how = self.how_it_exited();
         if let Some(stopped) = self.stopped {
             return match stopped {
-                StopReason::Timeout if self.engine_loaded && !self.app_loaded => (
+                stop if stop.is_timeout() && self.engine_loaded && !self.app_loaded => (
                     Status::GatewayTimeout,
                     LogMessage::new(
                         Code::LoadTimedOut,
@@ -87,13 +86,11 @@ impl ProcessFailure<'_> {
                          that starts a server must do so under `if __name__ == \"__main__\":`",
                     ),
                 ),
-                StopReason::Timeout => (
+                stop if stop.is_timeout() => (
                     Status::GatewayTimeout,
-                    LogMessage::new(
-                        Code::TimedOut,
-                        format!("the request took longer than {} s", self.timeout_seconds()),
-                    )
-                    .hint("the application did not react to SIGTERM; its stack may be just above"),
+                    LogMessage::new(Code::TimedOut, self.exceeded(stop)).hint(
+                        "the application did not react to SIGTERM; its stack may be just above",
+                    ),
                 ),
                 stop => (
                     Status::ServiceUnavailable,
@@ -191,16 +188,22 @@ impl ProcessFailure<'_> {
     }
 
     fn load_seconds(&self) -> u64 {
-        let limits = self.settings.timeout.into_iter().chain(self.settings.load_timeout);
-        limits.min().map_or(0, |limit| limit.as_secs())
+        let settings = self.settings;
+        let limits = [settings.timeout, settings.load_timeout, settings.response_timeout];
+        limits.into_iter().flatten().min().map_or(0, |limit| limit.as_secs())
     }
 
-    fn timeout_seconds(&self) -> u64 {
-        // Python may hang before it has loaded the engine.
-        if !self.app_loaded {
-            return self.load_seconds();
+    /// The sentence about the time limit that was exceeded.
+    fn exceeded(&self, stop: StopReason) -> String {
+        let seconds = |limit: Option<Duration>| limit.map_or(0, |limit| limit.as_secs());
+        if stop == StopReason::ResponseTimeout {
+            let limit = seconds(self.settings.response_timeout);
+            return format!("the request got no response within {limit} s");
         }
-        self.settings.timeout.map_or(0, |timeout| timeout.as_secs())
+        // Python may hang before it has loaded the engine.
+        let limit =
+            if self.app_loaded { seconds(self.settings.timeout) } else { self.load_seconds() };
+        format!("the request took longer than {limit} s")
     }
 }
 

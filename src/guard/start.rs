@@ -150,6 +150,7 @@ pub(crate) fn request_message(
         line: request.line(),
         response_format: request.form,
         timeout_seconds: settings.timeout.map_or(0, |timeout| timeout.as_secs()),
+        response_timeout_seconds: settings.response_timeout.map_or(0, |timeout| timeout.as_secs()),
         process,
     }
 }

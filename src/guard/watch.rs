@@ -148,8 +148,10 @@ impl<'a> Guard<'a> {
                 }
                 self.stop(reason);
             }
-            if self.limit().is_some_and(|limit| running_clock::elapsed(self.started) >= limit) {
-                self.stop(StopReason::Timeout);
+            if let Some((limit, reason)) = self.limit()
+                && running_clock::elapsed(self.started) >= limit
+            {
+                self.stop(reason);
             }
             if let Some(stop) = &mut self.stop {
                 stop.escalate(&self.process, response.as_ref());
@@ -179,7 +181,7 @@ impl<'a> Guard<'a> {
         let now = running_clock::instant();
         let due = match (&self.stop, self.limit()) {
             (Some(stop), _) => Some(stop.due()),
-            (None, limit) => limit.map(|limit| self.started + limit),
+            (None, limit) => limit.map(|(limit, _)| self.started + limit),
         };
         let left = due.map(|due| due.saturating_duration_since(now));
         let mut watched = [
@@ -198,14 +200,16 @@ impl<'a> Guard<'a> {
         }
     }
 
-    /// The time from the start of the process to the deadline of its current work.
-    fn limit(&self) -> Option<Duration> {
+    /// The time from the start of the process to the deadline of its current work, and the reason
+    /// to stop then.
+    fn limit(&self) -> Option<(Duration, StopReason)> {
         let of_loading = self.settings.load_timeout.filter(|_| !self.progress.app_loaded);
-        self.settings
-            .timeout
-            .into_iter()
-            .chain(of_loading)
-            .min()
+        let of_response = self.settings.response_timeout.filter(|_| !self.progress.headers_sent);
+        let of_request = self.settings.timeout.into_iter().chain(of_loading);
+        of_request
+            .map(|limit| (limit, StopReason::Timeout))
+            .chain(of_response.map(|limit| (limit, StopReason::ResponseTimeout)))
+            .min_by_key(|(limit, _)| *limit)
             .filter(|_| self.progress.done.is_none())
     }
 

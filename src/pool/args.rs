@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 use crate::{
     config::{
         options::{
-            AppOptions, Context, DebugOption, FastcgiOptions, OptionGroup, RequestOptions,
-            ScriptOptions, WarmUpOption, WorkerLimits,
+            AppOptions, Context, DebugOption, ErrorLogOption, FastcgiOptions, OptionGroup,
+            RequestOptions, ScriptOptions, WarmUpOption, WorkerLimits,
             contexts::{ActsIn, for_supervisors_only},
             count, seconds,
         },
@@ -47,6 +47,9 @@ pub(crate) struct FastcgiArgs {
     pub(crate) logs: LogOptions,
 
     #[command(flatten)]
+    pub(crate) error_log: ErrorLogOption,
+
+    #[command(flatten)]
     pub(crate) fastcgi: FastcgiOptions,
 
     #[command(flatten)]
@@ -72,6 +75,7 @@ impl FastcgiArgs {
             app: self.app_options.clone(),
             request: self.request.clone(),
             error_pages: self.error_pages,
+            error_log: self.error_log.clone(),
             warm_up: self.warm_up.clone(),
             limits: self.limits,
             fastcgi: self.fastcgi.clone(),
@@ -274,12 +278,6 @@ pub(crate) struct LogOptions {
         requires = "access_log"
     )]
     pub(crate) access_format: AccessFormat,
-
-    /// Write the log messages of all processes of the pool to FILE instead of standard error
-    ///
-    /// The pool reopens FILE on SIGUSR1.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) error_log: Option<PathBuf>,
 
     /// Send the log messages of a request to the web server, too, for its own log
     #[arg(long)]

@@ -50,13 +50,18 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
     let mut inherited = InheritedSockets::take_over(&options.listen)?;
     let addresses = inherited.addresses(&options.listen);
     let listeners = open_listeners(options, &addresses, creator, &mut inherited)?;
-    let mut logs = Logs::open(&args.logs, creator).map_err(CommandError::settings)?;
+    let mut logs = Logs::open(args, creator).map_err(CommandError::settings)?;
     // Root's permissions are no longer needed, and no file of the application was read yet.
     let mut code = match &account {
         Some(account) => assume(account, code)?,
         None => code,
     };
     let mut settings = code.resolve().map_err(CommandError::settings)?;
+    if args.error_log.error_log.is_none()
+        && let Some(path) = &settings.error_log
+    {
+        logs.open_error_log(path).map_err(CommandError::settings)?;
+    }
     let plan = Plan::new(options, &settings, &addresses);
     let has_socket_file = addresses.iter().any(|address| matches!(address, Address::Unix(_)));
     if let Some(message) = args.first_without_effect(!plan.is_lone_worker, has_socket_file) {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use rustix::fs::{Gid, OFlags, Uid, fchown};
-use wire::pool_logs::{open_file, open_file_with};
+use wire::pool_logs::{POOL_LOG_MODE, open_file, open_file_with};
 
 use crate::system::{
     account::Account,
@@ -104,10 +104,10 @@ impl<'a> FileCreator<'a> {
         if place.is_descriptor {
             return open_file(path);
         }
-        let created = open_file_with(path, OFlags::NOFOLLOW | OFlags::EXCL);
+        let created = open_file_with(path, OFlags::NOFOLLOW | OFlags::EXCL, POOL_LOG_MODE);
         let file = match created {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                open_file_with(path, OFlags::NOFOLLOW)?
+                open_file_with(path, OFlags::NOFOLLOW, POOL_LOG_MODE)?
             }
             created => {
                 let file = created?;

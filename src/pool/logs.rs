@@ -30,7 +30,7 @@ use wire::{
 
 use crate::{
     pool::{
-        args::{AccessFormat, LogOptions},
+        args::{AccessFormat, FastcgiArgs},
         file_creator::FileCreator,
     },
     system::trusted_path::Untrusted,
@@ -61,6 +61,39 @@ struct LogFile {
     is_descriptor: bool,
 }
 
+impl LogFile {
+    /// Opens the log file at `path`.
+    ///
+    /// # Errors
+    /// The log message that names the file.
+    fn open(path: &Path, creator: FileCreator<'_>) -> Result<Self, LogMessage> {
+        let opened = std::path::absolute(path).and_then(|path| {
+            let is_descriptor = own_descriptor(&path).is_some();
+            let file = creator.open_log(&path)?;
+            Ok(Self { path, file, is_descriptor })
+        });
+        opened.map_err(|error| {
+            if Untrusted::is_cause_of(&error) {
+                return untrusted(format!(
+                    "cannot open the log `{}` safely: {error}",
+                    path.display()
+                ));
+            }
+            let hint = if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
+                "wsgate cannot open a socket, or a named pipe without a reader; `-` means standard \
+                 error"
+            } else {
+                "create its directory, and allow this user to write in it"
+            };
+            LogMessage::new(
+                Code::BadSetting,
+                format!("cannot open the log `{}`: {error}", path.display()),
+            )
+            .hint(hint)
+        })
+    }
+}
+
 impl Logs {
     /// Logs to standard error only.
     pub(super) fn none() -> Self {
@@ -71,45 +104,17 @@ impl Logs {
     ///
     /// # Errors
     /// The log message that names the file which cannot be opened.
-    pub(super) fn open(args: &LogOptions, creator: FileCreator<'_>) -> Result<Self, LogMessage> {
-        let file = |path: &Path| -> Result<LogFile, LogMessage> {
-            let opened = std::path::absolute(path).and_then(|path| {
-                let is_descriptor = own_descriptor(&path).is_some();
-                let file = creator.open_log(&path)?;
-                Ok(LogFile { path, file, is_descriptor })
-            });
-            opened.map_err(|error| {
-                if Untrusted::is_cause_of(&error) {
-                    return untrusted(format!(
-                        "cannot open the log `{}` safely: {error}",
-                        path.display()
-                    ));
-                }
-                let hint = if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
-                    "wsgate cannot open a socket, or a named pipe without a reader; `-` means \
-                     standard error"
-                } else {
-                    "create its directory, and allow this user to write in it"
-                };
-                LogMessage::new(
-                    Code::BadSetting,
-                    format!("cannot open the log `{}`: {error}", path.display()),
-                )
-                .hint(hint)
-            })
-        };
+    pub(super) fn open(args: &FastcgiArgs, creator: FileCreator<'_>) -> Result<Self, LogMessage> {
+        let file = |path: &Path| LogFile::open(path, creator);
+        let error_log = args.error_log.error_log.as_deref();
+        let args = &args.logs;
         let form = match args.access_format {
             AccessFormat::Combined => LineFormat::Combined,
             AccessFormat::Json => LineFormat::Json,
         };
         // Standard error is open already, and may be a socket (systemd's journal), which cannot be
         // reopened.
-        let error = args
-            .error_log
-            .as_deref()
-            .filter(|path| !is_standard_error(path))
-            .map(file)
-            .transpose()?;
+        let error = error_log.filter(|path| !is_standard_error(path)).map(file).transpose()?;
         let is_open =
             |path: &Path| path.as_os_str() == "-" || (error.is_none() && is_standard_error(path));
         let access =
@@ -120,6 +125,18 @@ impl Logs {
             let _ = set_nonblocking(file);
         }
         Ok(Self { error, access, reopen_bell: None, to_server: args.errors_to_server })
+    }
+
+    /// Opens the error log at `path`, which the `#!` line of the script names.
+    ///
+    /// # Errors
+    /// As [`Logs::open`].
+    pub(super) fn open_error_log(&mut self, path: &Path) -> Result<(), LogMessage> {
+        if !is_standard_error(path) {
+            // This process already runs as the pool's user.
+            self.error = Some(LogFile::open(path, FileCreator::new(None))?);
+        }
+        Ok(())
     }
 
     /// Creates the bell that wakes processes to reopen the files.

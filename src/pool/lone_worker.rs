@@ -28,11 +28,11 @@ use crate::{
         logs::Logs,
         service::{cannot_start, service},
         socket_access::SocketAccess,
-        startup_warnings::warn_of_root,
+        startup_warnings::{log, warn_of_root},
     },
     python::engine,
     request::Request,
-    system::trusted_path::is_real_root,
+    system::{error_log, trusted_path::is_real_root},
 };
 
 /// Serves the socket on standard input with `app`. Returns only if that fails.
@@ -41,6 +41,11 @@ pub(crate) fn serve_standard_input(app: App, options: &ScriptOptions, base: &Pat
         Ok(settings) => settings,
         Err(message) => return CommandError::settings(message),
     };
+    if let Some(path) = &settings.error_log
+        && let Some(warning) = error_log::redirect_stderr(path)
+    {
+        log(&settings, &warning);
+    }
     if is_real_root() {
         warn_of_root(
             &settings,

@@ -5,6 +5,7 @@ mod apart;
 mod audit;
 mod behind_apache;
 mod builds;
+mod error_log;
 mod failures;
 mod forks;
 mod leftovers;
@@ -13,6 +14,7 @@ mod load;
 mod orphans;
 mod process;
 mod resident;
+mod response_timeout;
 mod runtime_directory;
 mod sharing;
 mod stale;
@@ -167,6 +169,11 @@ impl WarmSite {
         let mut command = Command::new(self.dir.wsgate());
         command.args(args).env_clear().env("WSGATE_RUNTIME_DIR", self.dir.path("run"));
         run(&mut command, "").text()
+    }
+
+    /// A path in the directory of the site.
+    fn path(&self, relative: &str) -> PathBuf {
+        self.dir.path(relative)
     }
 
     /// A variable in the environment of every process of the pool.

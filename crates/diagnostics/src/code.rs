@@ -54,6 +54,10 @@ codes! {
     CalledDirectly = 104: Error,
     /// An argument or a setting is wrong.
     BadSetting = 105: Error,
+    /// The file of `--error-log` cannot be opened.
+    ErrorLogNotOpened = 106: Warning,
+    /// Clients may be able to fetch the file of `--error-log`.
+    ErrorLogExposed = 107: Warning,
     /// The virtualenv does not exist, cannot be entered, is no virtualenv, or its Python is
     /// missing.
     BadVenv = 201: Error,

@@ -90,6 +90,7 @@ fn setting(launch: &Launch) -> ServerSettings {
         run_once: true,
         debug: true,
         timeout_seconds: launch.request.timeout_seconds,
+        response_timeout_seconds: launch.request.response_timeout_seconds,
         socket_timeout_seconds: 0,
         is_cgi: true,
         script_name: launch.script_name.as_deref().map(Into::into),

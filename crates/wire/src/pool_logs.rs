@@ -12,6 +12,9 @@ use std::{
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
 use serde::{Deserialize, Serialize};
 
+/// Permissions of a new log file of a pool.
+pub const POOL_LOG_MODE: Mode = Mode::from_raw_mode(0o640);
+
 /// A log that a pool may write to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogKind {
@@ -81,21 +84,21 @@ pub fn set_nonblocking(file: impl AsFd) -> io::Result<()> {
 /// If the file cannot be opened. A named pipe that no process reads is an error, and not waited
 /// for.
 pub fn open_file(path: &[u8]) -> io::Result<OwnedFd> {
-    open_file_with(path, OFlags::empty())
+    open_file_with(path, OFlags::empty(), POOL_LOG_MODE)
 }
 
-/// As [`open_file`], with further flags.
+/// As [`open_file`], with further flags, and with the permissions `mode` of a new file.
 ///
 /// # Errors
 /// As [`open_file`], and those of the flags.
-pub fn open_file_with(path: &[u8], more: OFlags) -> io::Result<OwnedFd> {
+pub fn open_file_with(path: &[u8], more: OFlags, mode: Mode) -> io::Result<OwnedFd> {
     let flags = OFlags::WRONLY
         | OFlags::APPEND
         | OFlags::CREATE
         | OFlags::CLOEXEC
         | OFlags::NOCTTY
         | OFlags::NONBLOCK;
-    let file = open(OsStr::from_bytes(path), flags | more, Mode::from_raw_mode(0o640))?;
+    let file = open(OsStr::from_bytes(path), flags | more, mode)?;
     // Only opening must not block: a write to a full pipe waits.
     fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
     Ok(file)

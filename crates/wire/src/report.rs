@@ -67,6 +67,8 @@ pub enum Report {
 pub enum StopReason {
     /// The request reached its timeout.
     Timeout,
+    /// The response had not begun within its own timeout.
+    ResponseTimeout,
     /// The gateway received SIGTERM: from a web server, or from somebody else.
     Terminated,
     /// The gateway received SIGINT (Ctrl-C).
@@ -117,8 +119,19 @@ fn shortened(text: &str) -> &str {
 
 impl StopReason {
     /// Every reason.
-    pub const ALL: [Self; 5] =
-        [Self::Timeout, Self::Terminated, Self::Interrupted, Self::HungUp, Self::OtherSignal];
+    pub const ALL: [Self; 6] = [
+        Self::Timeout,
+        Self::ResponseTimeout,
+        Self::Terminated,
+        Self::Interrupted,
+        Self::HungUp,
+        Self::OtherSignal,
+    ];
+
+    /// Has the request reached a time limit of wsgate?
+    pub fn is_timeout(self) -> bool {
+        matches!(self, Self::Timeout | Self::ResponseTimeout)
+    }
 
     /// Encodes the reason as a packet.
     ///
@@ -137,6 +150,7 @@ impl StopReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Timeout => "timeout",
+            Self::ResponseTimeout => "response timeout",
             Self::Terminated => "terminated",
             Self::Interrupted => "interrupted",
             Self::HungUp => "hung up",
@@ -153,6 +167,7 @@ impl StopReason {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::Timeout => "the request took too long",
+            Self::ResponseTimeout => "the response did not begin in time",
             Self::Terminated => "the request was stopped by SIGTERM",
             Self::Interrupted => "the request was interrupted (SIGINT, as Ctrl-C sends it)",
             Self::HungUp => "the request was stopped because its terminal was closed (SIGHUP)",
@@ -171,7 +186,7 @@ impl StopReason {
                 "a timer or a limit of the web server, such as RLIMIT_CPU, or somebody sent the \
                  signal"
             }
-            Self::Timeout | Self::Interrupted | Self::HungUp => {
+            Self::Timeout | Self::ResponseTimeout | Self::Interrupted | Self::HungUp => {
                 "the request can be repeated by `wsgate call`"
             }
         }

@@ -35,6 +35,8 @@ pub struct RequestMessage {
     pub response_format: ResponseFormat,
     /// Timeout of the request in seconds, for log messages; 0 is no timeout.
     pub timeout_seconds: u64,
+    /// Timeout until the response begins, in seconds, for log messages; 0 is no timeout.
+    pub response_timeout_seconds: u64,
     /// What the process has to take over before it serves the request; `None` if it was inherited.
     pub process: Option<ProcessState>,
 }
@@ -112,6 +114,7 @@ mod tests {
             line: "GET /".into(),
             response_format: ResponseFormat::Cgi,
             timeout_seconds: 30,
+            response_timeout_seconds: 0,
             process: Some(ProcessState {
                 environment: vec![
                     (b"QUERY_STRING".to_vec(), b"\xff=1".to_vec()),

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::Args;
@@ -16,6 +17,10 @@ use crate::config::options::{
     os_paths,
     values::{assignment, script_name, seconds, warm_up_target},
 };
+
+/// Seconds until the response of a CGI request begins, if the request has no timeout. An
+/// application that starts a server of its own when it is loaded never responds.
+const DEFAULT_RESPONSE_TIMEOUT_SECS: u64 = 300;
 
 /// Which application runs, and in which interpreter.
 #[derive(Args, Clone, Debug, Default, Deserialize, Serialize)]
@@ -117,6 +122,42 @@ impl RequestOptions {
     }
 }
 
+/// How long a response may take to begin.
+#[derive(Args, Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[command(next_help_heading = "Request")]
+pub(crate) struct ResponseTimeoutOption {
+    // The gateway of each request alone uses this: it does not change a warm pool.
+    /// Stop a CGI request whose response has not begun after SECONDS; 0 sets no limit [default:
+    /// 300, or none with --timeout]
+    ///
+    /// Loading the application and reading the request body count. A response that has begun is
+    /// limited by `--timeout` alone.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(0))]
+    #[serde(skip)]
+    pub(crate) response_timeout: Option<u64>,
+}
+
+impl ActsIn for ResponseTimeoutOption {
+    const CONTEXTS: &'static [Context] = &[Cold, Warm, Resident];
+}
+
+impl ResponseTimeoutOption {
+    /// This option, or that of a `#!` line.
+    pub(super) fn completed_by(self, line: Self) -> Self {
+        Self { response_timeout: self.response_timeout.or(line.response_timeout) }
+    }
+
+    /// The limit for a CGI request with the options `request`.
+    pub(crate) fn limit(self, request: &RequestOptions) -> Option<Duration> {
+        let default = match request.timeout {
+            Some(_) => 0,
+            None => DEFAULT_RESPONSE_TIMEOUT_SECS,
+        };
+        let seconds = self.response_timeout.unwrap_or(default);
+        (seconds > 0).then(|| Duration::from_secs(seconds))
+    }
+}
+
 /// What an error page shows.
 #[derive(Args, Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[command(next_help_heading = "Request")]
@@ -158,5 +199,36 @@ impl WarmUpOption {
     /// This option, or that of a `#!` line.
     pub(super) fn completed_by(self, line: Self) -> Self {
         Self { warm_up: self.warm_up.or(line.warm_up) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_of_the_response_timeout_stands_in_the_help_and_yields_to_the_timeout() {
+        let command = ResponseTimeoutOption::augment_args(clap::Command::new("test"));
+        let help = command.get_arguments().next().unwrap().get_help().unwrap().to_string();
+        let default = format!("[default: {DEFAULT_RESPONSE_TIMEOUT_SECS}, or none with --timeout]");
+        assert!(help.ends_with(&default), "{help}");
+        let limit = |response_timeout, timeout| {
+            let request = RequestOptions { timeout, script_name: None };
+            let limit = ResponseTimeoutOption { response_timeout }.limit(&request);
+            limit.map(|limit| limit.as_secs())
+        };
+        for (response_timeout, timeout, expected) in [
+            (None, None, Some(DEFAULT_RESPONSE_TIMEOUT_SECS)),
+            (None, Some(600), None),
+            (None, Some(0), None),
+            (Some(0), None, None),
+            (Some(5), Some(600), Some(5)),
+        ] {
+            assert_eq!(
+                limit(response_timeout, timeout),
+                expected,
+                "{response_timeout:?} {timeout:?}"
+            );
+        }
     }
 }

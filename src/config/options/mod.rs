@@ -5,6 +5,7 @@
 
 pub(crate) mod app;
 pub(crate) mod contexts;
+pub(crate) mod error_log;
 pub(crate) mod fastcgi;
 pub(crate) mod os_paths;
 mod values;
@@ -16,8 +17,9 @@ use clap::Parser;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use crate::config::options::{
-    app::{AppOptions, DebugOption, RequestOptions, WarmUpOption},
+    app::{AppOptions, DebugOption, RequestOptions, ResponseTimeoutOption, WarmUpOption},
     contexts::{Context, OptionGroup},
+    error_log::ErrorLogOption,
     fastcgi::{FastcgiOptions, WorkerLimits},
     values::{count, seconds},
     warm::{Mode, ModeOption, WarmOptions, WhenFull},
@@ -35,7 +37,13 @@ pub(crate) struct ScriptOptions {
     pub(crate) request: RequestOptions,
 
     #[command(flatten)]
+    pub(crate) response: ResponseTimeoutOption,
+
+    #[command(flatten)]
     pub(crate) error_pages: DebugOption,
+
+    #[command(flatten)]
+    pub(crate) error_log: ErrorLogOption,
 
     #[command(flatten)]
     pub(crate) mode: ModeOption,
@@ -57,11 +65,13 @@ pub(crate) struct ScriptOptions {
 
 impl ScriptOptions {
     /// The groups of options of a `#!` line.
-    pub(crate) fn groups() -> [OptionGroup; 8] {
+    pub(crate) fn groups() -> [OptionGroup; 10] {
         [
             OptionGroup::of::<AppOptions>(),
             OptionGroup::of::<RequestOptions>(),
+            OptionGroup::of::<ResponseTimeoutOption>(),
             OptionGroup::of::<DebugOption>(),
+            OptionGroup::of::<ErrorLogOption>(),
             OptionGroup::of::<ModeOption>(),
             OptionGroup::of::<WarmOptions>(),
             OptionGroup::of::<WarmUpOption>(),
@@ -75,7 +85,9 @@ impl ScriptOptions {
         Self {
             app: self.app.completed_by(line.app, home),
             request: self.request.completed_by(line.request),
+            response: self.response.completed_by(line.response),
             error_pages: self.error_pages.completed_by(line.error_pages),
+            error_log: self.error_log.completed_by(line.error_log, home),
             mode: self.mode.completed_by(line.mode),
             warm: self.warm,
             warm_up: self.warm_up.completed_by(line.warm_up),

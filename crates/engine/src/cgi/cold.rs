@@ -83,6 +83,7 @@ pub(crate) fn run(
         run_once: true,
         debug: launch.debug,
         timeout_seconds: launch.request.timeout_seconds,
+        response_timeout_seconds: launch.request.response_timeout_seconds,
         socket_timeout_seconds: 0,
         is_cgi: true,
         script_name: launch.script_name.as_deref().map(Into::into),

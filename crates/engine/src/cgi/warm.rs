@@ -228,6 +228,7 @@ fn serve(
     };
     let setting = ServerSettings {
         timeout_seconds: request.timeout_seconds,
+        response_timeout_seconds: request.response_timeout_seconds,
         ..serving::setting(launch, service)
     };
     cold::serve(py, asked, setting, |_| Ok((application.clone(), None)))?;

@@ -118,7 +118,7 @@ pub(crate) fn raise_on_sigterm(
                 (_, SigtermSender::Gateway(_, SigtermHandler::Function(theirs))) => {
                     return theirs.call1(arguments.py(), arguments.clone()).map(drop);
                 }
-                (Some(StopReason::Timeout), _) if asked.time_out() => StopReason::Timeout.as_str(),
+                (Some(stop), _) if stop.is_timeout() && asked.time_out() => stop.as_str(),
                 // A user at a terminal may also interrupt `close()`.
                 (Some(stop @ (StopReason::Interrupted | StopReason::HungUp)), _)
                     if asked.time_out() =>
@@ -128,7 +128,7 @@ pub(crate) fn raise_on_sigterm(
                 // The response is complete, so the rest should be short. Otherwise the gateway
                 // kills the process.
                 _ if !asked.may_be_interrupted() => return Ok(()),
-                (Some(StopReason::Timeout), _) => return Ok(()),
+                (Some(stop), _) if stop.is_timeout() => return Ok(()),
                 (stop, _) => stop.unwrap_or(StopReason::Terminated).as_str(),
             };
             Err(Interrupted::new_err(reason))

@@ -53,7 +53,7 @@ fn not_in_time(py: Python<'_>, app: &App, error: &PyErr, seconds: u64) -> LogMes
         STARTS_A_SERVER_HINT
     } else {
         "the last lines of the traceback are where it was; make that faster or leave it to the \
-         first request, or raise `--timeout`"
+         first request, or raise `--timeout` or `--response-timeout`"
     };
     LogMessage::new(Code::LoadTimedOut, format!("`{app}` was not loaded within {seconds} s{place}"))
         .detail(ExceptionText::of(py, error).trace)
@@ -97,11 +97,12 @@ pub(super) fn failed_import(
     let app = &launch.app;
     if let Some((message, status)) = interruption(py, error, setting) {
         // At a terminal, the limit is not in the launch message.
-        let limit = if setting.timeout_seconds > 0 {
-            setting.timeout_seconds
-        } else {
-            took.as_secs_f64().round() as u64
-        };
+        let limits = [setting.timeout_seconds, setting.response_timeout_seconds];
+        let limit = limits
+            .into_iter()
+            .filter(|&limit| limit > 0)
+            .min()
+            .unwrap_or(took.as_secs_f64().round() as u64);
         // Otherwise the start of Python took most of the time of the request.
         let is_long = took.as_secs_f64() >= limit as f64 * 0.5;
         let message = if status == Status::GatewayTimeout && is_long {

@@ -13,7 +13,7 @@ use crate::{
     process::forks,
     wsgi::{
         ClientWait, ServerSettings,
-        exceptions::{InvalidResponse, is_timeout, stop_of},
+        exceptions::{InvalidResponse, stop_of},
         traceback::{ExceptionText, format_exception},
     },
 };
@@ -68,9 +68,7 @@ impl ServeError {
     /// Was the process asked to stop, by the web server or another sender?
     pub(super) fn is_termination(&self, py: Python<'_>) -> bool {
         match self {
-            Self::Raised(error) => {
-                stop_of(py, error).is_some_and(|stop| stop != StopReason::Timeout)
-            }
+            Self::Raised(error) => stop_of(py, error).is_some_and(|stop| !stop.is_timeout()),
             _ => false,
         }
     }
@@ -103,11 +101,11 @@ impl ServeError {
         let message = match self {
             Self::Raised(error) => {
                 let described = described.unwrap_or_else(|| ExceptionText::of(py, error));
-                match awaited.filter(|_| is_timeout(py, error)) {
-                    Some(awaited) => {
-                        client_wait_timed_out(awaited, setting).detail(described.trace)
+                match (awaited, stop_of(py, error).filter(|stop| stop.is_timeout())) {
+                    (Some(awaited), Some(stop)) => {
+                        client_wait_timed_out(awaited, stop, setting).detail(described.trace)
                     }
-                    None => raised(py, error, described, setting, headers_sent),
+                    _ => raised(py, error, described, setting, headers_sent),
                 }
             }
             Self::BadResponse { sentence, hint } => {
@@ -182,14 +180,13 @@ pub(crate) fn interruption(
 ) -> Option<(LogMessage, Status)> {
     let stop = stop_of(py, error)?;
     let message = match stop {
-        StopReason::Timeout => LogMessage::new(
-            Code::TimedOut,
-            format!("the request took longer than {} s", setting.timeout_seconds),
-        )
-        .hint(
-            "the last lines of the traceback are where it was; make that faster, or raise \
-             `--timeout`",
-        ),
+        StopReason::Timeout | StopReason::ResponseTimeout => {
+            let (sentence, option) = exceeded(stop, setting);
+            LogMessage::new(Code::TimedOut, sentence).hint(format!(
+                "the last lines of the traceback are where it was; make that faster, or raise \
+                 `{option}`"
+            ))
+        }
         stop => LogMessage::new(
             Code::Terminated,
             format!("{} while the application worked on it", stop.sentence()),
@@ -197,6 +194,16 @@ pub(crate) fn interruption(
         .hint(format!("the traceback says where the application was; {}", stop.hint())),
     };
     Some((message.detail(format_exception(py, error)), status_of(stop)))
+}
+
+/// The sentence about the time limit of the request that was exceeded, and the option that sets it.
+fn exceeded(stop: StopReason, setting: &ServerSettings) -> (String, &'static str) {
+    if stop == StopReason::ResponseTimeout {
+        let limit = setting.response_timeout_seconds;
+        (format!("the request got no response within {limit} s"), "--response-timeout")
+    } else {
+        (format!("the request took longer than {} s", setting.timeout_seconds), "--timeout")
+    }
 }
 
 /// The log message for a `close()` that the gateway interrupted; `None` for another `error`.
@@ -225,20 +232,20 @@ pub(super) fn closing_interrupted(
 }
 
 /// The log message for a request whose client was too slow.
-pub(crate) fn client_wait_timed_out(awaited: ClientWait, setting: &ServerSettings) -> LogMessage {
-    let (whole, piece) = (setting.timeout_seconds, setting.socket_timeout_seconds);
+pub(crate) fn client_wait_timed_out(
+    awaited: ClientWait,
+    stop: StopReason,
+    setting: &ServerSettings,
+) -> LogMessage {
+    let piece = setting.socket_timeout_seconds;
+    let (whole, whole_option) = exceeded(stop, setting);
     let (sentence, option, what) = match awaited {
-        ClientWait::RequestBody => (
-            format!("the request took longer than {whole} s: its body did not come in time"),
-            "--timeout",
-            "request bodies",
-        ),
+        ClientWait::RequestBody => {
+            (format!("{whole}: its body did not come in time"), whole_option, "request bodies")
+        }
         ClientWait::ResponseRead => (
-            format!(
-                "the request took longer than {whole} s: its client did not read the response in \
-                 time"
-            ),
-            "--timeout",
+            format!("{whole}: its client did not read the response in time"),
+            whole_option,
             "responses",
         ),
         ClientWait::NextBodyPiece => (
@@ -259,7 +266,7 @@ pub(crate) fn client_wait_timed_out(awaited: ClientWait, setting: &ServerSetting
 
 fn status_of(stop: StopReason) -> Status {
     match stop {
-        StopReason::Timeout => Status::GatewayTimeout,
+        StopReason::Timeout | StopReason::ResponseTimeout => Status::GatewayTimeout,
         StopReason::Terminated
         | StopReason::Interrupted
         | StopReason::HungUp

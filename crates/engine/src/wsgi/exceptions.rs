@@ -12,7 +12,7 @@ create_exception!(
     Interrupted,
     PySystemExit,
     "Raised in the application when the gateway ends its request: the argument is `timeout`, \
-     `terminated`, `interrupted` or `hung up`."
+     `response timeout`, `terminated`, `interrupted` or `hung up`."
 );
 
 create_exception!(
@@ -32,7 +32,7 @@ pub(super) fn stop_of(py: Python<'_>, error: &PyErr) -> Option<StopReason> {
     Some(reason.as_deref().and_then(StopReason::parse).unwrap_or(StopReason::Timeout))
 }
 
-/// Is `error` the interruption at the deadline of the request?
+/// Is `error` the interruption at a deadline of the request?
 pub(super) fn is_timeout(py: Python<'_>, error: &PyErr) -> bool {
-    stop_of(py, error) == Some(StopReason::Timeout)
+    stop_of(py, error).is_some_and(StopReason::is_timeout)
 }

@@ -80,6 +80,8 @@ pub(crate) struct ServerSettings {
     pub(crate) debug: bool,
     /// The time limit of a request in seconds, for log messages; 0 for none.
     pub(crate) timeout_seconds: u64,
+    /// The time limit until the response begins in seconds, for log messages; 0 for none.
+    pub(crate) response_timeout_seconds: u64,
     /// The time limit of one wait for the client in seconds, for log messages; 0 for none.
     pub(crate) socket_timeout_seconds: u64,
     /// The response goes to the standard output of a gateway (CGI).

@@ -14,6 +14,7 @@ use pyo3::{
     sync::PyOnceLock,
     types::{PyByteArray, PyBytes, PyDict, PyInt, PyList, PyMemoryView, PyString, PyTuple},
 };
+use wire::report::StopReason;
 
 use crate::{
     log::Log,
@@ -157,7 +158,7 @@ impl Server {
         }
         response.finish(py, complete);
         if let Some(awaited) = response.awaited().filter(|_| awaited.is_none()) {
-            log.write(&client_wait_timed_out(awaited, &self.setting));
+            log.write(&client_wait_timed_out(awaited, StopReason::Timeout, &self.setting));
         }
         match (complete, abandoned) {
             (_, true) => RequestOutcome::Abandoned,

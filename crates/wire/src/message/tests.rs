@@ -18,6 +18,7 @@ fn request() -> RequestMessage {
         line: "GET /".into(),
         response_format: ResponseFormat::NonParsed,
         timeout_seconds: 30,
+        response_timeout_seconds: 300,
         process: Some(ProcessState {
             environment: vec![(b"QUERY_STRING".to_vec(), b"\xff=1".to_vec())],
             working_directory: b"/srv/\xff".to_vec(),

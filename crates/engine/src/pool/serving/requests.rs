@@ -92,6 +92,7 @@ pub(crate) fn setting(launch: &Launch, service: &Service) -> ServerSettings {
         run_once: false,
         debug: launch.debug,
         timeout_seconds: launch.request.timeout_seconds,
+        response_timeout_seconds: launch.request.response_timeout_seconds,
         socket_timeout_seconds: service.socket_timeout_seconds,
         is_cgi: service.warm,
         script_name: launch.script_name.as_deref().map(Into::into),

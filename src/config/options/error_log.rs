@@ -1,0 +1,44 @@
+//! Where log messages and the output of an application go.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::config::options::{
+    contexts::{
+        ActsIn,
+        Context::{self, Cold, LoneWorker, Pool, Resident, Warm},
+    },
+    os_paths,
+};
+
+/// Where log messages and the output of an application go.
+#[derive(Args, Clone, Debug, Default, Deserialize, Serialize)]
+#[command(next_help_heading = "Logging")]
+pub(crate) struct ErrorLogOption {
+    /// Write log messages and the output of the application to FILE instead of standard error
+    ///
+    /// If a CGI request cannot open FILE, the request is served all the same, and its messages go
+    /// to standard error. A pool of `wsgate fastcgi` reopens FILE on SIGUSR1.
+    #[arg(long, value_name = "FILE")]
+    #[serde(with = "os_paths")]
+    pub(crate) error_log: Option<PathBuf>,
+}
+
+impl ActsIn for ErrorLogOption {
+    const CONTEXTS: &'static [Context] = &[Cold, Warm, Resident, Pool, LoneWorker];
+}
+
+impl ErrorLogOption {
+    /// This option, or that of the `#!` line of a script in the directory `home`.
+    pub(super) fn completed_by(self, line: Self, home: &Path) -> Self {
+        Self { error_log: self.error_log.or_else(|| line.in_directory(home)) }
+    }
+
+    /// The path of the file, relative to `base`. `-` is standard error itself.
+    pub(crate) fn in_directory(&self, base: &Path) -> Option<PathBuf> {
+        let path = self.error_log.as_deref().filter(|path| path.as_os_str() != "-")?;
+        Some(base.join(path))
+    }
+}
