@@ -1,6 +1,7 @@
 //! Log messages, error pages and what is printed: all that an exception says, and nothing that it
 //! does.
 
+mod advice;
 mod descriptors;
 mod exceptions;
 mod hidden_modules;

@@ -36,7 +36,7 @@ const ENGINE_LAYERS: [&[&str]; 9] = [
     &["loading"],
     &["transport"],
     &["wsgi"],
-    &["log", "reporter", "stdlib"],
+    &["advice", "log", "reporter", "stdlib"],
     &["process"],
 ];
 

@@ -3,8 +3,9 @@
 //!
 //! The gateway starts `python` with a few lines that load this module by its path and call
 //! `prepare` and `run`. The modules form layers, from the top: `run` → `check` → `cgi`, `pool` →
-//! `loading` → `transport` → `wsgi` → `log`, `reporter`, `stdlib` → `process`.
+//! `loading` → `transport` → `wsgi` → `advice`, `log`, `reporter`, `stdlib` → `process`.
 
+mod advice;
 mod cgi;
 mod check;
 mod loading;

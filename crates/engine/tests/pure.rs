@@ -5,6 +5,13 @@
 
 #![expect(dead_code, reason = "the engine calls the functions that no test calls")]
 
+#[path = "../src/advice"]
+mod advice {
+    mod distributions;
+    mod python2;
+    mod removed_modules;
+}
+
 #[path = "../src/wsgi"]
 mod wsgi {
     mod headers;

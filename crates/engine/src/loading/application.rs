@@ -12,9 +12,15 @@ use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict},
 };
-use wire::{app::Source, launch::Launch};
+use wire::{
+    app::{App, Source},
+    launch::Launch,
+};
 
 use crate::{
+    advice::{
+        FACTORY_NAMES, Mismatch, {self},
+    },
     loading::load_error::{LoadError, failed_import},
     log::Log,
     process::{dump_stacks_after, python_api},
@@ -81,6 +87,16 @@ fn find_and_load<'py>(
     let module =
         imported.map_err(|error| failed_import(py, launch, setting, &error, begun.elapsed()))?;
     let (mut application, name) = find(&module, launch)?;
+    if !launch.app.factory
+        && let Some(mismatch) = advice::mismatch(&application)
+    {
+        return Err(LogMessage::new(
+            Code::NoCallable,
+            format!("`{name}` in `{}` {}", launch.app, mismatch.sentence()),
+        )
+        .hint(mismatch.hint(&module_of(launch), &name))
+        .into());
+    }
     if launch.app.factory {
         application = end_if_child(py, &log, application.call0())
             .map_err(|error| failed_import(py, launch, setting, &error, begun.elapsed()))?;
@@ -179,12 +195,21 @@ fn find<'py>(
     let names = asked.join("` or `");
     Err(LogMessage::new(Code::NoCallable, format!("there is no `{names}` in `{}`", launch.app))
         .detail(format!("found there: {there}"))
-        .hint(if launch.app.callable.is_some() {
-            "name one of those behind the colon of APP"
-        } else {
-            "name the WSGI callable `application` in the file: `application = …`"
+        .hint(match callables.iter().find(|name| FACTORY_NAMES.contains(&name.as_str())) {
+            Some(factory) => Mismatch::Factory.hint(&module_of(launch), factory),
+            None if launch.app.callable.is_some() => {
+                "name one of those behind the colon of APP".to_owned()
+            }
+            None => {
+                "name the WSGI callable `application` in the file: `application = …`".to_owned()
+            }
         })
         .into())
+}
+
+/// The application as a person names it, without its callable.
+fn module_of(launch: &Launch) -> String {
+    App { callable: None, factory: false, ..launch.app.clone() }.to_string()
 }
 
 /// The names of public callables in a module.

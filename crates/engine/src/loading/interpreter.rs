@@ -17,7 +17,7 @@ use rustix::process::Signal;
 use wire::{app::Source, launch::Launch, report::StopReason};
 
 use crate::{
-    process,
+    advice, process,
     process::forks,
     reporter::Reporter,
     transport::error_sinks::PrintedOutput,
@@ -26,6 +26,7 @@ use crate::{
 
 /// Sets up `sys`, the standard streams and crash reports.
 pub(crate) fn prepare(py: Python<'_>, launch: &Launch) -> PyResult<()> {
+    advice::remember(launch);
     let sys = py.import("sys")?;
     prepare_path(&sys, launch)?;
     let name: &OsStr = match &launch.app.source {

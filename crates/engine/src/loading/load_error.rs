@@ -15,7 +15,10 @@ use wire::{
     launch::Launch,
 };
 
-use crate::wsgi::{ExceptionText, ServerSettings, interruption, text_of};
+use crate::{
+    advice,
+    wsgi::{ExceptionText, ServerSettings, interruption, text_of},
+};
 
 /// Why the application cannot be loaded.
 #[derive(Clone, Debug)]
@@ -144,16 +147,16 @@ pub(super) fn failed_import(
     }
     LogMessage::new(Code::ImportRaised, format!("`{app}` raised `{line}` while it was loaded"))
         .detail(trace)
-        .hint(
+        .hint(advice::for_exception(py, error).unwrap_or_else(|| {
             "the last lines of the traceback name the place; `wsgate check` loads it again from a \
-             shell",
-        )
+             shell"
+                .to_owned()
+        }))
         .into()
 }
 
 fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -> LogMessage {
-    let name: String =
-        error.value(py).getattr("name").and_then(|name| name.extract()).unwrap_or_default();
+    let name = advice::missing_name(py, error);
     let version = py.version_info();
     let running = format!("{}.{}", version.major, version.minor);
     let path = py
@@ -169,31 +172,14 @@ fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -
             format!("there is no module `{name}`, and no file `{module}`"),
         )
         .detail(format!("Python {running} searched:\n{path}"))
-        .hint("name a file by its path, or give the directory of the module with --path DIR");
+        .hint(advice::for_application(&name));
     }
-    let hint = match &launch.venv {
-        Some(venv) => {
-            let directory = String::from_utf8_lossy(&venv.directory);
-            match &venv.version {
-                Some(made_by) if *made_by != running => format!(
-                    "the virtualenv `{directory}` was made by Python {made_by}, but its python is \
-                     {running} now and does not see its packages; make it again"
-                ),
-                _ => format!("install it there: {directory}/bin/python -m pip install {name}"),
-            }
-        }
-        None => {
-            "no virtualenv is in use; name one with --venv DIR, or make one named `venv` beside \
-             the script"
-                .to_owned()
-        }
-    };
     LogMessage::new(
         Code::ModuleNotFound,
         format!("`{}` needs the module `{name}`, which was not found", launch.app),
     )
     .detail(format!("{trace}Python {running} searched:\n{path}"))
-    .hint(hint)
+    .hint(advice::for_missing_module(py, &name))
 }
 
 /// `sys.path` as text.

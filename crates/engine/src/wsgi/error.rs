@@ -10,6 +10,7 @@ use pyo3::{exceptions::PySystemExit, prelude::*};
 use wire::{launch::EXIT_TIMEOUT_SECONDS, report::StopReason};
 
 use crate::{
+    advice,
     process::forks,
     wsgi::{
         ClientWait, ServerSettings,
@@ -157,18 +158,24 @@ fn raised(
     } else {
         format!("the application raised `{line}`")
     };
+    let advice = advice::for_exception(py, error);
     if headers_sent {
         LogMessage::new(
             Code::RaisedAfterHeaders,
             format!("{what} after its response headers were sent"),
         )
         .detail(trace)
-        .hint("the response was cut there; the last lines of the traceback name the place")
+        .hint(advice.unwrap_or_else(|| {
+            "the response was cut there; the last lines of the traceback name the place".to_owned()
+        }))
     } else {
-        LogMessage::new(Code::ApplicationRaised, what).detail(trace).hint(
-            "the last lines of the traceback name the place; `wsgate call` repeats a request from \
-             a shell",
-        )
+        LogMessage::new(Code::ApplicationRaised, what).detail(trace).hint(advice.unwrap_or_else(
+            || {
+                "the last lines of the traceback name the place; `wsgate call` repeats a request \
+                 from a shell"
+                    .to_owned()
+            },
+        ))
     }
 }
 

@@ -8,7 +8,7 @@ use diagnostics::{
     message::{Code, LogMessage},
 };
 use pyo3::{
-    exceptions::PyException,
+    exceptions::{PyException, PyTypeError},
     intern,
     prelude::*,
     sync::PyOnceLock,
@@ -17,6 +17,7 @@ use pyo3::{
 use wire::report::StopReason;
 
 use crate::{
+    advice,
     log::Log,
     process::forks::is_child,
     wsgi::{
@@ -268,7 +269,14 @@ fn stream(iterable: &Bound<'_, PyAny>, response: &Response, log: &Log) -> Result
         }
     }
     let count = exact_count(iterable)?;
-    for item in iterable.try_iter()? {
+    let items = iterable.try_iter().map_err(|error| {
+        let is_type_error = error.is_instance_of::<PyTypeError>(py);
+        match advice::returned(iterable).filter(|_| is_type_error) {
+            Some((sentence, hint)) => ServeError::bad_response(sentence, hint),
+            None => error.into(),
+        }
+    })?;
+    for item in items {
         let item = end_if_child(py, log, item)?;
         let Ok(block) = item.cast::<PyBytes>() else {
             return Err(invalid_block(iterable, &item));

@@ -1,0 +1,90 @@
+//! Advice for common mistakes: the hints of log messages about exceptions and callables. Loading
+//! and requests use the same advice.
+
+mod callable;
+mod distributions;
+mod missing_module;
+mod own_modules;
+mod python2;
+mod removed_modules;
+
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use pyo3::{
+    exceptions::{PyAttributeError, PyModuleNotFoundError, PyNameError, PySyntaxError},
+    prelude::*,
+};
+use wire::{
+    app::Source,
+    launch::{Launch, Venv},
+};
+
+pub(crate) use crate::advice::{
+    callable::{FACTORY_NAMES, Mismatch, mismatch, returned},
+    missing_module::{advice as for_missing_module, for_application, name as missing_name},
+};
+
+/// How this process was started, as far as advice depends on that.
+static START: OnceLock<Start> = OnceLock::new();
+
+/// How this process was started.
+#[derive(Debug)]
+pub(crate) struct Start {
+    source: Source,
+    /// The directories of the application on `sys.path`.
+    directories: Vec<PathBuf>,
+    venv: Option<Venv>,
+}
+
+impl Start {
+    /// The file of the application.
+    fn script(&self) -> Option<&Path> {
+        match &self.source {
+            Source::File(path) => Some(Path::new(OsStr::from_bytes(path))),
+            Source::Module(_) => None,
+        }
+    }
+}
+
+/// Remembers how `launch` starts this process.
+pub(crate) fn remember(launch: &Launch) {
+    let directories =
+        launch.sys_path.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
+    // A process has one launch message.
+    let _ = START.set(Start {
+        source: launch.app.source.clone(),
+        directories,
+        venv: launch.venv.clone(),
+    });
+}
+
+/// The advice about `error`, if it is a common mistake.
+pub(crate) fn for_exception(py: Python<'_>, error: &PyErr) -> Option<String> {
+    if error.is_instance_of::<PyModuleNotFoundError>(py) {
+        return Some(missing_module::advice(py, &missing_module::name(py, error)));
+    }
+    let is_of_python_2 = if error.is_instance_of::<PySyntaxError>(py) {
+        let text = |name: &str| -> String {
+            error.value(py).getattr(name).and_then(|text| text.extract()).unwrap_or_default()
+        };
+        python2::is_syntax(&text("text"), &text("msg"))
+    } else if error.is_instance_of::<PyNameError>(py)
+        || error.is_instance_of::<PyAttributeError>(py)
+    {
+        python2::is_name(&error.value(py).str().ok()?.to_string())
+    } else {
+        false
+    };
+    is_of_python_2.then(|| python2::advice(&running(py)))
+}
+
+/// The version of the running Python, such as `3.11`.
+fn running(py: Python<'_>) -> String {
+    let version = py.version_info();
+    format!("{}.{}", version.major, version.minor)
+}
