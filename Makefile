@@ -123,6 +123,8 @@ uninstall: ## remove the installed files
 		$(COMPLETIONS) $(SERVICE) $(SOCKET)
 	rmdir $(PLACE)/lib/wsgate || true
 
+include packaging/packages.mk
+
 ci: fmt clippy doc test demo ## run everything that continuous integration runs
 	$(MAKE) bench QUICK=1
 	tests/install.sh

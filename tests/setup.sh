@@ -3,10 +3,14 @@
 # virtualenv with the packages of requirements.txt.
 # May be run any number of times; when all is there it takes a moment and changes nothing.
 #
+# `tests/setup.sh packages` also installs what `make test-packages` needs: roots of distributions,
+# containers, and programs that check packages.
+#
 # The virtualenv stands outside the source tree, where the web server's user can enter it: in
 # WSGATE_TEST_VENV, else in /var/tmp/wsgate-test-UID/venv.
 set -euo pipefail
 cd "$(dirname "$0")"
+with_packages=$([ "${1:-}" != packages ] || echo yes)
 # Users who cannot write there read the packages: their .pyc files must exist already.
 unset PYTHONDONTWRITEBYTECODE
 umask 022
@@ -40,6 +44,17 @@ needed() {
     # Its tools work without it running.
     command -v systemd-socket-activate >/dev/null || echo systemd
     { [ -n "$python" ] && "$python" -c 'import ensurepip, venv' 2>/dev/null; } || echo python3-venv
+    [ -z "$with_packages" ] || needed_for_packages
+}
+
+needed_for_packages() {
+    command -v mmdebstrap >/dev/null || echo mmdebstrap
+    command -v systemd-nspawn >/dev/null || echo systemd-container
+    command -v lintian >/dev/null || echo lintian
+    command -v rpm >/dev/null || echo rpm
+    command -v rpmlint >/dev/null || echo rpmlint
+    command -v buildah >/dev/null || echo buildah
+    command -v crun >/dev/null || echo crun
 }
 
 install_packages() {

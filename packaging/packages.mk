@@ -1,0 +1,57 @@
+# Packages of a build: deb and rpm. The Makefile includes this file.
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+ARTIFACTS := $(TARGET)/artifacts
+# The files of the packages. Cargo.toml lists them, so this directory is always here.
+PACKAGE_FILES := target/packages
+EXAMPLES := $(PACKAGE_FILES)/examples
+# Programs that write packages, in versions that are tested.
+PACKAGE_TOOLS := $(TARGET)/package-tools
+CARGO_DEB := $(PACKAGE_TOOLS)/bin/cargo-deb
+CARGO_DEB_VERSION := 3.8.0
+CARGO_RPM := $(PACKAGE_TOOLS)/bin/cargo-generate-rpm
+CARGO_RPM_VERSION := 0.21.1
+DEB_ARCHITECTURE := $(shell dpkg --print-architecture 2>/dev/null || echo amd64)
+DEB := $(ARTIFACTS)/wsgate_$(VERSION)-1_$(DEB_ARCHITECTURE).deb
+RPM := $(ARTIFACTS)/wsgate-$(VERSION)-1.$(shell uname -m).rpm
+# All times in packages are that of the last commit, so that the same tree gives the same packages.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
+CHANGELOG_DATE = $(shell LC_ALL=C date -u -R -d @$(SOURCE_DATE_EPOCH))
+
+.PHONY: deb rpm package-files test-packages
+
+# Debug builds of the tools take less time to build, and need seconds for a package.
+$(CARGO_DEB):
+	$(CARGO) install --quiet --locked --debug --root $(PACKAGE_TOOLS) cargo-deb@$(CARGO_DEB_VERSION)
+
+$(CARGO_RPM):
+	$(CARGO) install --quiet --locked --debug --root $(PACKAGE_TOOLS) \
+		cargo-generate-rpm@$(CARGO_RPM_VERSION)
+
+package-files: $(GATEWAY) $(ENGINE)
+	rm -rf $(PACKAGE_FILES)
+	$(MAKE) --no-print-directory install DESTDIR='$(CURDIR)/$(PACKAGE_FILES)' PREFIX=/usr
+	gzip -9 -n $(PACKAGE_FILES)/usr/share/man/man1/*
+	gzip -9 -n < CHANGELOG.md > $(PACKAGE_FILES)/changelog.gz
+	mkdir -p $(EXAMPLES)
+	git ls-files -z apache web-servers cgi-bin | tar -c --null -T - | tar -x -C $(EXAMPLES)
+	find $(EXAMPLES)/cgi-bin -name '*.wsgi' -exec sed -i 's,/usr/local/bin/,/usr/bin/,' {} +
+	packaging/copyright > $(PACKAGE_FILES)/copyright
+	printf 'wsgate (%s-1) unstable; urgency=medium\n\n  * %s\n\n -- %s  %s\n' '$(VERSION)' \
+		'Changes of this version: changelog.gz in this directory.' \
+		'The wsgate developers <wsgate@users.noreply.github.com>' \
+		'$(CHANGELOG_DATE)' > $(PACKAGE_FILES)/changelog
+
+deb: $(CARGO_DEB) package-files ## package a release build as deb, in target/artifacts
+	mkdir -p $(ARTIFACTS)
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(CARGO_DEB) --no-build --no-strip --locked --quiet \
+		--output $(DEB)
+
+rpm: $(CARGO_RPM) package-files ## package a release build as rpm, in target/artifacts
+	mkdir -p $(ARTIFACTS)
+	$(CARGO_RPM) --auto-req builtin --payload-compress gzip --source-date $(SOURCE_DATE_EPOCH) \
+		--output $(RPM)
+
+test-packages: deb rpm ## test the packages in roots of distributions; needs root, and Debian
+	tests/setup.sh packages
+	tests/packaging/artefacts.sh
