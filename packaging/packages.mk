@@ -55,3 +55,4 @@ rpm: $(CARGO_RPM) package-files ## package a release build as rpm, in target/art
 test-packages: deb rpm ## test the packages in roots of distributions; needs root, and Debian
 	tests/setup.sh packages
 	tests/packaging/artefacts.sh
+	tests/packaging/deb.sh

@@ -1,0 +1,211 @@
+#!/usr/bin/env bash
+# The deb in the distributions it is for, booted by systemd: installation, CGI behind Apache, a pool
+# behind nginx, an upgrade under load, and a purge that leaves nothing.
+#
+# Arguments: names of suites; all by default.
+. "$(dirname "$0")/lib.sh"
+
+[ "$#" -gt 0 ] || set -- bullseye bookworm trixie noble
+[ "$(id -u)" = 0 ] || fail "needs root, for the roots of distributions"
+deb=$(artefact '*.deb')
+version=$(dpkg-deb -f "$deb" Version)
+
+# The same package with a later version.
+mkdir "$work/packages"
+cp "$deb" "$work/packages/first.deb"
+dpkg-deb -R "$deb" "$work/unpacked"
+sed -i "s/^Version: .*/Version: $version+1/" "$work/unpacked/DEBIAN/control"
+dpkg-deb --root-owner-group -b "$work/unpacked" "$work/packages/second.deb" >/dev/null
+cp tests/packaging/load.py "$work/packages/load.py"
+chmod 755 "$work/packages"
+
+# Boots the root with systemd, with loopback as its only network.
+boot() {
+    local unit=()
+    [ -d /run/systemd/system ] || unit=(--keep-unit)
+    # systemd 256 and later ask for leave to run with the first version of cgroups.
+    systemd-nspawn --quiet --directory="$root" --boot --private-network --register=no "${unit[@]}" \
+        --machine="wsgate-$suite" --bind-ro="$work/packages:/mnt" --console=pipe \
+        SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1 systemd.show_status=0 \
+        </dev/null >"$work/$suite.console" 2>&1 &
+    nspawn=$!
+    await "the first process of the root" first_process
+    await "systemd" systemd_runs
+}
+first_process() { leader=$(pgrep -P "$nspawn") && [ -n "$leader" ]; }
+systemd_runs() {
+    local state
+    state=$(inside systemctl is-system-running 2>/dev/null || true)
+    [ "$state" = running ] || [ "$state" = degraded ]
+}
+
+shut_down() {
+    [ -n "${nspawn:-}" ] || return 0
+    kill -KILL "$leader" 2>/dev/null || true
+    wait "$nspawn" 2>/dev/null || true
+    nspawn=
+}
+undo+=(shut_down)
+
+# Runs a command in the booted root.
+inside() {
+    nsenter --target "$leader" --mount --uts --ipc --net --pid --root \
+        env -i -C / PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \
+        DEBIAN_FRONTEND=noninteractive "$@"
+}
+
+# Waits until a command succeeds, for a minute.
+await() {
+    local what=$1 deadline=$((SECONDS + 60))
+    shift
+    until "$@"; do
+        [ "$SECONDS" -lt "$deadline" ] || {
+            tail -n 20 "$work/$suite.console" >&2
+            fail "$suite: no $what after a minute"
+        }
+        read -r -t 0.1 <> <(:) || true
+    done
+}
+
+fetch() {
+    inside python3 -c '
+import sys, urllib.request
+print(urllib.request.urlopen(sys.argv[1], timeout=30).read().decode(), end="")' "$1"
+}
+
+expect() {
+    local found
+    found=$(fetch "$1") || fail "$suite: $1 is not served"
+    [[ $found == "$2"* ]] || fail "$suite: $1 answers: $found"
+}
+
+# What the root has: files with their owners and modes, users, units. Caches, logs and the state of
+# other programs are left out.
+list() {
+    find "$root" -xdev \( -path "$root/proc" -o -path "$root/sys" -o -path "$root/dev" \
+        -o -path "$root/tmp" -o -path "$root/run" -o -path "$root/var/lib/dpkg" \
+        -o -path "$root/var/cache" -o -path "$root/var/lib/systemd" -o -path "$root/var/log" \
+        -o -path "$root/var/lib/apache2" -o -path "$root/var/lib/nginx" \
+        -o -name __pycache__ \) -prune -o -printf '%P %y %m %U %G\n' | LC_ALL=C sort
+    sha256sum "$root"/etc/{passwd,group,shadow}
+    find "$root/run" "$root/var/log" "$root/var/lib" "$root/var/cache" -name '*wsgate*'
+}
+
+# A site whose pool is wsgate@shop, nginx before it, and Apache for CGI, before anything of wsgate
+# is installed. The configurations are those that the package brings.
+prepare() {
+    chroot "$root" useradd --system --shell /usr/sbin/nologin shop
+    mkdir -p "$root/srv/shop"
+    cat >"$root/srv/shop/app.wsgi" <<'PY'
+import time
+
+
+def application(environ, start_response):
+    time.sleep(float(environ["QUERY_STRING"].partition("=")[2] or 0))
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"Hello from the pool\n"]
+PY
+    local examples=/usr/share/doc/wsgate/examples
+    cat >"$root/etc/nginx/sites-available/default" <<CONF
+upstream shop {
+    server unix:/run/wsgate/shop.sock;
+    keepalive 4;
+}
+server {
+    listen 127.0.0.1:80;
+    location ~ "(?s)^(?<wsgate_script>/shop)(?<wsgate_path>/.*)?$" {
+        set \$wsgate_pool shop;
+        include $examples/web-servers/nginx.conf;
+    }
+}
+CONF
+    echo 'Listen 127.0.0.1:8080' >"$root/etc/apache2/ports.conf"
+    cat >"$root/etc/apache2/conf-available/shop.conf" <<CONF
+Define WSGATE_CGI_BIN /usr/lib/cgi-bin
+Include $examples/apache/scriptalias.conf
+CONF
+    chroot "$root" a2enmod --quiet cgid
+    chroot "$root" a2dissite --quiet 000-default
+    # Both servers read files of the package: the test starts them when it is installed.
+    chroot "$root" systemctl --quiet disable apache2.service nginx.service
+}
+
+pool_pid() { inside systemctl show --property=MainPID --value wsgate@shop.service; }
+
+serve() {
+    cp -a "$root/usr/share/doc/wsgate/examples/cgi-bin/." "$root/usr/lib/cgi-bin"
+    chroot "$root" a2enconf --quiet shop
+    inside systemctl start apache2.service nginx.service
+    [ "$(inside wsgate call /usr/lib/cgi-bin/hello.wsgi)" = "Hello from WSGI" ] ||
+        fail "$suite: wsgate call"
+    expect http://127.0.0.1:8080/cgi-bin/hello.wsgi "Hello from WSGI"
+    inside systemctl --quiet is-active 'wsgate@*' && fail "$suite: a pool runs by itself"
+    inside systemctl --quiet enable --now wsgate@shop.socket wsgate@shop.service
+    expect http://127.0.0.1/shop "Hello from the pool"
+}
+
+upgrade_under_load() {
+    local before after load status=0
+    before=$(pool_pid)
+    mkdir "$root/root/load"
+    local pool=http://127.0.0.1/shop cgi=http://127.0.0.1:8080/cgi-bin/hello.wsgi
+    inside python3 /mnt/load.py /root/load "$pool" "$pool" "$pool" "$pool" "$pool?sleep=0.5" \
+        "$pool?sleep=2" "$cgi" "$cgi" >"$work/$suite.load" 2>&1 &
+    load=$!
+    await "request under load" test -e "$root/root/load/ready"
+    inside dpkg -i /mnt/second.deb >"$work/$suite.upgrade" 2>&1 || {
+        cat "$work/$suite.upgrade" >&2
+        fail "$suite: the upgrade fails"
+    }
+    expect "$pool" "Hello from the pool"
+    touch "$root/root/load/stop"
+    wait "$load" || status=$?
+    sed "s/^/  $suite: /" "$work/$suite.load"
+    [ "$status" = 0 ] || fail "$suite: requests failed during the upgrade"
+    rm -r "$root/root/load"
+    after=$(pool_pid)
+    [ "$before" != "$after" ] || fail "$suite: the upgrade left the pool's old build running"
+    [ "$(inside readlink "/proc/$after/exe")" = /usr/bin/wsgate ] ||
+        fail "$suite: the pool runs another build than the installed one"
+}
+
+remove() {
+    inside systemctl stop apache2.service nginx.service
+    chroot "$root" a2disconf --quiet shop
+    find "$root/usr/lib/cgi-bin" -mindepth 1 -delete
+    echo 'WSGATE_OPTIONS=--workers 1' >"$root/etc/wsgate/shop.conf"
+    inside dpkg --remove wsgate >/dev/null || fail "$suite: dpkg --remove"
+    [ -e "$root/etc/wsgate/shop.conf" ] || fail "$suite: a removal deletes the configuration"
+    [ -z "$(inside ls /proc/[0-9]*/exe -l 2>/dev/null | grep wsgate || true)" ] ||
+        fail "$suite: processes of wsgate run after the removal"
+    inside dpkg --purge wsgate >/dev/null || fail "$suite: dpkg --purge"
+    [ -z "$(inside find /run -name '*wsgate*')" ] || fail "$suite: /run has files of wsgate"
+}
+
+for suite; do
+    started=$SECONDS
+    root=$work/$suite
+    unpack_root "$suite" "$root"
+    prepare
+    list >"$work/$suite.clean"
+    # Without systemd, as in the build of a container image.
+    cp "$deb" "$root/tmp/wsgate.deb"
+    chroot "$root" dpkg -i /tmp/wsgate.deb >"$work/dpkg.log" 2>&1 || {
+        cat "$work/dpkg.log" >&2
+        fail "$suite: dpkg -i without systemd"
+    }
+    chroot "$root" dpkg --purge wsgate >/dev/null || fail "$suite: dpkg --purge without systemd"
+    list | diff "$work/$suite.clean" - || fail "$suite: a purge without systemd leaves files"
+
+    boot
+    list >"$work/$suite.before"
+    inside dpkg -i /mnt/first.deb >/dev/null || fail "$suite: dpkg -i"
+    serve
+    upgrade_under_load
+    remove
+    list | diff "$work/$suite.before" - || fail "$suite: a purge leaves files"
+    shut_down
+    rm -rf --one-file-system "$root"
+    say "$suite passed in $((SECONDS - started)) s"
+done
+say "passed"
