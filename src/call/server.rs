@@ -17,7 +17,7 @@ use rustix::{
     },
 };
 
-use wire::host_port::HostPort;
+use wire::host_port::{HostPort, address_hint};
 
 use crate::system::hosts;
 
@@ -97,14 +97,17 @@ impl FromStr for Server {
     fn from_str(address: &str) -> Result<Self, String> {
         if let Some(path) = address.strip_prefix("unix:") {
             return match SocketAddrUnix::new(path) {
-                _ if path.is_empty() => Err("`unix:` has no path".to_owned()),
-                Err(error) => Err(format!("`{path}` is not the path of a socket: {error}")),
+                _ if path.is_empty() => Err(address_hint("")),
+                Err(error) => Err(format!(
+                    "this is not the path of a socket ({error}); give one such as \
+                     `unix:/run/app.sock`"
+                )),
                 Ok(_) => Ok(Self::Unix(path.into())),
             };
         }
         match HostPort::parse(address) {
             Some(_) => Ok(Self::Tcp(address.to_owned())),
-            None => Err(format!("`{address}` is neither unix:PATH nor HOST:PORT")),
+            None => Err(address_hint(address)),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The arguments of `wsgate check`.
 
-use clap::{Args, builder::NonEmptyStringValueParser};
+use clap::Args;
 
 use crate::config::options::{
     AppOptions, Context, ModeOption, OptionGroup, RequestOptions, ScriptOptions, WarmUpOption,
-    contexts::ActsIn,
+    account, contexts::ActsIn,
 };
 
 /// The arguments of `wsgate check`.
@@ -50,7 +50,7 @@ pub(crate) struct CheckOptions {
     /// Check that USER, the user of the web server, can read the files of the application
     ///
     /// The default is the first of www-data, apache, nginx and http that exists.
-    #[arg(long, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "USER", value_parser = account("www-data"))]
     pub(crate) user: Option<String>,
 }
 

@@ -177,6 +177,8 @@ fn with_help(command: clap::Command) -> clap::Command {
 
 #[cfg(test)]
 mod tests {
+    use clap::error::ErrorKind;
+
     use super::*;
 
     /// The verbs that help texts start with.
@@ -209,6 +211,30 @@ mod tests {
                 assert!(!names.is_empty() && !is_short, "{} {}", command.get_name(), arg.get_id());
             }
         }
+    }
+
+    #[test]
+    fn each_refused_value_names_the_option_and_an_example() {
+        let mut refused = 0;
+        for command in program().get_subcommands().filter(|command| !command.is_hide_set()) {
+            for option in command.get_arguments().filter_map(Arg::get_long) {
+                for value in ["", "\u{7}", "-1", "x:", "9z", "/run/x.sock"] {
+                    let arguments = [command.get_name().to_owned(), format!("--{option}={value}")];
+                    let Err(error) = command.clone().try_get_matches_from(arguments) else {
+                        continue;
+                    };
+                    if matches!(error.kind(), ErrorKind::InvalidValue | ErrorKind::ValueValidation)
+                    {
+                        let text = error.to_string();
+                        let shown = ["such as", "possible values", "is required for"];
+                        assert!(shown.iter().any(|shown| text.contains(shown)), "{text}");
+                        assert!(text.contains(&format!("--{option} <")), "{text}");
+                        refused += 1;
+                    }
+                }
+            }
+        }
+        assert!(refused > 60, "{refused}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod commands;
 mod man;
 mod man_sections;
+mod misspelt;
 mod parse;
 
 use std::{

@@ -9,12 +9,18 @@ use clap::{
 
 use crate::{
     cgi,
-    cli::commands::{Command, CommandLine, option_groups, prepared, program},
+    cli::{
+        commands::{Command, CommandLine, option_groups, prepared, program},
+        misspelt,
+    },
     config::options::{
         Context, Mode,
         contexts::{elsewhere, first_without_effect},
     },
 };
+
+/// The options of the program that are possible without a command.
+const PROGRAM_OPTIONS: [&str; 2] = ["help", "version"];
 
 /// The command in `arguments`. Arguments that begin with no command are those of the command
 /// `default`: `wsgate [OPTIONS] SCRIPT`.
@@ -31,6 +37,12 @@ pub(super) fn command(
     });
     if has_command {
         return of_program(arguments);
+    }
+    if default == "call" {
+        let mut program = program();
+        if let Some(message) = misspelt::command(&arguments, &program) {
+            return Err(program.error(ErrorKind::InvalidSubcommand, message));
+        }
     }
     // Each CGI request with arguments comes here: only one command is built for it.
     let command = match default {
@@ -75,7 +87,7 @@ fn of_program(arguments: Vec<OsString>) -> Result<Command, clap::Error> {
     let Some(command) = program.find_subcommand_mut(&name) else {
         return CommandLine::from_arg_matches(&parsed?).map(|line| line.command);
     };
-    let matches = parsed.map_err(|error| named(error, &name, command))?;
+    let matches = parsed.map_err(|error| named(error, &name, command, &[]))?;
     if let Some((_, matches)) = matches.subcommand() {
         refuse_without_effect(&name, command, matches)?;
     }
@@ -88,13 +100,19 @@ fn of_command<T: Args>(name: &'static str, arguments: &[OsString]) -> Result<T, 
     let mut command = prepared(T::augment_args(command));
     let matches = command
         .try_get_matches_from_mut(arguments)
-        .map_err(|error| named(error.format(&mut command), name, &mut command))?;
+        .map_err(|error| named(error.format(&mut command), name, &mut command, &PROGRAM_OPTIONS))?;
     refuse_without_effect(name, &mut command, &matches)?;
     T::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
-/// `error`, or that an unknown option has no effect here, if another command has the option.
-fn named(error: clap::Error, name: &str, command: &mut clap::Command) -> clap::Error {
+/// `error`, or that an unknown option has no effect here, if another command has the option. The
+/// options `also` are possible without a command.
+fn named(
+    error: clap::Error,
+    name: &str,
+    command: &mut clap::Command,
+    also: &[&str],
+) -> clap::Error {
     if error.kind() != ErrorKind::UnknownArgument {
         return error;
     }
@@ -104,7 +122,7 @@ fn named(error: clap::Error, name: &str, command: &mut clap::Command) -> clap::E
     let option = argument.strip_prefix("--");
     match option.and_then(|option| elsewhere(option, name, &option_groups())) {
         Some(message) => command.error(ErrorKind::ArgumentConflict, message),
-        None => error,
+        None => misspelt::with_tip(error, command, also),
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 
 use rustix::net::{SocketAddrUnix, getsockname};
 
-use wire::host_port::HostPort;
+use wire::host_port::{HostPort, address_hint};
 
 /// Maximum path length of a Unix socket in bytes: the kernel's limit, minus room for the suffix of
 /// the temporary name.
@@ -51,9 +51,10 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             return match path.len() {
-                0 => Err("`unix:` must be followed by a path".to_owned()),
+                0 => Err(address_hint("")),
                 length if length > MAX_PATH_BYTES => Err(format!(
-                    "the path is {length} bytes long; the limit is {MAX_PATH_BYTES} bytes"
+                    "the path is {length} bytes long; give one of at most {MAX_PATH_BYTES} bytes, \
+                     such as `unix:/run/app.sock`"
                 )),
                 _ => Ok(Self::Unix(PathBuf::from(path))),
             };
@@ -62,12 +63,15 @@ impl FromStr for Address {
             let is_plain = number.bytes().all(|byte| byte.is_ascii_digit());
             return match number.parse() {
                 Ok(number) if is_plain => Ok(Self::Descriptor(number)),
-                _ => Err(format!("`{number}` is not the number of a file descriptor")),
+                _ => {
+                    Err("give the number of an inherited file descriptor, such as `fd:3`"
+                        .to_owned())
+                }
             };
         }
         match HostPort::parse(text) {
             Some(_) => Ok(Self::Tcp(text.to_owned())),
-            None => Err(format!("`{text}` is not unix:PATH, HOST:PORT or fd:N")),
+            None => Err(address_hint(text)),
         }
     }
 }

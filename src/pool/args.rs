@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
+use clap::{Args, ValueEnum};
 
 use crate::{
     config::{
         options::{
             AppOptions, Context, DebugOption, ErrorLogOption, FastcgiOptions, OptionGroup,
-            RequestOptions, ScriptOptions, WarmUpOption, WorkerLimits,
+            RequestOptions, ScriptOptions, WarmUpOption, WorkerLimits, account,
             contexts::{ActsIn, for_supervisors_only},
             count, seconds,
         },
@@ -28,10 +28,10 @@ const DEFAULT_SOCKET_MODE: FileMode = FileMode(0o660);
 pub(super) const DEFAULT_DRAIN_SECS: u64 = 30;
 
 /// Maximum number of workers of a pool.
-const MAX_WORKERS: i64 = 1024;
+const MAX_WORKERS: u32 = 1024;
 
 /// Maximum number of threads of a worker.
-const MAX_THREADS: i64 = 256;
+const MAX_THREADS: u32 = 256;
 
 /// The arguments of `wsgate fastcgi`.
 #[derive(Args, Clone, Debug)]
@@ -165,7 +165,8 @@ pub(crate) struct PoolOptions {
         value_name = "COUNT",
         help_heading = "Workers",
         default_value_t = 0,
-        requires = "max"
+        requires = "max",
+        value_parser = count(0, MAX_WORKERS)
     )]
     pub(crate) min: u32,
 
@@ -213,7 +214,7 @@ pub(crate) struct PoolOptions {
         long,
         value_name = "USER",
         help_heading = "Process",
-        value_parser = NonEmptyStringValueParser::new()
+        value_parser = account("www-data")
     )]
     pub(crate) user: Option<String>,
 
@@ -223,7 +224,7 @@ pub(crate) struct PoolOptions {
         value_name = "GROUP",
         help_heading = "Process",
         requires = "user",
-        value_parser = NonEmptyStringValueParser::new()
+        value_parser = account("www-data")
     )]
     pub(crate) group: Option<String>,
 

@@ -11,8 +11,7 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     if name.is_empty() || name.len() > MAX_NAME_BYTES || !is_plain {
         return Err(format!(
-            "`{}` is not a valid pool name: use 1 to {MAX_NAME_BYTES} letters, digits, `-` and `_`",
-            name.escape_debug()
+            "a pool name has 1 to {MAX_NAME_BYTES} letters, digits, `-` and `_`, such as `shop`"
         ));
     }
     Ok(())

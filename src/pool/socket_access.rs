@@ -18,7 +18,7 @@ impl FromStr for FileMode {
             .ok()
             .filter(|mode| *mode <= 0o777)
             .map(Self)
-            .ok_or_else(|| format!("`{value}` is not an octal number up to 777"))
+            .ok_or_else(|| "give an octal number up to 777, such as `660`".to_owned())
     }
 }
 
@@ -46,7 +46,7 @@ impl FromStr for SocketOwner {
             Some((user, group)) if !group.is_empty() => {
                 Self { user: named(user), group: named(group) }
             }
-            _ => return Err(format!("`{value}` is not USER, USER:GROUP or :GROUP")),
+            _ => return Err("give USER, USER:GROUP or :GROUP, such as `app:www-data`".to_owned()),
         })
     }
 }

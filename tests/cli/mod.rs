@@ -2,6 +2,7 @@
 
 mod effects;
 mod exit_codes;
+mod usage;
 
 use std::{path::Path, process::Command};
 

@@ -18,6 +18,24 @@ impl<'a> HostPort<'a, u16> {
     }
 }
 
+/// What is wrong with `address`, which is neither unix:PATH nor HOST:PORT, and how to write it.
+pub fn address_hint(address: &str) -> String {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
+    match address.rsplit_once(':') {
+        _ if is_number(address) => {
+            format!("the host is missing, such as in `127.0.0.1:{address}`")
+        }
+        _ if address.contains('/') && !address.contains("://") => {
+            format!("a Unix socket has the prefix `unix:`, such as `unix:{address}`")
+        }
+        Some((host, port)) if is_number(port) && !host.is_empty() => {
+            format!("a port is a number from 0 to 65535, such as in `{host}:9000`")
+        }
+        _ => "give unix:PATH or HOST:PORT, such as `unix:/run/app.sock` or `127.0.0.1:9000`"
+            .to_owned(),
+    }
+}
+
 impl<'a> HostPort<'a, Option<&'a str>> {
     /// The parts of HOST or HOST:PORT, as a `Host` header has them.
     pub fn split(host: &'a str) -> Self {

@@ -31,7 +31,7 @@ pub(crate) struct AppOptions {
     /// By default wsgate uses the virtualenv that it is installed in, then the one that the
     /// variable VIRTUAL_ENV names, then a directory `.venv` or `venv` beside the script or above
     /// it.
-    #[arg(long, value_name = "DIR", overrides_with = "python")]
+    #[arg(long, value_name = "DIR", conflicts_with = "python")]
     #[serde(with = "os_paths")]
     pub(crate) venv: Option<PathBuf>,
 

@@ -11,7 +11,7 @@ use crate::config::options::{
         ActsIn,
         Context::{self, LoneWorker, Pool, Resident},
     },
-    values::{connection_count, seconds, size},
+    values::{connection_count, request_count, seconds, size},
 };
 
 /// Seconds in which the parameters of a FastCGI request must arrive.
@@ -32,7 +32,7 @@ pub(crate) struct WorkerLimits {
     /// The limit of each worker is up to a tenth lower (jitter), so that not all workers are
     /// replaced at the same time. Workers are the processes of a FastCGI pool and of
     /// `--mode resident`.
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = request_count())]
     pub(crate) max_requests: Option<u64>,
 
     /// Replace a worker after SECONDS; 0 sets no limit [default: 0]

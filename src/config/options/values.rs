@@ -1,31 +1,64 @@
 //! Parsers for the values of options.
 
-use std::ffi::OsString;
-
-use clap::builder::{RangedI64ValueParser, RangedU64ValueParser};
+use std::{ffi::OsString, fmt::Display, str::FromStr};
 
 /// Maximum number of seconds of an option: the kernel's clocks cannot count much further.
 pub(crate) const MAX_TIMEOUT_SECS: u64 = u32::MAX as u64;
 
+/// A parser of an option's value. Its error says what is accepted and gives an example.
+pub(crate) trait ValueParser<T>:
+    Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+{
+}
+
+impl<T, P: Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static> ValueParser<T> for P {}
+
 /// A number of seconds, at least `least`.
-pub(crate) fn seconds(least: u64) -> RangedU64ValueParser<u64> {
-    clap::value_parser!(u64).range(least..=MAX_TIMEOUT_SECS)
+pub(crate) fn seconds(least: u64) -> impl ValueParser<u64> {
+    number(least, MAX_TIMEOUT_SECS, "seconds", 30)
 }
 
 /// A number from `least` to `most`.
-pub(crate) fn count(least: i64, most: i64) -> RangedI64ValueParser<u32> {
-    clap::value_parser!(u32).range(least..=most)
+pub(crate) fn count(least: u32, most: u32) -> impl ValueParser<u32> {
+    number(least, most, "", 4)
 }
 
 /// A number of connections.
-pub(super) fn connection_count() -> RangedI64ValueParser<u32> {
-    clap::value_parser!(u32).range(1..)
+pub(super) fn connection_count() -> impl ValueParser<u32> {
+    number(1, u32::MAX, "connections", 1000)
+}
+
+/// A number of requests.
+pub(super) fn request_count() -> impl ValueParser<u64> {
+    number(0, u64::MAX, "requests", 1000)
+}
+
+/// A whole number of `unit` from `least` to `most`, such as `example`.
+fn number<T>(least: T, most: T, unit: &'static str, example: T) -> impl ValueParser<T>
+where
+    T: Copy + Display + FromStr + PartialOrd + Send + Sync + 'static,
+{
+    move |value: &str| {
+        let number = value.parse().ok().filter(|number| (least..=most).contains(number));
+        number.ok_or_else(|| {
+            let of = if unit.is_empty() { "" } else { " of " };
+            format!("give a whole number{of}{unit} from {least} to {most}, such as `{example}`")
+        })
+    }
+}
+
+/// The name or number of a user or group, such as `example`.
+pub(crate) fn account(example: &'static str) -> impl ValueParser<String> {
+    move |value: &str| match value {
+        "" => Err(format!("give a name or number, such as `{example}`")),
+        value => Ok(value.to_owned()),
+    }
 }
 
 pub(super) fn assignment(value: &str) -> Result<(OsString, OsString), String> {
     match value.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
-        _ => Err(format!("`{value}` is not NAME=VALUE")),
+        _ => Err("give NAME=VALUE, such as `LANG=C.UTF-8`".to_owned()),
     }
 }
 
@@ -33,10 +66,11 @@ pub(super) fn assignment(value: &str) -> Result<(OsString, OsString), String> {
 pub(super) fn script_name(value: &str) -> Result<String, String> {
     let is_path = value.is_empty() || value.starts_with('/') && !value.ends_with('/');
     if !is_path || value.contains(|c: char| c.is_control() || c == '?' || c == '#') {
-        return Err(format!(
-            "`{}` does not begin with `/`, or ends with one",
-            value.escape_debug()
-        ));
+        return Err(
+            "give a URL path that begins with `/` and does not end with one, without `?` and \
+                    `#`, such as `/shop`"
+                .to_owned(),
+        );
     }
     Ok(value.to_owned())
 }
@@ -51,10 +85,15 @@ pub(super) fn warm_up_target(value: &str) -> Result<String, String> {
     if !(value.starts_with('/') || has_host)
         || value.contains(|c: char| c.is_whitespace() || c.is_control())
     {
-        return Err(format!("`{}` is neither /PATH nor http://HOST/PATH", value.escape_debug()));
+        return Err("give /PATH or http://HOST/PATH without spaces, such as `/` or \
+                    `https://www.example.org/shop`"
+            .to_owned());
     }
     Ok(value.to_owned())
 }
+
+/// The sizes that are accepted.
+const SIZES: &str = "give a number of bytes, or a number with the unit K, M or G, such as `200M`";
 
 /// A number of bytes, with or without a unit.
 pub(super) fn size(value: &str) -> Result<u64, String> {
@@ -64,12 +103,10 @@ pub(super) fn size(value: &str) -> Result<u64, String> {
         "K" => 1 << 10,
         "M" => 1 << 20,
         "G" => 1 << 30,
-        _ => return Err(format!("`{value}` has a unit other than K, M and G")),
+        _ => return Err(SIZES.to_owned()),
     };
-    let number: u64 = digits
-        .parse()
-        .map_err(|_| format!("`{value}` is not a number with a unit, such as 200M"))?;
-    number.checked_mul(factor).ok_or_else(|| format!("`{value}` is too large"))
+    let number: u64 = digits.parse().map_err(|_| SIZES.to_owned())?;
+    number.checked_mul(factor).ok_or_else(|| format!("the size is too large; {SIZES}"))
 }
 
 #[cfg(test)]

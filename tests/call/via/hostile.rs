@@ -66,12 +66,12 @@ fn an_address_where_no_server_listens_is_an_error() {
 fn wrong_arguments_are_an_error_with_exit_code_2() {
     let shell = Shell::new();
     for (args, said) in [
-        (&["--via", "unix:"][..], "has no path"),
+        (&["--via", "unix:"][..], "give unix:PATH"),
         (&["--via", &format!("unix:{}", "x".repeat(200))], "is not the path of a socket"),
-        (&["--via", "app.sock"], "neither unix:PATH nor HOST:PORT"),
-        (&["--via", "localhost"], "neither"),
-        (&["--via", ":9000"], "neither"),
-        (&["--via", "localhost:70000"], "neither"),
+        (&["--via", "app.sock"], "give unix:PATH or HOST:PORT"),
+        (&["--via", "localhost"], "give unix:PATH"),
+        (&["--via", ":9000"], "give unix:PATH"),
+        (&["--via", "localhost:70000"], "from 0 to 65535"),
         (&["--via", "unix:a", "app.wsgi"], "`app.wsgi` is not a target"),
         (&["--via", "unix:a", "/", "/"], "one argument too many"),
         (&["--via", "unix:a", "--venv", "v"], "--venv"),
