@@ -2,6 +2,7 @@
 //! the findings, and the files that the user of the web server cannot read.
 
 pub(crate) mod args;
+mod budget;
 mod reader;
 mod warm;
 
@@ -20,13 +21,13 @@ use std::{
 use diagnostics::escape;
 use wire::{
     app::Source,
-    check::{Findings, Loaded},
+    check::{Findings, Loaded, Sharing},
     launch::{RequestFds, Work},
     message,
 };
 
 use crate::{
-    check::{args::CheckArgs, reader::Reader},
+    check::{args::CheckArgs, budget::Measured, reader::Reader},
     config::{
         options::Mode,
         script_line,
@@ -56,11 +57,10 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, CommandError> {
     if let Source::File(path) = &app.source {
         report.problems.extend(script_line::problems(&base.join(OsStr::from_bytes(path))));
     }
-    let (settings, mode) = script_line::complete(args.script_options(), &app, &base)
+    let (settings, options) = script_line::complete(args.script_options(), &app, &base)
         .and_then(|mut options| {
             options.request.timeout.get_or_insert(INTERACTIVE_TIMEOUT_SECS);
-            let mode = options.mode.mode;
-            Ok((Settings::resolve(&options, app, &base)?, mode))
+            Ok((Settings::resolve(&options, app.clone(), &base)?, options))
         })
         .map_err(|message| {
             report.print_findings();
@@ -73,7 +73,12 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, CommandError> {
     );
     report.line("engine", format!("{}, build {}", settings.engine.path().display(), wire::build()));
     match findings(&settings) {
-        Some(findings) => describe(&mut report, &settings, mode, &findings, reader.as_ref()),
+        Some(findings) => {
+            let mode = options.mode.mode;
+            let is_fit = describe(&mut report, &settings, mode, &findings, reader.as_ref());
+            let measured = Measured { app: &app, options: &options, base: &base, is_fit };
+            budget::report(&mut report, &measured);
+        }
         None => report.problem(
             "python exited before it could report more: see the log message above".to_owned(),
         ),
@@ -151,13 +156,15 @@ fn response(settings: &Settings, work: fn(RequestFds) -> Work) -> Option<Vec<u8>
     bytes.ok()
 }
 
+/// Describes the findings. Returns whether several processes may load the application at a time.
 fn describe(
     report: &mut Report,
     settings: &Settings,
     mode: Mode,
     findings: &Findings,
     reader: Option<&Reader>,
-) {
+) -> bool {
+    let mut is_fit = false;
     report.line("python", &findings.python_version);
     match &settings.interpreter.venv {
         Some(venv) => {
@@ -227,7 +234,8 @@ fn describe(
                     format!("{} besides the main thread after import", loaded.threads),
                 );
             }
-            warm::report_fitness(report, settings, mode, loaded);
+            let sharing = warm::report_fitness(report, settings, mode, loaded);
+            is_fit = sharing < Sharing::OneProcess && loaded.first_request.is_ok();
             if let Some(reader) = reader {
                 report_readability(report, settings, loaded, reader);
             }
@@ -250,6 +258,7 @@ fn describe(
     if let Some(prefix) = &settings.pycache_prefix {
         report.line("pycache", prefix.display());
     }
+    is_fit
 }
 
 fn report_readability(report: &mut Report, settings: &Settings, loaded: &Loaded, reader: &Reader) {

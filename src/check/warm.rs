@@ -15,13 +15,13 @@ use crate::{
 const MAX_GENERATORS: usize = 10;
 
 /// Reports what the import of the application left open or running (`loaded.side_effects`). That is
-/// a problem if `mode` forks the application.
+/// a problem if `mode` forks the application. Returns which processes may share that.
 pub(super) fn report_fitness(
     report: &mut Report,
     settings: &Settings,
     mode: Mode,
     loaded: &Loaded,
-) {
+) -> Sharing {
     let traced = if loaded.side_effects.is_empty() {
         None
     } else {
@@ -76,6 +76,7 @@ pub(super) fn report_fitness(
         }
     }
     report_random_state(report, &loaded.generators);
+    sharing
 }
 
 fn report_random_state(report: &mut Report, generators: &[String]) {

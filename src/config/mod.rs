@@ -1,6 +1,7 @@
-//! Options, settings and the `#!` line of a script.
+//! Options, settings, the `#!` line of a script, and the number of workers that the limits hold.
 
 pub(crate) mod options;
 pub(crate) mod script_line;
 pub(crate) mod settings;
 pub(crate) mod warm_pool;
+pub(crate) mod worker_budget;

@@ -46,18 +46,13 @@ fn reason(settings: &Settings, error: &io::Error) -> Reason {
         };
     }
     let program = settings.interpreter.program.display();
+    if let Some(hint) = limit_hint(error) {
+        return Reason { subject: String::new(), hint: hint.to_owned() };
+    }
     let hint = match errno {
         Some(Errno::TOOBIG) => {
             "the variables of the request are too large: lower the limits of the web server on \
              headers"
-                .to_owned()
-        }
-        Some(Errno::AGAIN) => "the limit of processes is reached: raise the limit of this user \
-            (`ulimit -u`) or of its service (`TasksMax=`), or serve fewer requests at once"
-            .to_owned(),
-        Some(Errno::NOMEM) => {
-            "there is not enough memory: raise the limit (`ulimit -v`, `MemoryMax=`), or serve \
-             fewer requests at once"
                 .to_owned()
         }
         Some(Errno::MFILE) => "the limit of open files is reached: raise it (`ulimit -n`, \
@@ -83,6 +78,24 @@ fn reason(settings: &Settings, error: &io::Error) -> Reason {
         _ => format!("check whether this user can run `{program} -c pass` in a shell"),
     };
     Reason { subject: String::new(), hint }
+}
+
+/// The hint for an error of the limits of processes or memory.
+pub(crate) fn limit_hint(error: &io::Error) -> Option<&'static str> {
+    let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+    if is(Errno::AGAIN) {
+        Some(
+            "the limit of processes is reached: raise the limit of this user (`ulimit -u`) or of \
+             its service (`TasksMax=`, `pids.max`), or serve fewer requests at once",
+        )
+    } else if is(Errno::NOMEM) {
+        Some(
+            "there is not enough memory: raise the limit (`ulimit -v`, `MemoryMax=`, \
+             `memory.max`), or serve fewer requests at once",
+        )
+    } else {
+        None
+    }
 }
 
 /// The hint for an error of the limit of file sizes.

@@ -137,6 +137,9 @@ pub(crate) struct PoolOptions {
     pub(crate) socket_owner: Option<SocketOwner>,
 
     /// Run COUNT worker processes [default: one for each processor, or 1 for standard input]
+    ///
+    /// Without this option the pool uses at most half of the processes and memory that the limits
+    /// leave (RLIMIT_NPROC, and `pids.max` and `memory.max` of the control group).
     #[arg(
         long,
         value_name = "COUNT",

@@ -177,7 +177,11 @@ fn table(status: &PoolStatus) -> String {
         return text;
     }
     // Writing to a string cannot fail.
-    let _ = writeln!(text, "  {:>8} {:<5} {:>10} {:>9} request", "pid", "state", "for", "served");
+    let _ = writeln!(
+        text,
+        "  {:>8} {:<5} {:>10} {:>9} {:>8} request",
+        "pid", "state", "for", "served", "memory"
+    );
     for worker in shown {
         let state = match (worker.busy, worker.leaving) {
             (true, _) => "busy",
@@ -186,10 +190,11 @@ fn table(status: &PoolStatus) -> String {
         };
         let seconds =
             format!("{}.{} s", worker.milliseconds / 1000, worker.milliseconds % 1000 / 100);
+        let memory = format!("{} MB", worker.memory >> 20);
         let request = Escaped(&worker.request);
         let _ = writeln!(
             text,
-            "  {:>8} {state:<5} {seconds:>10} {:>9} {request}",
+            "  {:>8} {state:<5} {seconds:>10} {:>9} {memory:>8} {request}",
             worker.pid, worker.served
         );
     }

@@ -1,6 +1,6 @@
 //! `wsgate fastcgi`: opens sockets and logs, and starts the supervisor of a FastCGI pool.
 
-use std::{os::fd::AsRawFd as _, rc::Rc, thread, time::Duration};
+use std::{os::fd::AsRawFd as _, rc::Rc, time::Duration};
 
 use diagnostics::message::{Code, LogMessage};
 use rustix::event::{EventfdFlags, eventfd};
@@ -23,6 +23,7 @@ use crate::{
         socket_access::SocketAccess,
         startup_warnings::{close_unused, log, warn_of_root},
         supervisor::{PoolConfig, PoolResources, Sockets, Supervisor},
+        worker_count,
     },
     request::Request,
     system::{account::Account, runtime_directory, trusted_path::is_real_root},
@@ -87,6 +88,9 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
             if root is intended";
         warn_of_root(&settings, hint);
     }
+    if let Some(message) = &plan.limits_message {
+        log(&settings, message);
+    }
     let mut service = Service {
         workers: plan.max_workers,
         threads: options.threads,
@@ -119,6 +123,7 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
         code,
         slow: slow.filter(|&seconds| seconds > 0).map(Duration::from_secs),
         blocks_per_worker: BLOCKS_PER_WORKER,
+        grows_within_limits: false,
         on_demand: None,
     };
     let resources = PoolResources {
@@ -161,6 +166,8 @@ struct Plan {
     is_lone_worker: bool,
     reload: bool,
     reload_on: Vec<std::path::PathBuf>,
+    /// The limits hold fewer workers than wanted.
+    limits_message: Option<LogMessage>,
 }
 
 impl Plan {
@@ -168,8 +175,14 @@ impl Plan {
         // A FastCGI process manager puts its socket on standard input, and starts more processes
         // itself. A service manager passes sockets in other ways.
         let is_managed = addresses.iter().all(|address| *address == Address::STANDARD_INPUT);
-        let workers = options.workers.unwrap_or_else(|| if is_managed { 1 } else { processors() });
-        let max_workers = options.max.unwrap_or(workers);
+        let (max_workers, limits_message) = match (options.workers, options.max) {
+            (None, None) if is_managed => (1, None),
+            (None, None) => worker_count::default_workers(options.threads),
+            (Some(workers), _) => {
+                (workers, worker_count::check_limits("workers", workers, options.threads))
+            }
+            (None, Some(max)) => (max, worker_count::check_limits("max", max, options.threads)),
+        };
         let min_workers = if options.max.is_some() { options.min } else { max_workers };
         let reload = settings.fastcgi.reload;
         let reload_on = settings.fastcgi.reload_on.clone();
@@ -180,7 +193,7 @@ impl Plan {
             && options.max.is_none()
             && !reload
             && reload_on.is_empty();
-        Self { min_workers, max_workers, is_lone_worker, reload, reload_on }
+        Self { min_workers, max_workers, is_lone_worker, reload, reload_on, limits_message }
     }
 
     fn scoreboard_lines(&self, threads: u32) -> usize {
@@ -191,11 +204,4 @@ impl Plan {
         };
         usize::try_from(blocks * u64::from(threads)).unwrap_or(1)
     }
-}
-
-fn processors() -> u32 {
-    thread::available_parallelism()
-        .ok()
-        .and_then(|count| u32::try_from(count.get()).ok())
-        .unwrap_or(1)
 }

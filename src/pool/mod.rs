@@ -33,6 +33,7 @@ mod supervisor;
 mod template;
 mod unix_listener;
 pub(crate) mod warm_pool;
+mod worker_count;
 
 pub(crate) use crate::pool::{
     fastcgi_pool::run, listeners::stdin_listens, lone_worker::serve_standard_input,

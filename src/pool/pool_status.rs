@@ -70,6 +70,10 @@ pub(super) struct WorkerStatus {
     pub(super) milliseconds: u64,
     /// Number of requests that the thread has served.
     pub(super) served: u64,
+    /// Bytes of resident memory of the worker, which is what `--max-rss` limits. Memory that it
+    /// shares with other workers is included.
+    #[serde(default)]
+    pub(super) memory: u64,
     /// Id, method and target of the current request, or of the last one.
     pub(super) request: String,
 }

@@ -24,7 +24,10 @@ use wire::{
 };
 
 use crate::{
-    config::{options::Mode, settings::Settings, warm_pool::FAILED},
+    config::{
+        options::Mode, settings::Settings, warm_pool::FAILED,
+        worker_budget::MAX_DEFAULT_WARM_WORKERS,
+    },
     exit::{CommandError, Exit},
     pool::{
         args::WarmPoolArgs,
@@ -32,7 +35,9 @@ use crate::{
         listeners::Listener,
         logs::Logs,
         service::{cannot_start, service},
+        startup_warnings::log,
         supervisor::{OnDemand, PoolConfig, PoolResources, Sockets, Supervisor},
+        worker_count,
     },
     request::Request,
 };
@@ -86,21 +91,26 @@ fn serve(args: &WarmPoolArgs) -> Result<Exit, CommandError> {
         )
     })?;
     let options = &spec.options.warm;
-    let lines = usize::try_from(options.max_processes).unwrap_or(1);
+    let max_workers = options.max_processes.unwrap_or(MAX_DEFAULT_WARM_WORKERS);
+    let warning = options
+        .max_processes
+        .and_then(|workers| worker_count::check_limits("max-processes", workers, 1));
+    warning.iter().for_each(|message| log(&settings, message));
+    let lines = usize::try_from(max_workers).unwrap_or(1);
     let (scoreboard, scoreboard_fd) = Scoreboard::create(lines).map_err(cannot_start)?;
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
         .map_err(|error| cannot_start(error.into()))?;
     let listeners = vec![listener];
     let config = PoolConfig {
         service: Service {
-            workers: options.max_processes,
+            workers: max_workers,
             preload: Preload::Auto,
             bell_fd: Some(bell.as_raw_fd()),
             warm: true,
             resident: spec.options.mode.mode == Mode::Resident,
             ..service(&settings, &listeners, &scoreboard_fd)
         },
-        min_workers: MIN_WORKERS.min(options.max_processes),
+        min_workers: worker_count::spare_workers(MIN_WORKERS.min(max_workers)),
         idle: WORKER_IDLE_TIME,
         name: args.name.clone(),
         drain: DRAIN_TIMEOUT,
@@ -109,6 +119,7 @@ fn serve(args: &WarmPoolArgs) -> Result<Exit, CommandError> {
         code,
         slow: None,
         blocks_per_worker: 1,
+        grows_within_limits: options.max_processes.is_none(),
         on_demand: Some(OnDemand {
             idle: Duration::from_secs(options.warm_idle),
             max_age: Some(options.warm_age)

@@ -1,8 +1,12 @@
-//! Interfaces to the operating system: users, hosts, trusted paths, the runtime directory, signals.
+//! Interfaces to the operating system: users, hosts, trusted paths, the runtime directory, signals,
+//! limits and processes.
 
 pub(crate) mod account;
+mod cgroups;
 pub(crate) mod error_log;
 pub(crate) mod hosts;
+pub(crate) mod limits;
+pub(crate) mod processes;
 pub(crate) mod runtime_directory;
 pub(crate) mod signals;
 pub(crate) mod trusted_path;

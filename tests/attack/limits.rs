@@ -22,12 +22,9 @@ use crate::{
     each_mode::Mode,
     support::{
         assertions::codes, fastcgi_client::FastcgiConnection, install_dir::InstallDir,
-        random::Random, web_servers::eventually,
+        own_user::OwnUser, random::Random, web_servers::eventually,
     },
 };
-
-/// A user with no processes but those of these tests.
-const USER: u32 = 64311;
 
 /// Workers of a pool.
 const WORKERS: usize = 2;
@@ -165,12 +162,12 @@ fn a_pool_of_eight_threads_out_of_descriptors_keeps_serving() {
 
 fn processes(threads: u32, row: &str) {
     // Root may have as many as it likes.
-    if !getuid().is_root() {
+    let Some(user) = OwnUser::new() else {
         return;
-    }
+    };
     let _turn = turn_in_short_form();
     let dir = Arc::new(InstallDir::new());
-    let target = pool(&dir, threads, &[], Options { user: Some(USER), ..Options::default() });
+    let target = pool(&dir, threads, &[], Options { user: Some(user.id()), ..Options::default() });
     let expected = ["W0701", "W0703", "W0715", "W0704", "W0706"];
     attack(
         row,

@@ -5,6 +5,7 @@
 //! `WSGATE_TEST_ATTACK` is `long`), which writes its counts as a row of `docs/reliability.md`.
 //! Seeds are printed; `WSGATE_TEST_SEED` brings one back.
 
+mod control_group;
 mod fuzz;
 mod hostile;
 mod limits;

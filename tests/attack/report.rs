@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, env, fs, path::Path};
 use crate::{attack::is_long, support::web_servers::source};
 
 /// All attacks, as they are called in the document.
-pub(super) const ROWS: [&str; 34] = [
+pub(super) const ROWS: [&str; 35] = [
     "FastCGI fuzzing, 1 thread",
     "FastCGI fuzzing, 8 threads",
     "Slow clients, pool, 1 thread",
@@ -34,6 +34,7 @@ pub(super) const ROWS: [&str; 34] = [
     "Memory, 8 threads",
     "Disk, 1 thread",
     "Disk, 8 threads",
+    "Two warm applications in a small control group",
     "Hostile applications, cold",
     "Hostile applications, warm",
     "Hostile applications, resident",

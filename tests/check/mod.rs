@@ -1,6 +1,7 @@
 //! `wsgate check`: what is found, and what is wrong.
 
 mod audit;
+mod budget;
 mod files;
 mod problems;
 mod random_state;

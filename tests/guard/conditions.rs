@@ -64,27 +64,6 @@ fn two_hundred_requests_at_once_get_each_its_own_response() {
 }
 
 #[test]
-fn a_user_who_may_have_no_more_processes_gets_a_valid_response() {
-    if !rustix::process::getuid().is_root() {
-        return;
-    }
-    let dir = InstallDir::new();
-    let script = dir.file("cgi-bin/app.wsgi", HELLO);
-    let mut command = Command::new("prlimit");
-    // A user of its own, so that one process, the gateway, is all there may be.
-    command
-        .args(["--nproc=1", "setpriv", "--reuid=64217", "--regid=64217", "--clear-groups", "--"])
-        .arg(dir.wsgate());
-    dir.describe(&mut command, &script);
-    let ended = child_process::run(command.arg(&script), "");
-    assert!(
-        page_of(&ended, 503, "W0204").contains("Resource temporarily unavailable"),
-        "{}",
-        ended.stderr
-    );
-}
-
-#[test]
 fn a_gateway_that_may_open_no_more_files_gives_a_valid_response() {
     let dir = InstallDir::new();
     let script = dir.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);

@@ -1,6 +1,9 @@
 //! Limits of the kernel and signals that nobody handles: each request has a valid response, and no
 //! process that others need ends.
 
+mod defaults;
+mod processes;
+
 use std::process::Command;
 
 use crate::{

@@ -1,20 +1,13 @@
 //! The threads of a worker: how much stack they have, and what happens if the system has none left.
 
-use std::{
-    fs::{
-        Permissions, {self},
-    },
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
-    process::Command,
-};
-
-use rustix::process::{geteuid, getpid};
+use std::fs;
 
 use crate::{
     each_mode::in_each_mode,
     support::{
         assertions::codes,
         fastcgi_client::FastcgiRequest,
+        own_user::{OwnUser, lift},
         pool::{Pool, PoolSetup, count, signal},
         web_servers::{eventually, venv},
     },
@@ -161,36 +154,31 @@ const MEETS: &str = "
         return [path.encode()]
     ";
 
-/// A pool of a user that has no other process, and may have `limit` processes and threads; nothing
-/// where the tests may not be another user.
-fn limited(setup: PoolSetup, limit: usize) -> Option<Pool> {
-    if !geteuid().is_root() {
-        return None;
-    }
-    // Tests that run at the same time, in whatever process, have other users.
-    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let user = 1_000_000 + getpid().as_raw_nonzero().get().unsigned_abs() * 16 + next;
-    let directory = setup.path("");
-    fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
-    chown(&directory, Some(user), Some(user)).unwrap();
-    for entry in fs::read_dir(&directory).unwrap() {
-        chown(entry.unwrap().path(), Some(user), Some(user)).unwrap();
-    }
-    let (nproc, user) = (format!("--nproc={limit}:1000"), user.to_string());
-    let args =
-        ["prlimit", &nproc, "setpriv", "--reuid", &user, "--regid", &user, "--clear-groups", "--"];
-    Some(setup.args(&["--user", &user, "--group", &user]).launch_by(&args))
+/// Lets each process that is forked after this start no other process or thread, while the file
+/// `limited` is there. A limit of the whole pool would hold for workers and threads alike, which
+/// start at the same time.
+const LIMITS_WORKERS: &str = "
+    import os, resource
+    def limit():
+        if os.path.exists(os.environ['MARK'] + '/limited'):
+            resource.setrlimit(resource.RLIMIT_NPROC, (1, 1000))
+    os.register_at_fork(after_in_child=limit)
+    ";
+
+/// A pool of a user that has no other process; nothing where the tests may not be another user.
+fn of_own_user(setup: PoolSetup, limit: usize) -> Option<Pool> {
+    let user = OwnUser::new()?;
+    user.give(&setup.path(""));
+    let (args, id) = (user.limited_to(limit), user.id().to_string());
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    Some(setup.args(&["--user", &id, "--group", &id]).launch_by(&args))
 }
 
-/// Lets a process have more processes and threads. Its own user may do so where root lacks a
-/// capability.
-fn lift(pid: i32) {
-    let user = fs::metadata(format!("/proc/{pid}")).unwrap().uid().to_string();
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "--"]);
-    command.args(["prlimit", "--pid", &pid.to_string(), "--nproc=1000:1000"]);
-    assert!(command.status().unwrap().success());
+/// A pool whose workers may start no thread.
+fn without_threads(args: &[&str]) -> Option<Pool> {
+    let setup = PoolSetup::new(&format!("{LIMITS_WORKERS}{MEETS}")).gated();
+    fs::write(setup.path("limited"), "").unwrap();
+    of_own_user(setup.args(&["--preload", "yes"]).args(args), 1000)
 }
 
 fn has_deadline_thread(pid: i32) -> bool {
@@ -209,8 +197,7 @@ fn threads_in_status(pool: &Pool) -> usize {
 #[test]
 fn a_thread_that_cannot_be_started_is_logged_once_and_started_later() {
     for args in [&["--threads", "2"][..], &["--threads", "3", "--timeout", "30"]] {
-        // Supervisor, template, worker.
-        let Some(mut pool) = limited(PoolSetup::new(MEETS).args(args), 3) else {
+        let Some(mut pool) = without_threads(args) else {
             return;
         };
         pool.await_log("W0706");
@@ -236,8 +223,8 @@ fn a_thread_that_cannot_be_started_is_logged_once_and_started_later() {
 
 #[test]
 fn a_worker_whose_threads_cannot_be_started_stops_and_reloads_as_any_other() {
-    let setup = PoolSetup::new(MEETS).args(&["--threads", "4", "--workers", "2", "--drain", "5"]);
-    let Some(mut pool) = limited(setup, 4) else {
+    let args = ["--threads", "4", "--workers", "2", "--drain", "5"];
+    let Some(mut pool) = without_threads(&args) else {
         return;
     };
     pool.await_times("W0706", 2);
@@ -245,9 +232,7 @@ fn a_worker_whose_threads_cannot_be_started_stops_and_reloads_as_any_other() {
     lift(one);
     eventually("one has all its threads", || count(one, "task") >= 4);
     assert_eq!(count(other, "task"), 1);
-    // A reload needs processes: those of the supervisor, which the next template gets from it.
-    lift(pool.pid());
-    lift(pool.template());
+    fs::remove_file(pool.setup().path("limited")).unwrap();
     assert_eq!(pool.run_wsgate(&["reload", "app"]).code(), Some(0));
     eventually("there are new workers with all their threads", || {
         let workers = pool.workers(2);
@@ -263,7 +248,7 @@ fn a_worker_whose_threads_cannot_be_started_stops_and_reloads_as_any_other() {
 fn a_worker_that_cannot_be_forked_is_tried_again_by_the_same_template() {
     // Supervisor and template.
     let Some(mut pool) =
-        limited(PoolSetup::new(MEETS).args(&["--threads", "2", "--preload", "yes"]), 2)
+        of_own_user(PoolSetup::new(MEETS).args(&["--threads", "2", "--preload", "yes"]), 2)
     else {
         return;
     };
@@ -273,15 +258,13 @@ fn a_worker_that_cannot_be_forked_is_tried_again_by_the_same_template() {
     assert_eq!(two(&pool, "/meet"), ["/meet", "/meet"]);
     assert_eq!(pool.template(), template);
     let log = pool.stop();
-    assert!(codes(&log).iter().all(|code| *code == "W0704"), "{log}");
+    assert!(codes(&log).iter().all(|code| ["W0719", "W0704"].contains(code)), "{log}");
     assert!(!log.contains("panic"), "{log}");
 }
 
 #[test]
 fn connections_stay_where_they_are_if_the_thread_that_gives_them_away_cannot_be_started() {
-    // Supervisor, template, two workers.
-    let setup = PoolSetup::new(MEETS).gated().args(&["--workers", "2"]);
-    let Some(mut pool) = limited(setup, 4) else {
+    let Some(mut pool) = without_threads(&["--workers", "2"]) else {
         return;
     };
     pool.await_log("W0710");

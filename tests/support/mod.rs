@@ -3,10 +3,12 @@
 pub(crate) mod artefacts;
 pub(crate) mod assertions;
 pub(crate) mod child_process;
+pub(crate) mod control_group;
 pub(crate) mod fastcgi_client;
 mod fastcgi_request;
 pub(crate) mod install_dir;
 pub(crate) mod noise;
+pub(crate) mod own_user;
 pub(crate) mod pool;
 pub(crate) mod probe;
 pub(crate) mod processes;

@@ -56,26 +56,26 @@ pub(crate) const TELLS_ITSELF: &str = "
 
 /// A script, and the pools that its requests start. They are ended with it.
 pub(crate) struct WarmSite {
-    dir: InstallDir,
+    pub(crate) dir: InstallDir,
     script: PathBuf,
 }
 
 /// The process that answered, and the one that loaded the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Who {
+pub(crate) struct Who {
     born: i32,
     pid: i32,
 }
 
 impl Who {
     #[track_caller]
-    fn of(response: &CgiResponse) -> Self {
+    pub(crate) fn of(response: &CgiResponse) -> Self {
         let text = response.text();
         let (born, pid) = text.split_once(' ').unwrap_or_else(|| panic!("{response:?}"));
         Self { born: born.parse().unwrap(), pid: pid.parse().unwrap() }
     }
 
-    fn is_warm(self) -> bool {
+    pub(crate) fn is_warm(self) -> bool {
         self.born != self.pid
     }
 }
@@ -134,7 +134,7 @@ impl WarmSite {
 
     /// Makes a request, and waits until the pool that it has started serves.
     #[track_caller]
-    fn warm_up(&self) -> CgiResponse {
+    pub(crate) fn warm_up(&self) -> CgiResponse {
         let response = self.ask();
         self.await_pools(1);
         response
@@ -156,7 +156,7 @@ impl WarmSite {
     }
 
     /// The error log of the web server.
-    fn log_file(&self) -> File {
+    pub(crate) fn log_file(&self) -> File {
         File::options().append(true).create(true).open(self.dir.path("error.log")).unwrap()
     }
 
@@ -182,7 +182,7 @@ impl WarmSite {
     }
 
     /// Supervisors and templates that run.
-    fn processes(&self) -> Vec<i32> {
+    pub(crate) fn processes(&self) -> Vec<i32> {
         let mark = self.mark();
         let is_ours = |pid: &i32| {
             let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
@@ -196,7 +196,7 @@ impl WarmSite {
     }
 
     /// Supervisors that run.
-    fn supervisors(&self) -> Vec<i32> {
+    pub(crate) fn supervisors(&self) -> Vec<i32> {
         let command = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let is_supervisor =
             |pid: &i32| command(pid).split(|&byte| byte == 0).any(|word| word == b"warm-pool");
@@ -204,7 +204,7 @@ impl WarmSite {
     }
 
     /// Processes that serve or wait, of pools whose supervisors and templates live.
-    fn workers(&self) -> Vec<i32> {
+    pub(crate) fn workers(&self) -> Vec<i32> {
         self.supervisors().into_iter().flat_map(children).flat_map(children).collect()
     }
 

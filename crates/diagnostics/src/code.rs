@@ -194,6 +194,8 @@ codes! {
     NoWorkerServes = 717: Error,
     /// A template process did not exit when asked, and was killed.
     TemplateNotExiting = 718: Warning,
+    /// The limits of processes or memory hold fewer workers than an option sets.
+    LimitsTooLow = 719: Warning,
     /// A listening socket cannot be opened.
     BadListener = 720: Error,
     /// A service manager passed a socket that no `--listen` names.
@@ -207,6 +209,8 @@ codes! {
     /// `FCGI_WEB_SERVER_ADDRS` lists IP addresses, so that no client may connect to a Unix socket
     /// of the pool.
     NobodyMayConnect = 725: Warning,
+    /// A pool has fewer workers than its default, because of the limits of processes or memory.
+    FewerWorkers = 726: Notice,
     /// The control socket could not be created.
     NoControlSocket = 730: Warning,
     /// The service manager's socket in `NOTIFY_SOCKET` cannot be reached.

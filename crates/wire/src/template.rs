@@ -41,6 +41,8 @@ pub enum TemplateEvent {
     ForkFailed {
         /// Number of the slot that stays empty.
         slot: u32,
+        /// The error of fork(2).
+        errno: i32,
     },
     /// A worker exited or was killed.
     WorkerExited {
@@ -116,7 +118,7 @@ mod tests {
             TemplateEvent::Ready,
             TemplateEvent::LoadFailed,
             TemplateEvent::WorkerStarted { slot: 3, pid: 4711 },
-            TemplateEvent::ForkFailed { slot: 3 },
+            TemplateEvent::ForkFailed { slot: 3, errno: 11 },
             TemplateEvent::WorkerExited { pid: 4711, status: 0x8b },
             TemplateEvent::StartFailed { slot: 3 },
             TemplateEvent::NotForkable,

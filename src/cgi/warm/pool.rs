@@ -29,6 +29,7 @@ use crate::{
         settings::{Settings, default_pool_name},
         warm_pool::{FAILED, ONE_PROCESS, WarmPoolSpec},
     },
+    guard::start_error,
     request::Request,
     system::runtime_directory,
 };
@@ -208,7 +209,12 @@ impl WarmPool {
             .stdout(Stdio::null())
             .stderr(self.log_output().map_err(|error| self.failure(&error))?);
         // The pool is not reaped here: init reaps it after this process has exited.
-        command.spawn().map(drop).map_err(|error| self.failure(&error))
+        command.spawn().map(drop).map_err(|error| match start_error::limit_hint(&error) {
+            Some(hint) => {
+                self.failure(&error).hint(format!("requests fall back to cold CGI; {hint}"))
+            }
+            None => self.failure(&error),
+        })
     }
 
     /// Logs `message` about `request`, unless a message with its code was logged a moment ago.

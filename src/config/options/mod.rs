@@ -89,7 +89,8 @@ impl ScriptOptions {
             error_pages: self.error_pages.completed_by(line.error_pages),
             error_log: self.error_log.completed_by(line.error_log, home),
             mode: self.mode.completed_by(line.mode),
-            warm: self.warm,
+            // No other command than `wsgate cgi`, which has no `#!` line, has these options.
+            warm: line.warm,
             warm_up: self.warm_up.completed_by(line.warm_up),
             limits: self.limits.completed_by(line.limits),
             fastcgi: self.fastcgi.completed_by(line.fastcgi, home),

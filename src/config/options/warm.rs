@@ -80,16 +80,13 @@ pub(crate) struct WarmOptions {
     )]
     pub(crate) warm_age: u64,
 
-    /// Limit the warm pool to COUNT worker processes
+    /// Limit the warm pool to COUNT worker processes [default: 64, or fewer where limits are low]
     ///
-    /// The supervisor and the template process of the pool are not counted.
-    #[arg(
-        long,
-        value_name = "COUNT",
-        default_value_t = WarmOptions::default().max_processes,
-        value_parser = count(1, 1024)
-    )]
-    pub(crate) max_processes: u32,
+    /// The supervisor and the template process of the pool are not counted. Without this option
+    /// the pool and the gateways of its requests use up to half of the processes and memory that
+    /// the limits leave (RLIMIT_NPROC, and `pids.max` and `memory.max` of the control group).
+    #[arg(long, value_name = "COUNT", value_parser = count(1, 1024))]
+    pub(crate) max_processes: Option<u32>,
 
     // The gateway of each request alone uses this and the next option: they do not change the pool.
     /// Wait SECONDS for an idle worker when all workers of the warm pool are busy
@@ -123,7 +120,7 @@ impl Default for WarmOptions {
         Self {
             warm_idle: 300,
             warm_age: 86_400,
-            max_processes: 64,
+            max_processes: None,
             queue: 1,
             when_full: WhenFull::default(),
         }

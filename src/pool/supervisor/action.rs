@@ -52,8 +52,8 @@ pub(super) enum WorkerEvent {
     Started(WorkerOrder, Pid),
     /// The order could not be sent to the template.
     NotOrdered(WorkerOrder),
-    /// The template could not fork the worker.
-    ForkFailed(WorkerOrder),
+    /// The template could not fork the worker; the number is that of the error.
+    ForkFailed(WorkerOrder, i32),
     /// The worker exited before the application was loaded. The log has the reason.
     StartFailed(WorkerOrder),
     /// A worker exited.

@@ -6,7 +6,10 @@ use diagnostics::escape;
 use rustix::process::Pid;
 use wire::scoreboard::{Scoreboard, ScoreboardLine, ThreadStatus};
 
-use crate::pool::{pool_status::WorkerStatus, supervisor::slots::Worker};
+use crate::{
+    pool::{pool_status::WorkerStatus, supervisor::slots::Worker},
+    system::processes::resident_bytes,
+};
 
 /// All blocks of a pool. A block has one line for each thread of a worker.
 pub(super) struct Blocks {
@@ -74,6 +77,14 @@ impl Blocks {
     ) -> Vec<WorkerStatus> {
         let readings = self.all_readings().filter(|reading| !reading.missing);
         let readings = readings.filter_map(|reading| Some((Pid::from_raw(reading.pid)?, reading)));
+        // The threads of a worker follow each other, and are measured once.
+        let mut measured = (0, 0);
+        let mut memory = |pid: i32| {
+            if measured.0 != pid {
+                measured = (pid, resident_bytes(pid).unwrap_or_default());
+            }
+            measured.1
+        };
         readings
             .filter(|(pid, _)| is_worker(*pid))
             .map(|(pid, reading)| WorkerStatus {
@@ -82,6 +93,7 @@ impl Blocks {
                 leaving: is_leaving(pid),
                 milliseconds: u64::try_from(reading.elapsed().as_millis()).unwrap_or(u64::MAX),
                 served: reading.served,
+                memory: memory(reading.pid),
                 request: escape::visible(&reading.request),
             })
             .collect()

@@ -43,6 +43,9 @@ pub(in crate::pool) struct PoolConfig {
     /// Scoreboard blocks per worker. With two, a replacement runs before its predecessor stops;
     /// with one, the pool never exceeds the maximum.
     pub(in crate::pool) blocks_per_worker: u32,
+    /// The number of workers has no maximum of its own: it stays within half of what the limits
+    /// of processes and memory leave.
+    pub(in crate::pool) grows_within_limits: bool,
     /// Limits of a warm pool, which requests start.
     pub(in crate::pool) on_demand: Option<OnDemand>,
 }

@@ -81,6 +81,13 @@ impl LeavingWorkers {
     }
 }
 
+/// Has the process exited? Its template, which is to report that, may be stopped.
+pub(super) fn has_exited(pid: Pid) -> bool {
+    let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    let stat = std::fs::read_to_string(path).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z'))
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

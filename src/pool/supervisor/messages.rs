@@ -1,6 +1,6 @@
 //! Log messages of the supervisor about its processes.
 
-use std::{fmt, os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration};
+use std::{fmt, io, os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration};
 
 use diagnostics::{
     message::{Code, LogMessage},
@@ -9,6 +9,7 @@ use diagnostics::{
 use rustix::process::{Pid, Signal};
 
 use crate::{
+    guard::start_error,
     pool::{
         listeners::Listener,
         supervisor::slots::LimitReached,
@@ -59,11 +60,12 @@ pub(super) fn worker_died(
 }
 
 /// No worker could be forked.
-pub(super) fn fork_failed() -> LogMessage {
-    LogMessage::new(Code::ForkFailed, "cannot fork a worker").hint(
-        "the limit of processes of this user is reached (`ulimit -u`), or memory is short; the \
-         pool tries again",
-    )
+pub(super) fn fork_failed(errno: i32) -> LogMessage {
+    let error = io::Error::from_raw_os_error(errno);
+    let hint = start_error::limit_hint(&error)
+        .unwrap_or("a security policy, or a filter of system calls, may forbid fork(2)");
+    LogMessage::new(Code::ForkFailed, format!("cannot fork a worker: {error}"))
+        .hint(format!("{hint}; the pool tries again"))
 }
 
 /// A worker is killed since it did not exit after its last request.

@@ -14,6 +14,7 @@ mod blocks;
 mod code;
 mod config;
 mod control;
+mod growth;
 mod leaving;
 mod lifecycle;
 mod lifetime;

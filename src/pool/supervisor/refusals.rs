@@ -121,11 +121,13 @@ impl Refusals {
 
     fn reason(&self, ability: Ability) -> LogMessage {
         if self.is_failing(ability) {
-            return LogMessage::new(
-                Code::NoWorkerServes,
-                "request refused: the pool has no worker, and cannot load the application",
-            )
-            .hint(
+            let sentence = if self.has_failed {
+                "request refused: the pool has no worker, and cannot load the application"
+            } else {
+                "request refused: the pool has no worker: workers cannot be forked, or exit at \
+                 their start"
+            };
+            return LogMessage::new(Code::NoWorkerServes, sentence).hint(
                 "fix the cause, which an earlier message names; the pool tries again when requests \
                  come, and after a reload",
             );

@@ -10,6 +10,9 @@ const SETTLE_TIME: Duration = Duration::from_millis(10);
 /// A pool that grows again within this time grows by twice as many workers as before.
 const RUSH_TIME: Duration = Duration::from_secs(1);
 
+/// Pause before the next attempt to grow beyond what the limits of processes and memory allow.
+const LIMITED_TIME: Duration = Duration::from_secs(1);
+
 /// Maximum number of workers that are added at once.
 const MAX_STEP: usize = 32;
 
@@ -18,6 +21,8 @@ const MAX_STEP: usize = 32;
 pub(super) struct Scale {
     min: usize,
     max: usize,
+    /// The number of workers that the limits of processes and memory allow.
+    allowed: usize,
     /// How long a surplus worker is kept.
     idle: Duration,
     wanted: usize,
@@ -48,6 +53,7 @@ impl Scale {
         Self {
             min,
             max,
+            allowed: max,
             idle,
             wanted: min,
             is_listening: false,
@@ -65,7 +71,12 @@ impl Scale {
 
     /// Maximum number of workers.
     pub(super) fn max(&self) -> usize {
-        self.max
+        self.max.min(self.allowed)
+    }
+
+    /// Sets the number of workers that the limits of processes and memory allow.
+    pub(super) fn allow(&mut self, workers: usize) {
+        self.allowed = workers.max(self.min);
     }
 
     /// The wanted number of workers.
@@ -165,6 +176,10 @@ impl Scale {
     }
 
     fn grow(&mut self, now: Instant) {
+        if self.wanted >= self.allowed {
+            self.next_check = Some(now + LIMITED_TIME);
+            return;
+        }
         let step = match self.last_step {
             Some((when, count)) if now.saturating_duration_since(when) < RUSH_TIME => {
                 (count * 2).min(MAX_STEP)
@@ -173,7 +188,7 @@ impl Scale {
         };
         self.last_step = Some((now, step));
         self.crowded_since = Some(now);
-        self.wanted = (self.wanted + step).min(self.max);
+        self.wanted = (self.wanted + step).min(self.max());
     }
 }
 
@@ -196,6 +211,23 @@ mod tests {
         scale.shrink_to_min();
         scale.on_lasting_crowd(true, now + 2 * RUSH_TIME);
         assert_eq!(scale.wanted(), 1);
+    }
+
+    #[test]
+    fn a_pool_grows_up_to_what_limits_allow_and_tries_again_later() {
+        let mut scale = Scale::new(1, 20, IDLE);
+        let now = Instant::now();
+        scale.allow(3);
+        for expected in [2, 3, 3] {
+            scale.on_lasting_crowd(true, now);
+            assert_eq!((scale.wanted(), scale.max()), (expected, 3));
+        }
+        assert!(scale.may_grow(3) && scale.next_check() == Some(now + LIMITED_TIME));
+        scale.allow(usize::MAX);
+        scale.on_lasting_crowd(true, now + LIMITED_TIME);
+        assert!(scale.wanted() > 3 && scale.max() == 20);
+        scale.allow(0);
+        assert_eq!(scale.max(), 1, "the minimum stays");
     }
 
     #[test]

@@ -185,7 +185,9 @@ pub(super) fn read_news(template: &mut Template, actions: &mut Vec<Action>) -> O
                 None => continue,
             },
             TemplateEvent::StartFailed { slot } => WorkerEvent::StartFailed(order(slot)),
-            TemplateEvent::ForkFailed { slot } => WorkerEvent::ForkFailed(order(slot)),
+            TemplateEvent::ForkFailed { slot, errno } => {
+                WorkerEvent::ForkFailed(order(slot), errno)
+            }
             TemplateEvent::WorkerExited { pid, status } => match Pid::from_raw(pid) {
                 Some(pid) => WorkerEvent::Exited(pid, ExitStatus::from_raw(status)),
                 None => continue,

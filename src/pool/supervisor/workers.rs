@@ -15,7 +15,8 @@ use crate::pool::{
         action::{Action, WorkerEvent},
         blocks::Blocks,
         config::PoolConfig,
-        leaving::LeavingWorkers,
+        growth::GrowthLimit,
+        leaving::{LeavingWorkers, has_exited},
         messages,
         scaling::{Crowd, Scale},
         slots::{LimitReached, Slots, Worker, WorkerOrder},
@@ -33,6 +34,7 @@ pub(super) struct Workers {
     slots: Slots,
     blocks: Blocks,
     scale: Scale,
+    growth: GrowthLimit,
     leaving: LeavingWorkers,
     /// No worker is replaced or started any more.
     is_stopping: bool,
@@ -59,6 +61,7 @@ impl Workers {
             slots: Slots::new(max, running_clock::instant()),
             blocks: Blocks::new(blocks, number(service.threads), scoreboard),
             scale: Scale::new(number(config.min_workers), max, config.idle),
+            growth: GrowthLimit::new(config.grows_within_limits),
             leaving: LeavingWorkers::default(),
             is_stopping: false,
             has_spare_blocks: config.blocks_per_worker > 1,
@@ -80,10 +83,10 @@ impl Workers {
                 self.slots.delay(order, now + ORDER_RETRY_PAUSE);
                 Vec::new()
             }
-            WorkerEvent::ForkFailed(order) => {
+            WorkerEvent::ForkFailed(order, error) => {
                 self.blocks.free(order.block);
                 self.slots.start_failed(order, now);
-                vec![Action::Log(messages::fork_failed())]
+                vec![Action::Log(messages::fork_failed(error))]
             }
             WorkerEvent::StartFailed(order) => {
                 self.blocks.free(order.block);
@@ -244,7 +247,7 @@ impl Workers {
             actions.push(Action::Rest);
         }
         if self.scale.may_grow(self.count()) && !self.is_start_pending(now) {
-            self.check_crowd(connections_wait, now);
+            actions.extend(self.check_crowd(connections_wait, now));
         }
         self.scale.end_check(longest, now);
         actions
@@ -276,14 +279,20 @@ impl Workers {
             || self.slots.workers().any(|(_, worker)| !self.blocks.has_begun(worker))
     }
 
-    fn check_crowd(&mut self, connections_wait: impl FnOnce(bool) -> bool, now: Instant) {
+    fn check_crowd(&mut self, waits: impl FnOnce(bool) -> bool, now: Instant) -> Option<Action> {
         if self.blocks.has_idle_or_asks_for_bell() {
-            return self.scale.on_idle_thread();
+            self.scale.on_idle_thread();
+            return None;
         }
         let has_worker = self.has_worker();
-        if self.scale.on_crowd(has_worker, now) == Crowd::Lasting {
-            self.scale.on_lasting_crowd(connections_wait(has_worker), now);
+        if self.scale.on_crowd(has_worker, now) == Crowd::Settling {
+            return None;
         }
+        let is_waiting = waits(has_worker);
+        let workers = self.slots.workers().map(|(_, worker)| worker.pid);
+        let message = self.growth.check(is_waiting, workers, &mut self.scale, now);
+        self.scale.on_lasting_crowd(is_waiting, now);
+        message.map(Action::Log)
     }
 
     /// Wants no more workers than the minimum.
@@ -295,7 +304,7 @@ impl Workers {
     pub(super) fn kill_overdue(&mut self) -> Vec<Action> {
         let now = running_clock::instant();
         let staying = self.expire_staying(now);
-        let logged = staying.into_iter().filter(|&pid| !has_exited(pid));
+        let logged = staying.into_iter().filter(|pid| !has_exited(*pid));
         let mut actions: Vec<Action> =
             logged.map(|pid| Action::Log(messages::worker_stays(pid))).collect();
         let overdue = self.leaving.take_overdue(now);
@@ -388,11 +397,4 @@ impl Workers {
     pub(super) fn status(&self) -> Vec<WorkerStatus> {
         self.blocks.status(|pid| self.contains(pid), |pid| self.leaving.contains(pid))
     }
-}
-
-/// Has the process exited? Its template, which is to report that, may be stopped.
-fn has_exited(pid: Pid) -> bool {
-    let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
-    let stat = std::fs::read_to_string(path).unwrap_or_default();
-    stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z'))
 }

@@ -100,11 +100,12 @@ impl Template {
             match self.fork(py, None)? {
                 Some(start) => return self.become_worker(py, start),
                 None if self.pending.is_empty() => {
+                    // `fork` has reported nothing: the supervisor has not asked for this worker.
                     log.write(
                         &LogMessage::new(Code::ForkFailed, "the first worker could not be forked")
                             .hint(
-                                "raise this user's limit of processes (`ulimit -u`, `TasksMax`), \
-                                 or make memory free",
+                                "raise the limit of processes of this user or its service \
+                                 (`ulimit -u`, `TasksMax=`, `pids.max`), or free memory",
                             ),
                     );
                     send_event(&self.channel, TemplateEvent::LoadFailed);
@@ -249,8 +250,9 @@ impl Template {
                 }
                 Ok(None)
             }
-            (Err(_), Some(slot)) => {
-                send_event(&self.channel, TemplateEvent::ForkFailed { slot });
+            (Err(error), Some(slot)) => {
+                let errno = error.raw_os_error().unwrap_or_default();
+                send_event(&self.channel, TemplateEvent::ForkFailed { slot, errno });
                 Ok(None)
             }
             (Err(_), None) => Ok(None),
