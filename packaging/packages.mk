@@ -1,4 +1,4 @@
-# Packages of a build: deb and rpm. The Makefile includes this file.
+# Packages of a build: deb, rpm and container image. The Makefile includes this file.
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 ARTIFACTS := $(TARGET)/artifacts
@@ -18,7 +18,7 @@ RPM := $(ARTIFACTS)/wsgate-$(VERSION)-1.$(shell uname -m).rpm
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
 CHANGELOG_DATE = $(shell LC_ALL=C date -u -R -d @$(SOURCE_DATE_EPOCH))
 
-.PHONY: deb rpm package-files test-packages
+.PHONY: deb rpm container-image package-files test-packages
 
 # Debug builds of the tools take less time to build, and need seconds for a package.
 $(CARGO_DEB):
@@ -52,7 +52,12 @@ rpm: $(CARGO_RPM) package-files ## package a release build as rpm, in target/art
 	$(CARGO_RPM) --auto-req builtin --payload-compress gzip --source-date $(SOURCE_DATE_EPOCH) \
 		--output $(RPM)
 
+# Takes the base image from a registry.
+container-image: deb ## build the container image `wsgate` with podman
+	podman build --format docker -t wsgate -f packaging/container/Containerfile $(ARTIFACTS)
+
 test-packages: deb rpm ## test the packages in roots of distributions; needs root, and Debian
 	tests/setup.sh packages
 	tests/packaging/artefacts.sh
 	tests/packaging/deb.sh
+	tests/packaging/container.sh

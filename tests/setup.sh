@@ -53,8 +53,10 @@ needed_for_packages() {
     command -v lintian >/dev/null || echo lintian
     command -v rpm >/dev/null || echo rpm
     command -v rpmlint >/dev/null || echo rpmlint
-    command -v buildah >/dev/null || echo buildah
-    command -v crun >/dev/null || echo crun
+    command -v podman >/dev/null || echo podman
+    command -v catatonit >/dev/null || echo catatonit
+    # Debian 12's crun refuses machines with both versions of cgroups.
+    command -v runc >/dev/null || echo runc
 }
 
 install_packages() {
