@@ -45,7 +45,7 @@ pub(super) fn check_limits(option: &str, workers: u32, threads: u32) -> Option<L
     let is_exceeded = budget.workers < workers || !holds_one(&budget.limit, need);
     is_exceeded.then(|| {
         let needed = if is_of_memory(&budget.limit) {
-            format!("at least {} MB of memory", u64::from(workers) * need.bytes >> 20)
+            format!("at least {} MB of memory", (u64::from(workers) * need.bytes) >> 20)
         } else {
             let processes = u64::from(workers) * need.processes + POOL_PROCESSES;
             format!("{processes} processes and threads")

@@ -26,7 +26,7 @@ const CLIENTS: usize = 20;
 /// An application of usual size: it loads what frameworks load, and has some data.
 const LARGE: &str = "
     import ast, decimal, email.message, http.client, json, logging, os, sqlite3, ssl
-    DATA = json.dumps([str(number) for number in range(200_000)])
+    DATA = json.dumps([str(number) for number in range(50_000)])
     BORN = os.getpid()
     def application(environ, start_response):
         rows = json.loads('[' + ','.join(map(str, range(20_000))) + ']')

@@ -4,6 +4,7 @@ use crate::{
     check::{CheckSite, HELLO},
     support::{
         child_process,
+        control_group::{ControlGroup, GroupLimits},
         own_user::OwnUser,
         processes::{pids, user_and_group_ids},
     },
@@ -62,6 +63,21 @@ fn a_budget_has_measured_numbers_and_the_limits() {
     let line = cold.lines().find(|line| line.contains("a warm pool without requests")).unwrap();
     let (_, pool) = numbers(line);
     assert!(pool > small + 60 && pool < small + 120, "shared once: {cold}");
+}
+
+#[test]
+fn a_budget_has_the_limits_of_the_control_group() {
+    let limits = GroupLimits { processes: 100, bytes: 512 << 20, processors: 1 };
+    let Some(group) = ControlGroup::new(limits) else { return };
+    let site = CheckSite::new();
+    site.dir.script("site/app.wsgi", "#!WSGATE --mode warm --max-processes 7", HELLO);
+    let mut command = group.command(&site.command(&["app.wsgi"]));
+    command.env("WSGATE_RUNTIME_DIR", site.dir.path("run"));
+    let text = child_process::run(&mut command, "").text();
+    assert!(text.contains("of your 100 and 512 MB: a warm pool without requests"), "{text}");
+    assert!(text.contains("up to 7 requests"), "{text}");
+    assert!(text.contains("`wsgate fastcgi` with 1 worker\n"), "one processor: {text}");
+    assert!(text.contains("pids.max: 1 of 100 processes and threads are in use"), "{text}");
 }
 
 #[test]

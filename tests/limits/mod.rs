@@ -1,6 +1,7 @@
 //! Limits of the kernel and signals that nobody handles: each request has a valid response, and no
 //! process that others need ends.
 
+mod control_groups;
 mod defaults;
 mod processes;
 

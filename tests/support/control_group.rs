@@ -59,21 +59,34 @@ impl ControlGroup {
         Some(group)
     }
 
-    /// `command`, run in this group. Its streams are to be set again.
-    pub(crate) fn command(&self, command: &Command) -> Command {
+    /// The arguments before a program that runs in this group.
+    pub(crate) fn arguments(&self) -> Vec<String> {
         let enter = self
             .directories
             .iter()
             .map(|directory| format!("echo $$ >'{}/cgroup.procs' && ", directory.display()))
             .collect::<String>();
-        let mut inside = Command::new("sh");
-        inside.args(["-c", &format!("{enter}exec \"$@\""), "sh"]).arg(command.get_program());
-        inside.args(command.get_args()).env_clear();
+        ["sh", "-c", &format!("{enter}exec \"$@\""), "sh"].map(str::to_owned).to_vec()
+    }
+
+    /// `command`, run in this group. Its streams are to be set again.
+    pub(crate) fn command(&self, command: &Command) -> Command {
+        let args = self.arguments();
+        let mut inside = Command::new(&args[0]);
+        inside.args(&args[1..]).arg(command.get_program()).args(command.get_args()).env_clear();
         inside.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         if let Some(directory) = command.get_current_dir() {
             inside.current_dir(directory);
         }
         inside
+    }
+
+    /// Lets the group have so many processes and threads.
+    #[track_caller]
+    pub(crate) fn allow_processes(&self, count: u64) {
+        let mut files = self.directories.iter().map(|directory| directory.join("pids.max"));
+        let file = files.find(|file| file.exists()).unwrap();
+        fs::write(file, count.to_string()).unwrap();
     }
 
     /// Processes and threads of the group.
