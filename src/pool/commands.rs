@@ -169,6 +169,20 @@ fn table(status: &PoolStatus) -> String {
         Escaped(&status.preload),
         state(status)
     );
+    if let Some(failed) = &status.failed_load {
+        let serving = if status.generation == 0 {
+            "no code is loaded, and requests get 503"
+        } else {
+            "the old code goes on serving"
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "  loading new code failed {} ago; {serving}: {}",
+            age(failed.seconds),
+            Escaped(&failed.reason)
+        );
+    }
     // An idle process of a warm pool has served no request.
     let is_shown =
         |worker: &&WorkerStatus| status.mode != PoolMode::Warm || worker.busy || worker.leaving;

@@ -40,6 +40,9 @@ pub(super) struct PoolStatus {
     pub(super) loading: bool,
     /// No Python process is running; the next connection starts one.
     pub(super) resting: bool,
+    /// The last attempt to load code, if that failed and no attempt has succeeded since.
+    #[serde(default)]
+    pub(super) failed_load: Option<FailedLoad>,
     /// Protocol of the pool.
     #[serde(default)]
     pub(super) mode: PoolMode,
@@ -55,6 +58,15 @@ pub(super) struct PoolStatus {
     pub(super) ending: bool,
     /// Threads of all workers.
     pub(super) workers: Vec<WorkerStatus>,
+}
+
+/// An attempt to load code that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FailedLoad {
+    /// How many seconds ago the attempt failed.
+    pub(super) seconds: u64,
+    /// Code and sentence of the log message.
+    pub(super) reason: String,
 }
 
 /// Status of one thread of a worker.

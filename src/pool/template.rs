@@ -53,6 +53,8 @@ pub(super) struct Template {
     kill_at: Option<Instant>,
     /// Why the engine could not be loaded.
     engine_error: Option<String>,
+    /// Why the application could not be loaded.
+    load_error: Option<String>,
 }
 
 /// The progress of a template in loading the application.
@@ -98,6 +100,7 @@ impl Template {
             has_cancelled_pending: false,
             kill_at: None,
             engine_error: None,
+            load_error: None,
         })
     }
 
@@ -135,6 +138,11 @@ impl Template {
         self.engine_error.as_deref()
     }
 
+    /// Code and sentence of the log message why the application could not be loaded.
+    pub(super) fn load_error(&self) -> Option<&str> {
+        self.load_error.as_deref()
+    }
+
     /// The channel, which is readable when there is news.
     pub(super) fn channel(&self) -> Option<BorrowedFd<'_>> {
         self.channel.as_ref().map(OwnedFd::as_fd)
@@ -167,7 +175,7 @@ impl Template {
                 // Unknown packets are ignored.
                 Ok((length, _)) => {
                     if let Some(news) = TemplateEvent::decode(&packet[..length]) {
-                        self.note(news);
+                        self.note(&news);
                         return Some(news);
                     }
                     // The Python code that loads the engine sends its failure as a report.
@@ -183,7 +191,7 @@ impl Template {
         }
     }
 
-    fn note(&mut self, news: TemplateEvent) {
+    fn note(&mut self, news: &TemplateEvent) {
         match news {
             TemplateEvent::WorkerStarted { .. } => {
                 self.pending = self.pending.saturating_sub(1);
@@ -194,7 +202,10 @@ impl Template {
             }
             TemplateEvent::WorkerExited { .. } => self.workers = self.workers.saturating_sub(1),
             TemplateEvent::Ready => self.loading = Loading::Ready,
-            TemplateEvent::LoadFailed => self.loading = Loading::Failed,
+            TemplateEvent::LoadFailed { reason } => {
+                self.loading = Loading::Failed;
+                self.load_error = Some(reason.clone());
+            }
             TemplateEvent::NotForkable => {
                 self.loading = Loading::NotForkable { is_for_one_process: false };
             }

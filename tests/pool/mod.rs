@@ -47,6 +47,7 @@ mod separation;
 mod signals;
 mod starting;
 pub(crate) mod state;
+mod status;
 mod stderr;
 mod stopped_readers;
 mod threads;

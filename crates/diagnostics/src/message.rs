@@ -23,6 +23,9 @@ const MAX_SENTENCE_BYTES: usize = 2_000;
 /// Most bytes of a detail.
 const MAX_DETAIL_BYTES: usize = 32_000;
 
+/// Most bytes of the sentence in a summary.
+const MAX_SUMMARY_BYTES: usize = 500;
+
 /// `METHOD TARGET` of a request for its log messages, with `-` for a part that is empty.
 pub fn request_line(method: &str, target: &str) -> String {
     let shown = |part| if part == "" { "-" } else { part };
@@ -124,6 +127,11 @@ impl LogMessage {
         self.code
     }
 
+    /// The code and the sentence, for another message or a status.
+    pub fn summary(&self) -> String {
+        format!("{}: {}", self.code, Escaped(&shorten(&self.sentence, MAX_SUMMARY_BYTES)))
+    }
+
     /// The message for an error page with `--debug`: sentence, detail and hint.
     pub fn for_client(&self) -> String {
         self.render(None)
@@ -169,6 +177,7 @@ mod tests {
                 name it\nrequest: abc GET /\n"
         );
         assert!(!message.for_client().contains("request:"));
+        assert_eq!(message.summary(), "W0303: no `application` in `x.wsgi`");
     }
 
     #[test]

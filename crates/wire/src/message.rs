@@ -31,7 +31,7 @@ use crate::build;
 /// Length of the header in bytes.
 pub const HEADER_BYTES: usize = 48;
 
-/// Length of every message between a supervisor and its template in bytes.
+/// Length of every command of a supervisor to its template in bytes.
 pub const PACKET_BYTES: usize = 64;
 
 /// Longest message in bytes. The kernel limits the environment of a process to 6 MiB (execve(2)).

@@ -1,12 +1,22 @@
 //! Messages between the supervisor of a pool and its template process, and between the template and
 //! a worker that is still loading.
 //!
-//! Each is a packet of [`PACKET_BYTES`] on a `SOCK_SEQPACKET` socket. A template runs code of the
-//! application, so the supervisor trusts nothing else that comes from it.
+//! Each is a packet on a `SOCK_SEQPACKET` socket: a command of [`PACKET_BYTES`], an event of
+//! [`MAX_EVENT_BYTES`] at most. A template runs code of the application, so the supervisor trusts
+//! nothing else that comes from it.
 
 use serde::{Deserialize, Serialize};
 
-use crate::message::{EncodeError, Kind, Message, PACKET_BYTES, decode_packet, encode_packet};
+use crate::message::{
+    EncodeError, HEADER_BYTES, Kind, Message, PACKET_BYTES, decode, decode_packet, encode,
+    encode_packet,
+};
+
+/// Longest reason of [`TemplateEvent::LoadFailed`] in bytes.
+const MAX_REASON_BYTES: usize = 1024;
+
+/// Longest event in bytes.
+pub const MAX_EVENT_BYTES: usize = HEADER_BYTES + MAX_REASON_BYTES + 16;
 
 /// A command of the supervisor to its template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,13 +33,16 @@ pub enum TemplateCommand {
 }
 
 /// An event that a template reports to its supervisor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TemplateEvent {
     /// The application is loaded, and workers can be forked. From a worker to its template: the
     /// worker has loaded the application.
     Ready,
-    /// The application cannot be loaded; the log says why.
-    LoadFailed,
+    /// The application cannot be loaded; the log says more than the reason.
+    LoadFailed {
+        /// Code and sentence of the log message.
+        reason: String,
+    },
     /// A worker with the application loaded is running.
     WorkerStarted {
         /// Number of its slot.
@@ -87,17 +100,24 @@ impl TemplateCommand {
 }
 
 impl TemplateEvent {
+    /// The event that the application cannot be loaded, for `reason`; a long one is cut.
+    pub fn load_failed(reason: &str) -> Self {
+        let end = (0..=reason.len().min(MAX_REASON_BYTES)).rev();
+        let end = end.into_iter().find(|&end| reason.is_char_boundary(end)).unwrap_or(0);
+        Self::LoadFailed { reason: reason[..end].to_owned() }
+    }
+
     /// Encodes the event as a packet.
     ///
     /// # Errors
     /// See [`EncodeError`].
-    pub fn encode(&self) -> Result<[u8; PACKET_BYTES], EncodeError> {
-        encode_packet(self)
+    pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+        encode(self)
     }
 
     /// Decodes a packet; `None` if it is not an event of this build.
     pub fn decode(packet: &[u8]) -> Option<Self> {
-        decode_packet(packet).ok()
+        decode(packet).ok()
     }
 }
 
@@ -116,7 +136,8 @@ mod tests {
         }
         for event in [
             TemplateEvent::Ready,
-            TemplateEvent::LoadFailed,
+            TemplateEvent::load_failed("W0301: `app` raised"),
+            TemplateEvent::load_failed(&"é".repeat(10_000)),
             TemplateEvent::WorkerStarted { slot: 3, pid: 4711 },
             TemplateEvent::ForkFailed { slot: 3, errno: 11 },
             TemplateEvent::WorkerExited { pid: 4711, status: 0x8b },
@@ -124,8 +145,10 @@ mod tests {
             TemplateEvent::NotForkable,
             TemplateEvent::OneProcess,
         ] {
-            assert_eq!(TemplateEvent::decode(&event.encode().unwrap()), Some(event));
-            assert_eq!(TemplateCommand::decode(&event.encode().unwrap()), None);
+            let packet = event.encode().unwrap();
+            assert!(packet.len() <= MAX_EVENT_BYTES, "{event:?}");
+            assert_eq!(TemplateEvent::decode(&packet), Some(event));
+            assert_eq!(TemplateCommand::decode(&packet), None);
         }
     }
 

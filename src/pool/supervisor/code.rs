@@ -17,8 +17,10 @@ use crate::{
     pool::{
         code_source::CodeSource,
         file_changes::FileChanges,
+        pool_status::FailedLoad,
         supervisor::{
             action::{Action, WorkerEvent},
+            failed_attempt::FailedAttempt,
             lifecycle::Event,
             messages,
             slots::{WorkerOrder, retry_pause},
@@ -41,6 +43,8 @@ pub(super) struct Code<'a> {
     preload: Preload,
     /// Failures in a row of templates.
     failures: u32,
+    /// The last attempt to load the code, if no attempt has succeeded since.
+    failed_load: Option<FailedAttempt>,
     /// Earliest time of the next template.
     due: Instant,
     /// A warm pool stops when its code changes or cannot be loaded.
@@ -81,6 +85,7 @@ impl<'a> Code<'a> {
             configured_preload,
             preload: configured_preload,
             failures: 0,
+            failed_load: None,
             due: running_clock::instant(),
             is_warm,
         }
@@ -108,7 +113,10 @@ impl<'a> Code<'a> {
         self.changes.record();
         match self.start(launch) {
             Ok(()) => Vec::new(),
-            Err(message) => vec![Action::Log(message), Action::Raise(Event::NotLoaded)],
+            Err(message) => {
+                self.failed_load = Some(FailedAttempt::now(message.summary()));
+                vec![Action::Log(message), Action::Raise(Event::NotLoaded)]
+            }
         }
     }
 
@@ -193,7 +201,11 @@ impl<'a> Code<'a> {
         let status = template.exit_status();
         match if status.is_some() { Some(Event::NotLoaded) } else { result } {
             Some(Event::NotLoaded) => {
-                actions.extend(messages::template_died(&template, status).map(Action::Log));
+                let message = messages::template_died(&template, status);
+                let reason = message.as_ref().map(LogMessage::summary);
+                let reason = reason.or_else(|| template.load_error().map(str::to_owned));
+                self.failed_load = Some(FailedAttempt::now(reason.unwrap_or_default()));
+                actions.extend(message.map(Action::Log));
                 self.templates.kill(template);
                 actions.push(Action::Raise(Event::NotLoaded));
             }
@@ -260,9 +272,15 @@ impl<'a> Code<'a> {
     /// Makes the template that is ready the current one.
     pub(super) fn promote_next(&mut self) {
         self.failures = 0;
+        self.failed_load = None;
         if let Some(current) = self.templates.promote_next() {
             self.preload = current.preload();
         }
+    }
+
+    /// The last attempt to load the code, if that failed and no attempt has succeeded since.
+    pub(super) fn failed_load(&self) -> Option<FailedLoad> {
+        self.failed_load.as_ref().map(FailedAttempt::status)
     }
 
     /// Delays the next template after a failure: the code could not be loaded, or the template

@@ -14,6 +14,7 @@ mod blocks;
 mod code;
 mod config;
 mod control;
+mod failed_attempt;
 mod growth;
 mod leaving;
 mod lifecycle;
@@ -374,6 +375,7 @@ impl<'a> Supervisor<'a> {
             max: self.workers.scale().max(),
             reloading: self.lifecycle.phase() == Phase::Reloading,
             loading: self.code.is_loading(),
+            failed_load: self.code.failed_load(),
             resting: self.code.current().is_none() && !self.code.is_loading(),
             mode: match (self.service.warm, self.service.resident) {
                 (false, _) => PoolMode::Fastcgi,

@@ -172,7 +172,7 @@ pub(super) fn read_news(template: &mut Template, actions: &mut Vec<Action>) -> O
                 result = Some(Event::Loaded);
                 continue;
             }
-            TemplateEvent::LoadFailed => {
+            TemplateEvent::LoadFailed { .. } => {
                 result = Some(Event::NotLoaded);
                 continue;
             }

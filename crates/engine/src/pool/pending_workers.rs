@@ -23,7 +23,7 @@ use rustix::{
 };
 use wire::{
     message::PACKET_BYTES,
-    template::{TemplateCommand, TemplateEvent},
+    template::{MAX_EVENT_BYTES, TemplateCommand, TemplateEvent},
 };
 
 use crate::process::forks::{self, Descriptor};
@@ -54,12 +54,12 @@ enum LoadStage {
 }
 
 /// The outcome of a worker's start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum LoadOutcome {
     /// The first worker has loaded the application.
     FirstLoaded,
-    /// The first worker could not load the application.
-    FirstFailed,
+    /// The first worker could not load the application, for this reason.
+    FirstFailed(String),
     /// A worker serves.
     Started { slot: u32, pid: Pid },
     /// A worker could not load the application.
@@ -128,10 +128,12 @@ impl PendingWorkers {
                     worker.stage = LoadStage::Waiting;
                     outcomes.push(LoadOutcome::FirstLoaded);
                 }
-                (Some(TemplateEvent::LoadFailed), LoadStage::Loading, slot) => {
+                (Some(TemplateEvent::LoadFailed { reason }), LoadStage::Loading, slot) => {
                     worker.stage = LoadStage::Failed;
-                    let failed = |slot| LoadOutcome::StartFailed { slot };
-                    outcomes.push(slot.map_or(LoadOutcome::FirstFailed, failed));
+                    outcomes.push(match slot {
+                        Some(slot) => LoadOutcome::StartFailed { slot },
+                        None => LoadOutcome::FirstFailed(reason),
+                    });
                 }
                 _ => {}
             }
@@ -149,12 +151,6 @@ impl PendingWorkers {
     ) -> Option<(Option<LoadOutcome>, Option<LogMessage>)> {
         let position = self.0.iter().position(|worker| worker.pid == pid)?;
         let worker = self.0.swap_remove(position);
-        let outcome = match (worker.stage, worker.slot) {
-            // The outcome was reported already, or the supervisor has not asked for this worker.
-            (LoadStage::Failed, _) | (LoadStage::Waiting | LoadStage::Cancelled, None) => None,
-            (_, Some(slot)) => Some(LoadOutcome::StartFailed { slot }),
-            (LoadStage::Loading, None) => Some(LoadOutcome::FirstFailed),
-        };
         let message = (worker.stage == LoadStage::Loading).then(|| {
             let exit = describe_exit(status);
             LogMessage::new(
@@ -166,6 +162,15 @@ impl PendingWorkers {
                  loads the application from a shell",
             )
         });
+        let outcome = match (worker.stage, worker.slot) {
+            // The outcome was reported already, or the supervisor has not asked for this worker.
+            (LoadStage::Failed, _) | (LoadStage::Waiting | LoadStage::Cancelled, None) => None,
+            (_, Some(slot)) => Some(LoadOutcome::StartFailed { slot }),
+            (LoadStage::Loading, None) => {
+                let reason = message.as_ref().map(LogMessage::summary);
+                Some(LoadOutcome::FirstFailed(reason.unwrap_or_default()))
+            }
+        };
         Some((outcome, message))
     }
 
@@ -188,7 +193,7 @@ impl PendingWorkers {
 
 impl PendingWorker {
     fn read_event(&mut self) -> Option<TemplateEvent> {
-        let mut packet = [0; PACKET_BYTES];
+        let mut packet = [0; MAX_EVENT_BYTES];
         loop {
             match recv(self.socket.as_ref()?, &mut packet[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => self.socket = None,
@@ -208,7 +213,7 @@ impl PendingWorker {
 
 impl TemplateSocket {
     /// Reports the result of loading. If the template has exited, the kernel ends this process.
-    pub(super) fn report(&self, event: TemplateEvent) {
+    pub(super) fn report(&self, event: &TemplateEvent) {
         if let Ok(packet) = event.encode() {
             let _ = send(&self.0, &packet, SendFlags::NOSIGNAL);
         }

@@ -66,14 +66,20 @@ pub(crate) fn run(
     let log = Log::new(&launch.request.id, &launch.request.line);
     let setting = serving::setting(launch, service);
     let load = |hint: Option<&str>| {
-        let before = loaded_state::StateBeforeLoading::now(py).map_err(|error| error.print(py))?;
+        let printed = |error: PyErr| {
+            let reason = error.to_string();
+            error.print(py);
+            reason
+        };
+        let before = loaded_state::StateBeforeLoading::now(py).map_err(printed)?;
         let loaded = application::load_for_pool(py, launch, &setting).map_err(|failure| {
-            let entry = failure.message;
-            log.write(&hint.map_or_else(|| entry.clone(), |hint| entry.clone().hint(hint)));
+            let message = failure.message;
+            log.write(&hint.map_or_else(|| message.clone(), |hint| message.clone().hint(hint)));
+            message.summary()
         })?;
         warm_up::run(py, &loaded.application, launch, &setting, &log);
-        let state = before.changes(py).map_err(|error| error.print(py))?;
-        Ok::<_, ()>((loaded.application, state))
+        let state = before.changes(py).map_err(printed)?;
+        Ok::<_, String>((loaded.application, state))
     };
     let mut modules = ModuleWatch::watched(launch, service);
     if service.warm || modules.is_some() {
@@ -87,20 +93,22 @@ pub(crate) fn run(
         let tracing =
             if service.preload == Preload::Trace { Tracing::Announced } else { Tracing::Off };
         let (application, remains) = import_audit::audit(py, tracing, || load(None))?;
-        let Ok(application) = application else {
-            send_event(&channel, TemplateEvent::LoadFailed);
-            return Ok(ProcessExit::with(1));
+        let failed = |reason: &str| {
+            send_event(&channel, &TemplateEvent::load_failed(reason));
+            Ok(ProcessExit::with(1))
         };
+        match application {
+            Ok(application) => loaded = Some(application),
+            Err(reason) => return failed(&reason),
+        }
         if let Some(event) = not_forkable(&remains, launch, service, &log) {
-            send_event(&channel, event);
+            send_event(&channel, &event);
             return Ok(ProcessExit::with(0));
         }
-        loaded = Some(application);
-        let Ok(watched) = watch(py, service, &log, begun) else {
-            send_event(&channel, TemplateEvent::LoadFailed);
-            return Ok(ProcessExit::with(1));
-        };
-        fresh = watched;
+        match watch(py, service, &log, begun) {
+            Ok(watched) => fresh = watched,
+            Err(reason) => return failed(&reason),
+        }
     }
     if service.warm {
         rehearsal::of_template(py, &setting);
@@ -152,13 +160,19 @@ pub(crate) fn run(
             modules = ModuleWatch::watched(launch, service);
             let hint = (slot.is_some() && service.workers > 1 && !service.warm)
                 .then_some(OTHER_WORKER_LOADED_HINT);
-            let (begun, loaded) = (SystemTime::now(), load(hint));
-            let (Ok(loaded), Ok(watched)) = (loaded, watch(py, service, &log, begun)) else {
-                socket.report(TemplateEvent::LoadFailed);
-                return Ok(ProcessExit::with(1));
+            let begun = SystemTime::now();
+            let loaded = load(hint).and_then(|loaded| {
+                fresh = watch(py, service, &log, begun)?;
+                Ok(loaded)
+            });
+            let loaded = match loaded {
+                Ok(loaded) => loaded,
+                Err(reason) => {
+                    socket.report(&TemplateEvent::load_failed(&reason));
+                    return Ok(ProcessExit::with(1));
+                }
             };
-            fresh = watched;
-            socket.report(TemplateEvent::Ready);
+            socket.report(&TemplateEvent::Ready);
             match slot.or_else(|| py.detach(|| socket.wait_for_slot())) {
                 Some(slot) => (loaded, slot),
                 None => return Ok(ProcessExit::with(0)),
@@ -215,26 +229,27 @@ fn not_forkable(
     }
 }
 
-/// Watches, in a warm pool, the files that were loaded since `begun`. Logs if that is impossible.
+/// Watches, in a warm pool, the files that were loaded since `begun`. If that is impossible, logs
+/// and returns the reason.
 fn watch(
     py: Python<'_>,
     service: &Service,
     log: &Log,
     begun: SystemTime,
-) -> Result<Option<SourceWatch>, ()> {
+) -> Result<Option<SourceWatch>, String> {
     if !service.warm {
         return Ok(None);
     }
     SourceWatch::watch(py, begun).map(Some).map_err(|error| {
-        log.write(
-            &LogMessage::new(
-                Code::NotWatched,
-                format!("the files of the application cannot be watched: {error}"),
-            )
-            .hint(
-                "raise fs.inotify.max_user_watches or max_user_instances; meanwhile requests \
-                 fall back to cold CGI",
-            ),
+        let message = LogMessage::new(
+            Code::NotWatched,
+            format!("the files of the application cannot be watched: {error}"),
+        )
+        .hint(
+            "raise fs.inotify.max_user_watches or max_user_instances; meanwhile requests fall \
+             back to cold CGI",
         );
+        log.write(&message);
+        message.summary()
     })
 }

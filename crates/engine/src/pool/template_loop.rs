@@ -95,20 +95,22 @@ impl Template {
         modules: Option<&ModuleWatch>,
     ) -> PyResult<LoopExit> {
         if self.has_application {
-            send_event(&self.channel, TemplateEvent::Ready);
+            send_event(&self.channel, &TemplateEvent::Ready);
         } else {
             match self.fork(py, None)? {
                 Some(start) => return self.become_worker(py, start),
                 None if self.pending.is_empty() => {
                     // `fork` has reported nothing: the supervisor has not asked for this worker.
-                    log.write(
-                        &LogMessage::new(Code::ForkFailed, "the first worker could not be forked")
-                            .hint(
-                                "raise the limit of processes of this user or its service \
-                                 (`ulimit -u`, `TasksMax=`, `pids.max`), or free memory",
-                            ),
+                    let message = LogMessage::new(
+                        Code::ForkFailed,
+                        "the first worker could not be forked",
+                    )
+                    .hint(
+                        "raise the limit of processes of this user or its service (`ulimit -u`, \
+                         `TasksMax=`, `pids.max`), or free memory",
                     );
-                    send_event(&self.channel, TemplateEvent::LoadFailed);
+                    log.write(&message);
+                    send_event(&self.channel, &TemplateEvent::load_failed(&message.summary()));
                     return Ok(LoopExit::Template(1));
                 }
                 None => {}
@@ -149,18 +151,20 @@ impl Template {
         // Reports are read before exits, because a worker reports before it exits.
         let exited = self.reap();
         let outcomes = self.pending.read_events();
-        let mut has_first_failed = outcomes.contains(&LoadOutcome::FirstFailed);
+        let is_first_failed =
+            |outcome: &LoadOutcome| matches!(outcome, LoadOutcome::FirstFailed(_));
+        let mut has_first_failed = outcomes.iter().any(is_first_failed);
         outcomes.into_iter().for_each(|outcome| self.report(outcome));
         for (pid, status) in exited {
             if let Some((outcome, message)) = self.pending.on_exit(pid, status) {
                 message.iter().for_each(|message| log.write(message));
-                has_first_failed |= outcome == Some(LoadOutcome::FirstFailed);
+                has_first_failed |= outcome.iter().any(is_first_failed);
                 outcome.into_iter().for_each(|outcome| self.report(outcome));
             } else {
                 self.workers.retain(|worker| *worker != pid);
                 let (pid, status) =
                     (pid.as_raw_nonzero().get(), status.map_or(0, WaitStatus::as_raw));
-                send_event(&self.channel, TemplateEvent::WorkerExited { pid, status });
+                send_event(&self.channel, &TemplateEvent::WorkerExited { pid, status });
             }
         }
         has_first_failed
@@ -252,7 +256,7 @@ impl Template {
             }
             (Err(error), Some(slot)) => {
                 let errno = error.raw_os_error().unwrap_or_default();
-                send_event(&self.channel, TemplateEvent::ForkFailed { slot, errno });
+                send_event(&self.channel, &TemplateEvent::ForkFailed { slot, errno });
                 Ok(None)
             }
             (Err(_), None) => Ok(None),
@@ -263,14 +267,14 @@ impl Template {
     fn report(&mut self, outcome: LoadOutcome) {
         let event = match outcome {
             LoadOutcome::FirstLoaded => TemplateEvent::Ready,
-            LoadOutcome::FirstFailed => TemplateEvent::LoadFailed,
+            LoadOutcome::FirstFailed(reason) => TemplateEvent::load_failed(&reason),
             LoadOutcome::Started { slot, pid } => {
                 self.workers.push(pid);
                 TemplateEvent::WorkerStarted { slot, pid: pid.as_raw_nonzero().get() }
             }
             LoadOutcome::StartFailed { slot } => TemplateEvent::StartFailed { slot },
         };
-        send_event(&self.channel, event);
+        send_event(&self.channel, &event);
     }
 
     /// Makes this process a worker. The order is: exit with the template, release the template's
@@ -283,7 +287,7 @@ impl Template {
 }
 
 /// Sends an event to the supervisor. If the supervisor has exited, the kernel ends this process.
-pub(super) fn send_event(channel: &Descriptor, event: TemplateEvent) {
+pub(super) fn send_event(channel: &Descriptor, event: &TemplateEvent) {
     if let Ok(packet) = event.encode() {
         let _ = send(channel, &packet, SendFlags::NOSIGNAL);
     }
