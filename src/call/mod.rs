@@ -29,6 +29,7 @@ use crate::{
         print::Printed,
     },
     config::{
+        missing_path::MissingPath,
         script_line,
         settings::{INTERACTIVE_TIMEOUT_SECS, Settings, application},
     },
@@ -60,6 +61,7 @@ pub(crate) fn run(args: &CallArgs) -> Result<Exit, CommandError> {
         options.request.timeout.is_none().then_some(Duration::from_secs(INTERACTIVE_TIMEOUT_SECS));
     let settings = Settings { load_timeout, ..settings };
     request.debug = settings.debug;
+    MissingPath::of_loading(&settings).iter().for_each(|missing| request.log(&missing.message()));
     let (printed, exit) = guard::run_with_pipe(
         body,
         |channels| guard::run(&settings, Work::Cgi, &request, channels),

@@ -20,6 +20,7 @@ pub(crate) use crate::cgi::script_lookup::executed_script;
 use crate::{
     cgi::{script_lookup::RequestedScript, warm::WarmAttempt},
     config::{
+        missing_path::MissingPath,
         options::{Mode, ScriptOptions},
         script_line,
         settings::Settings,
@@ -148,7 +149,12 @@ fn serve_request(app: App, options: &ScriptOptions, base: &Path, mut request: Re
             };
             match attempt {
                 WarmAttempt::Served(exit) => exit,
-                WarmAttempt::Cold(channels) => guard::run(&settings, Work::Cgi, &request, channels),
+                WarmAttempt::Cold(channels) => {
+                    MissingPath::of_loading(&settings)
+                        .iter()
+                        .for_each(|missing| request.log(&missing.message()));
+                    guard::run(&settings, Work::Cgi, &request, channels)
+                }
             }
         }
         Err(message) => request.refuse(Status::InternalServerError, &message, channels.response),

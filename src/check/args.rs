@@ -10,7 +10,7 @@ use crate::config::options::{
 /// The arguments of `wsgate check`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CheckArgs {
-    /// Application to check
+    /// Application to check: FILE[:CALLABLE] or MODULE[:CALLABLE]
     #[arg(value_name = "APP")]
     pub(crate) app: String,
 

@@ -29,6 +29,7 @@ use wire::{
 use crate::{
     check::{args::CheckArgs, budget::Measured, reader::Reader},
     config::{
+        missing_path::MissingPath,
         options::Mode,
         script_line,
         settings::{INTERACTIVE_TIMEOUT_SECS, Settings, application},
@@ -71,6 +72,9 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, CommandError> {
         "interpreter",
         format!("{} ({})", interpreter.program.display(), interpreter.chosen_by),
     );
+    for missing in MissingPath::of_loading(&settings) {
+        report.problem(missing.message().for_client());
+    }
     report.line("engine", format!("{}, build {}", settings.engine.path().display(), wire::build()));
     match findings(&settings) {
         Some(findings) => {

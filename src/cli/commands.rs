@@ -83,7 +83,7 @@ pub(super) enum Command {
     --worker-connections, --reload-on, --reload and --slow of `wsgate fastcgi`."
 )]
 pub(super) struct CgiArgs {
-    /// Application that answers the request
+    /// Application that answers the request: FILE[:CALLABLE] or MODULE[:CALLABLE]
     #[arg(value_name = "APP")]
     pub(super) app: String,
 
@@ -151,7 +151,53 @@ pub(super) fn program() -> clap::Command {
 
 /// `command` as it parses arguments and shows its help.
 pub(super) fn prepared(command: clap::Command) -> clap::Command {
-    accept_negative_numbers(with_help(command))
+    accept_negative_numbers(in_own_words(with_help(command)))
+}
+
+/// `command` with the help of options that mean something else in it than in other commands.
+fn in_own_words(command: clap::Command) -> clap::Command {
+    let texts: &[(&str, &str, &str)] = match command.get_name() {
+        "call" => &[
+            (
+                "timeout",
+                "Stop the request after SECONDS; 0 sets no limit",
+                "Without the option, the request has no limit, but loading the application is \
+                 stopped after 30 seconds, and so is the wait for a silent server of --via.",
+            ),
+            (
+                "script_name",
+                "Send the request to an application below the URL path PATH, such as /app",
+                "PATH becomes SCRIPT_NAME, and the path of TARGET becomes PATH_INFO.",
+            ),
+        ],
+        "check" => &[
+            (
+                "timeout",
+                "Stop the check after SECONDS; 0 sets no limit [default: 30]",
+                "The time includes loading the application and its first request.",
+            ),
+            (
+                "script_name",
+                "Send the first request to the application below the URL path PATH, such as /app",
+                "PATH becomes SCRIPT_NAME, as with this option in a pool or on a `#!` line.",
+            ),
+            (
+                "mode",
+                "Check whether the application can be served in MODE of CGI",
+                "Without the option, wsgate checks the mode on the `#!` line of the script.",
+            ),
+            (
+                "warm_up",
+                "Send one GET request to PATH (or a full URL) after loading the application",
+                "The report says whether the application can be forked after that request, as a \
+                 pool with this option forks it.",
+            ),
+        ],
+        _ => &[],
+    };
+    texts.iter().fold(command, |command, (option, help, more)| {
+        command.mut_arg(option, |arg| arg.help(*help).long_help(format!("{help}\n\n{more}")))
+    })
 }
 
 /// `command` with the option `--help`, which would otherwise come before its own options.

@@ -27,14 +27,15 @@ use crate::{
         Invocation, {self},
     },
     check,
-    cli::commands::{Command, program},
-    config::settings::application,
+    cli::commands::{Command, option_groups, program},
+    config::{options::contexts::set_all_groups, settings::application},
     exit::{CommandError, Exit},
     pool,
 };
 
 /// Runs the command or the request that the arguments and the environment describe.
 pub(crate) fn run() -> Exit {
+    set_all_groups(option_groups());
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
     if pool::stdin_listens() {
         return serve_standard_input(arguments);

@@ -2,10 +2,7 @@
 
 use std::{ffi::OsString, path::Path};
 
-use clap::{
-    ArgMatches, Args, FromArgMatches as _, Subcommand as _,
-    error::{ContextKind, ContextValue, ErrorKind},
-};
+use clap::{ArgMatches, Args, FromArgMatches as _, Subcommand as _, error::ErrorKind};
 
 use crate::{
     cgi,
@@ -15,7 +12,7 @@ use crate::{
     },
     config::options::{
         Context, Mode,
-        contexts::{elsewhere, first_without_effect},
+        contexts::{first_without_effect, known_elsewhere},
     },
 };
 
@@ -116,12 +113,8 @@ fn named(
     if error.kind() != ErrorKind::UnknownArgument {
         return error;
     }
-    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
-        return error;
-    };
-    let option = argument.strip_prefix("--");
-    match option.and_then(|option| elsewhere(option, name, &option_groups())) {
-        Some(message) => command.error(ErrorKind::ArgumentConflict, message),
+    match known_elsewhere(&error, &format!("in `wsgate {name}`"), command) {
+        Some(error) => error,
         None => misspelt::with_tip(error, command, also),
     }
 }

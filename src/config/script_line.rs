@@ -19,9 +19,12 @@ use diagnostics::message::{Code, LogMessage};
 use rustix::fs::{Access, Mode as FileMode, OFlags, access, open};
 use wire::app::{App, Source};
 
-use crate::config::options::{
-    Context, ScriptOptions,
-    contexts::{accept_negative_numbers, first_without_effect},
+use crate::config::{
+    options::{
+        Context, ScriptOptions,
+        contexts::{accept_negative_numbers, first_without_effect, known_elsewhere},
+    },
+    unreadable_script::unreadable,
 };
 
 /// Maximum length of a `#!` line in bytes; the limit of the kernel is lower.
@@ -75,11 +78,7 @@ fn arguments_of(script: &Path) -> Result<Vec<OsString>, LogMessage> {
     match FirstLine::of(script) {
         Ok(FirstLine::Wsgate(arguments)) => Ok(arguments),
         Ok(FirstLine::OtherProgram | FirstLine::NoProgram) => Ok(Vec::new()),
-        Err(error) => Err(LogMessage::new(
-            Code::UnreadableScript,
-            format!("`{}` cannot be read: {error}", script.display()),
-        )
-        .hint("let the user that the request runs as read the script: chmod a+r")),
+        Err(error) => Err(unreadable(script, &error)),
     }
 }
 
@@ -101,8 +100,10 @@ pub(crate) fn options_of(script: &Path) -> Result<ScriptOptions, LogMessage> {
 
 fn parse(arguments: Vec<OsString>) -> Result<ScriptOptions, clap::Error> {
     let mut command = accept_negative_numbers(ScriptOptions::command());
-    let matches = command
-        .try_get_matches_from_mut(std::iter::once(OsString::from("wsgate")).chain(arguments))?;
+    let arguments = std::iter::once(OsString::from("wsgate")).chain(arguments);
+    let matches = command.try_get_matches_from_mut(arguments).map_err(|error| {
+        known_elsewhere(&error, "on a `#!` line", &mut command).unwrap_or(error)
+    })?;
     let options = ScriptOptions::from_arg_matches(&matches)?;
     // The line serves CGI in its mode, and FastCGI.
     let contexts = [options.mode.mode.context(), Context::Pool, Context::LoneWorker];

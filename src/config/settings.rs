@@ -21,7 +21,10 @@ use wire::{
 };
 
 use crate::{
-    config::options::{FastcgiOptions, ScriptOptions, WorkerLimits, app::program_at},
+    config::{
+        options::{FastcgiOptions, ScriptOptions, WorkerLimits, app::program_at},
+        unreadable_script,
+    },
     exit::CommandError,
     python::{
         engine::Engine,
@@ -242,15 +245,9 @@ fn readable_file(path: &Path) -> Result<(), LogMessage> {
             format!("`{shown}` is not a regular file"),
             "name a Python file that defines `application`",
         ),
-        Ok(_) if access(path, Access::READ_OK).is_err() => unreadable(
-            format!("`{shown}` cannot be read by the user that the request runs as"),
-            "let that user read it: chmod a+r",
-        ),
-        Ok(_) => Ok(()),
-        Err(error) => unreadable(
-            format!("`{shown}` cannot be opened: {error}"),
-            "check the path, and the permissions of each directory in it",
-        ),
+        Ok(_) => access(path, Access::READ_OK)
+            .map_err(|error| unreadable_script::unreadable(path, &error.into())),
+        Err(error) => Err(unreadable_script::unreadable(path, &error)),
     }
 }
 

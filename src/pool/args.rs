@@ -36,7 +36,7 @@ const MAX_THREADS: u32 = 256;
 /// The arguments of `wsgate fastcgi`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct FastcgiArgs {
-    /// Application to serve
+    /// Application to serve: FILE[:CALLABLE] or MODULE[:CALLABLE]
     #[arg(value_name = "APP")]
     pub(crate) app: String,
 
@@ -160,9 +160,9 @@ pub(crate) struct PoolOptions {
     )]
     pub(crate) max: Option<u32>,
 
-    /// Keep at least COUNT worker processes, with --max
+    /// Keep at least COUNT worker processes; used with --max
     ///
-    /// With 0, no process of Python runs while there is no work.
+    /// With 0, no Python process runs while there are no requests.
     #[arg(
         long,
         value_name = "COUNT",
@@ -173,7 +173,7 @@ pub(crate) struct PoolOptions {
     )]
     pub(crate) min: u32,
 
-    /// Stop a surplus worker after SECONDS without work, with --max
+    /// Stop a worker above --min after SECONDS without a request; used with --max
     #[arg(
         long,
         value_name = "SECONDS",
@@ -283,7 +283,7 @@ pub(crate) struct LogOptions {
     )]
     pub(crate) access_format: AccessFormat,
 
-    /// Send the log messages of a request to the web server, too, for its own log
+    /// Send the log messages of a request to the web server, too, which writes them to its own log
     #[arg(long)]
     pub(crate) errors_to_server: bool,
 }
@@ -330,11 +330,11 @@ impl From<Preload> for wire::launch::Preload {
 /// The arguments of `wsgate status`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct StatusArgs {
-    /// Pool to show [default: all pools of this user]
+    /// Name of the pool to show [default: all pools of this user]
     #[arg(value_name = "POOL", value_parser = name)]
     pub(crate) pool: Option<String>,
 
-    /// Print one line of JSON for each pool
+    /// Print one line of JSON for each pool, with the fields that docs/operate.md lists
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
 }
@@ -342,7 +342,7 @@ pub(crate) struct StatusArgs {
 /// The argument of `wsgate reload` and `wsgate stop`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PoolName {
-    /// Name of the pool
+    /// Name of the pool, as `wsgate status` shows it
     #[arg(value_name = "POOL", value_parser = name)]
     pub(crate) name: String,
 }

@@ -21,7 +21,7 @@ use crate::{
         lone_worker::become_worker,
         service::{cannot_start, service},
         socket_access::SocketAccess,
-        startup_warnings::{close_unused, log, warn_of_root},
+        startup_warnings::{close_unused, log, warn_of_missing_paths, warn_of_root},
         supervisor::{PoolConfig, PoolResources, Sockets, Supervisor},
         worker_count,
     },
@@ -78,6 +78,7 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
         Scoreboard::create(plan.scoreboard_lines(options.threads)).map_err(cannot_start)?;
     logs.redirect_stderr().map_err(cannot_start)?;
     close_unused(&settings, inherited);
+    warn_of_missing_paths(&settings);
     if let Some(message) =
         allowed_addresses::check(&settings, &listeners).map_err(CommandError::settings)?
     {

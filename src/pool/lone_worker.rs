@@ -28,7 +28,7 @@ use crate::{
         logs::Logs,
         service::{cannot_start, service},
         socket_access::SocketAccess,
-        startup_warnings::{log, warn_of_root},
+        startup_warnings::{log, warn_of_missing_paths, warn_of_root},
     },
     python::engine,
     request::Request,
@@ -52,6 +52,7 @@ pub(crate) fn serve_standard_input(app: App, options: &ScriptOptions, base: &Pat
             "make the process manager start wsgate as another user (`spawn-fcgi -u www-data`)",
         );
     }
+    warn_of_missing_paths(&settings);
     match open_standard_input() {
         Ok(listener) => serve(&settings, &[listener]),
         Err(error) => error,

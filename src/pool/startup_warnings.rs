@@ -3,7 +3,9 @@
 use diagnostics::message::{Code, LogMessage};
 
 use crate::{
-    config::settings::Settings, pool::inherited_sockets::InheritedSockets, request::Request,
+    config::{missing_path::MissingPath, settings::Settings},
+    pool::inherited_sockets::InheritedSockets,
+    request::Request,
 };
 
 /// Logs `message` about the application of a pool that is starting.
@@ -18,6 +20,14 @@ pub(super) fn warn_of_root(settings: &Settings, hint: &str) {
         "the pool runs as root: the application may do anything on this machine",
     );
     log(settings, &message.hint(hint));
+}
+
+/// Warns of paths of options that do not exist.
+pub(super) fn warn_of_missing_paths(settings: &Settings) {
+    let watched = MissingPath::of_watching(settings);
+    for missing in MissingPath::of_loading(settings).iter().chain(&watched) {
+        log(settings, &missing.message());
+    }
 }
 
 /// Closes passed sockets that the pool does not listen on, and logs a warning for each: clients

@@ -35,7 +35,7 @@ use crate::{
         listeners::Listener,
         logs::Logs,
         service::{cannot_start, service},
-        startup_warnings::log,
+        startup_warnings::{log, warn_of_missing_paths},
         supervisor::{OnDemand, PoolConfig, PoolResources, Sockets, Supervisor},
         worker_count,
     },
@@ -77,6 +77,7 @@ fn serve(args: &WarmPoolArgs) -> Result<Exit, CommandError> {
     let spec = &args.spec;
     let mut code = CodeSource::of(spec.app.clone(), spec.options.clone(), spec.base().to_owned());
     let mut settings = code.resolve().map_err(CommandError::settings)?;
+    warn_of_missing_paths(&settings);
     code.hold_engine(&mut settings);
     let listener = Listener::for_warm_requests(spec.socket()).map_err(|error| {
         CommandError::failed(

@@ -21,6 +21,8 @@ use rustix::{
 };
 use wire::launch::Venv;
 
+use crate::system::closed_directory::first_closed;
+
 /// The search path if the web server sets no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -167,17 +169,6 @@ fn is_trusted_venv(candidate: &Path, owners: &[u32]) -> bool {
         })
     };
     candidate.join("pyvenv.cfg").is_file() && is_trusted(candidate) && has_trusted_target()
-}
-
-/// The first directory of `path` that this user may not enter.
-fn first_closed(path: &Path) -> Option<PathBuf> {
-    let mut ancestors: Vec<&Path> =
-        path.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()).collect();
-    ancestors.reverse();
-    ancestors
-        .into_iter()
-        .find(|ancestor| ancestor.is_dir() && access(*ancestor, Access::EXEC_OK).is_err())
-        .map(Path::to_owned)
 }
 
 /// Checks that `program` can be executed. The error is the part of a sentence after the program's

@@ -1,8 +1,9 @@
-//! Interfaces to the operating system: users, hosts, trusted paths, the runtime directory, signals,
-//! limits and processes.
+//! Interfaces to the operating system: users, hosts, paths, the runtime directory, signals, limits
+//! and processes.
 
 pub(crate) mod account;
 mod cgroups;
+pub(crate) mod closed_directory;
 pub(crate) mod error_log;
 pub(crate) mod hosts;
 pub(crate) mod limits;

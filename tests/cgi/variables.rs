@@ -121,6 +121,8 @@ fn c03_a_missing_or_empty_method_is_answered_with_400() {
             "{}",
             response.log
         );
+        // Only a person in a shell forgets the method.
+        assert!(response.log.contains("`wsgate call APP`"), "{}", response.log);
     }
 }
 

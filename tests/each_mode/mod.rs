@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     pool::{Pool, PoolSetup},
-    support::{child_process::RunningProcess, probe::CgiResponse},
+    support::{assertions::codes, child_process::RunningProcess, probe::CgiResponse},
     warm::WarmSite,
 };
 
@@ -206,5 +206,24 @@ impl ServedApp {
 pub(crate) fn in_each_mode(code: &str, assert: impl Fn(&mut ServedApp, Mode)) {
     for mode in MODES {
         assert(&mut ServedApp::start(mode, &[], code), mode);
+    }
+}
+
+/// A path that is misspelt, or not mounted yet, stops nothing and is named in the log.
+#[test]
+fn a_path_that_does_not_exist_is_a_warning_in_each_mode() {
+    let code = "
+        import sys
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [str('/nonexistent/lib' in sys.path).encode()]
+        ";
+    for mode in MODES {
+        let mut served = ServedApp::start(mode, &["--path", "/nonexistent/lib"], code);
+        assert_eq!(served.ask("/page"), "True", "{mode:?}");
+        let log = served.stop();
+        assert!(codes(&log).iter().all(|code| *code == "W0108"), "{mode:?}: {log}");
+        let sentence = "warning[W0108]: `/nonexistent/lib` of --path does not exist\nhint: ";
+        assert!(log.contains(sentence), "{mode:?}: {log}");
     }
 }

@@ -54,7 +54,8 @@ fn a_script_that_nobody_may_read_is_named() {
     fs::set_permissions(&script, Permissions::from_mode(0o000)).unwrap();
     let ended = child_process::run(&mut as_nobody(&dir, &script), "");
     assert!(page_of(&ended, 500, "W0102").contains("cgi-bin/app.wsgi"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("chmod a+r"), "{}", ended.stderr);
+    // The hint names the file.
+    assert!(ended.stderr.contains("read the script: chmod a+r /"), "{}", ended.stderr);
 }
 
 #[test]
@@ -81,6 +82,8 @@ fn a_directory_that_nobody_may_enter_is_a_valid_response() {
     let ended = child_process::run(&mut as_nobody(&dir, &script), "");
     fs::set_permissions(dir.path("cgi-bin/closed"), Permissions::from_mode(0o755)).unwrap();
     assert!(page_of(&ended, 500, "W0102").contains("cgi-bin/closed/app.wsgi"), "{}", ended.stderr);
+    let hint = format!("enter the directory: chmod a+x {}\n", dir.path("cgi-bin/closed").display());
+    assert!(ended.stderr.contains(&hint), "{}", ended.stderr);
 }
 
 #[test]
@@ -144,6 +147,8 @@ fn a_missing_script_is_named() {
         }
         let ended = child_process::run(&mut command, "");
         assert!(page_of(&ended, 500, "W0102").contains("absent.wsgi"), "{}", ended.stderr);
+        let hint = format!("`absent.wsgi` in the directory `{}`", dir.path("bin").display());
+        assert!(ended.stderr.contains(&hint), "{}", ended.stderr);
     }
 }
 

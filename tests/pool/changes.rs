@@ -171,7 +171,11 @@ fn a_named_file_reloads_the_pool_when_it_is_created_or_touched() {
     changes("it was touched");
     fs::create_dir(directory.join("one")).unwrap();
     changes("something came into a directory");
-    let log = stop(pool);
+    eventually("one template is left", || children(pool.pid()).len() == 1);
+    let log = pool.stop();
+    // The file is created later, and might have been misspelt.
+    assert_eq!(codes(&log), ["W0108"], "{log}");
+    assert!(log.contains("/restart.txt` of --reload-on does not exist"), "{log}");
     assert!(
         log.contains("/restart.txt` has changed") && log.contains("/releases` has changed"),
         "{log}"

@@ -58,6 +58,8 @@ codes! {
     ErrorLogNotOpened = 106: Warning,
     /// Clients may be able to fetch the file of `--error-log`.
     ErrorLogExposed = 107: Warning,
+    /// A path of `--path` or `--reload-on` does not exist.
+    MissingPath = 108: Warning,
     /// The virtualenv does not exist, cannot be entered, is no virtualenv, or its Python is
     /// missing.
     BadVenv = 201: Error,

@@ -23,6 +23,7 @@ use crate::{
         pool::{StartLock, WarmPool},
     },
     config::{
+        missing_path::MissingPath,
         options::{ScriptOptions, WarmOptions, WhenFull},
         settings::Settings,
     },
@@ -116,6 +117,8 @@ fn serve_first(
     request: &Request,
     channels: Channels,
 ) -> Exit {
+    let missing = [MissingPath::of_loading(settings), MissingPath::of_watching(settings)];
+    missing.iter().flatten().for_each(|missing| request.log(&missing.message()));
     let start = |lock| {
         if let Err(message) = pool.start(lock, settings, (options, base), request) {
             pool.log(request, &message);

@@ -48,6 +48,8 @@ pub(crate) struct AppOptions {
     pub(crate) chdir: Option<PathBuf>,
 
     /// Add DIR to sys.path, after the directory of the script (repeatable)
+    ///
+    /// Python skips a directory that does not exist, and wsgate logs warning W0108.
     #[arg(long, value_name = "DIR")]
     #[serde(with = "os_paths")]
     pub(crate) path: Vec<PathBuf>,
@@ -92,17 +94,17 @@ pub(crate) fn program_at(base: &Path, program: &Path) -> PathBuf {
 pub(crate) struct RequestOptions {
     /// Stop a request after SECONDS; 0 sets no limit [default: no limit]
     ///
-    /// Three limits are 30 seconds by default: that of `wsgate check`, that of loading the
-    /// application in `wsgate call`, and that of a silent server of `wsgate call --via`.
+    /// The client gets 504 Gateway Timeout, or a cut response if the response has begun. The time
+    /// includes loading the application where the request loads it, and `close()` of the response.
     #[arg(long, value_name = "SECONDS", value_parser = seconds(0))]
     pub(crate) timeout: Option<u64>,
 
-    /// Set SCRIPT_NAME, the URL path of the application, where the web server does not
+    /// Serve the application below the URL path PATH, such as /app [default: the SCRIPT_NAME that
+    /// the web server sets]
     ///
-    /// PATH_INFO is the rest of the path of a request below PATH. The requests of `--warm-up`,
-    /// `wsgate check` and `wsgate call` have this SCRIPT_NAME. Without the option, the warm-up
-    /// request of `--mode warm` and `--mode resident` has the SCRIPT_NAME of the request that
-    /// starts the pool.
+    /// PATH becomes SCRIPT_NAME, and the rest of the URL path becomes PATH_INFO: with /app, a
+    /// request for /app/page has the PATH_INFO /page. Use the option if the web server passes the
+    /// whole URL path as PATH_INFO. A request of `--warm-up` has this SCRIPT_NAME, too.
     #[arg(long, value_name = "PATH", value_parser = script_name)]
     pub(crate) script_name: Option<String>,
 }

@@ -1,7 +1,13 @@
 //! The contexts in which an application runs, and which options act in them. An option that does
 //! not act where it was given is a usage error.
 
-use clap::{ArgMatches, Args, Command, Id, parser::ValueSource};
+use std::sync::OnceLock;
+
+use clap::{
+    ArgMatches, Args, Command, Error, Id,
+    error::{ContextKind, ContextValue, ErrorKind},
+    parser::ValueSource,
+};
 
 /// A context in which an application runs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -82,26 +88,42 @@ pub(crate) fn first_without_effect(
         let options = command.get_groups().find(|known| *known.get_id() == id)?;
         let set = options.get_args().find(|&id| is_set(id))?;
         let option = command.get_arguments().find(|arg| arg.get_id() == set)?.get_long()?;
-        Some(no_effect(option, contexts.first()?.name(), group.contexts))
+        Some(no_effect(option, &format!("in {}", contexts.first()?.name()), group.contexts))
     })
     .next()
 }
 
-/// The message about `option`, which `subcommand` does not have, if another command has it.
-pub(crate) fn elsewhere(option: &str, subcommand: &str, groups: &[OptionGroup]) -> Option<String> {
-    let having = groups.iter().filter(|group| group.has(option));
-    let contexts: Vec<Context> = having.flat_map(|group| group.contexts).copied().collect();
-    (!contexts.is_empty()).then(|| no_effect(option, &format!("`wsgate {subcommand}`"), &contexts))
+/// All groups of options of all commands, which only the command line knows.
+static ALL_GROUPS: OnceLock<Vec<OptionGroup>> = OnceLock::new();
+
+/// Sets the groups of options of all commands, in which [`known_elsewhere`] looks.
+pub(crate) fn set_all_groups(groups: Vec<OptionGroup>) {
+    // The groups are the same in each call.
+    let _ = ALL_GROUPS.set(groups);
 }
 
-/// The message about `option`, which acts in `contexts` and was given in `here`.
+/// The error that an option has no effect `here`, if `error` is about an unknown option, and a
+/// command has the option.
+pub(crate) fn known_elsewhere(error: &Error, here: &str, command: &mut Command) -> Option<Error> {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let option =
+        argument.strip_prefix("--").filter(|_| error.kind() == ErrorKind::UnknownArgument)?;
+    let groups = ALL_GROUPS.get()?.iter().filter(|group| group.has(option));
+    let contexts: Vec<Context> = groups.flat_map(|group| group.contexts).copied().collect();
+    let message = (!contexts.is_empty()).then(|| no_effect(option, here, &contexts))?;
+    Some(command.error(ErrorKind::ArgumentConflict, message))
+}
+
+/// The message about `option`, which acts in `contexts` and was given `here`.
 fn no_effect(option: &str, here: &str, contexts: &[Context]) -> String {
-    format!("--{option} has no effect in {here}; it is for {}", names(contexts))
+    format!("--{option} has no effect {here}; it is for {}", names(contexts))
 }
 
 /// The message about `option`, which a worker without a supervisor does not use.
 pub(crate) fn for_supervisors_only(option: &str) -> String {
-    no_effect(option, Context::LoneWorker.name(), &[Context::Pool])
+    no_effect(option, &format!("in {}", Context::LoneWorker.name()), &[Context::Pool])
 }
 
 /// The names of `contexts`, those of CGI joined.

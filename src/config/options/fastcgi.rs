@@ -105,13 +105,14 @@ pub(crate) struct FastcgiOptions {
 
     /// Reload the pool when the file or directory PATH changes (repeatable)
     ///
-    /// PATH need not exist yet. A directory changes when an entry is added or removed, not when the
-    /// content of a file in it changes. A pool always reloads when its script changes.
+    /// PATH need not exist yet; wsgate logs warning W0108 then. A directory changes when an entry
+    /// is added or removed, not when the content of a file in it changes. A pool always reloads
+    /// when its script changes.
     ///
-    /// A worker on standard input without `--workers` has a supervisor only with this option or
-    /// `--reload`; without one it does not notice that its script has changed. On a `#!` line the
-    /// two options make such a worker exit after a change, and the process manager of the web
-    /// server starts another.
+    /// Where a process manager passes the socket on standard input, a single worker runs without a
+    /// supervisor, and does not notice changes. With this option or --reload, `wsgate fastcgi`
+    /// starts a supervisor. On a `#!` line, the two options make the worker exit after a change,
+    /// and the process manager starts another.
     #[arg(long, value_name = "PATH", help_heading = "Process")]
     pub(crate) reload_on: Vec<PathBuf>,
 

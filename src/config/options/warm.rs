@@ -89,7 +89,7 @@ pub(crate) struct WarmOptions {
     pub(crate) max_processes: Option<u32>,
 
     // The gateway of each request alone uses this and the next option: they do not change the pool.
-    /// Wait SECONDS for an idle worker when all workers of the warm pool are busy
+    /// Wait up to SECONDS for an idle worker when all workers of the warm pool are busy
     #[arg(
         long,
         value_name = "SECONDS",

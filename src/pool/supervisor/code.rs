@@ -12,7 +12,7 @@ use diagnostics::message::{Code as LogCode, LogMessage};
 use wire::{app::Source, launch::Preload, running_clock};
 
 use crate::{
-    config::settings::Settings,
+    config::{missing_path::MissingPath, settings::Settings},
     guard::start_error,
     pool::{
         code_source::CodeSource,
@@ -49,6 +49,8 @@ pub(super) struct Code<'a> {
     due: Instant,
     /// A warm pool stops when its code changes or cannot be loaded.
     is_warm: bool,
+    /// The missing entries of `sys.path` that the log names already.
+    missing: Vec<MissingPath>,
 }
 
 /// Which templates to poll.
@@ -88,6 +90,7 @@ impl<'a> Code<'a> {
             failed_load: None,
             due: running_clock::instant(),
             is_warm,
+            missing: MissingPath::of_loading(settings),
         }
     }
 
@@ -112,7 +115,7 @@ impl<'a> Code<'a> {
     pub(super) fn load(&mut self, launch: &TemplateLaunch<'_>) -> Vec<Action> {
         self.changes.record();
         match self.start(launch) {
-            Ok(()) => Vec::new(),
+            Ok(missing) => missing.iter().map(|it| Action::Log(it.message())).collect(),
             Err(message) => {
                 self.failed_load = Some(FailedAttempt::now(message.summary()));
                 vec![Action::Log(message), Action::Raise(Event::NotLoaded)]
@@ -120,9 +123,12 @@ impl<'a> Code<'a> {
         }
     }
 
-    fn start(&mut self, launch: &TemplateLaunch<'_>) -> Result<(), LogMessage> {
+    /// Starts a template with the current settings. Returns the entries of `sys.path` that are
+    /// missing and were not missing before.
+    fn start(&mut self, launch: &TemplateLaunch<'_>) -> Result<Vec<MissingPath>, LogMessage> {
         // The supervisor applies --timeout itself, with its value at the start of the pool.
         let settings = Settings { timeout: self.settings.timeout, ..self.source.resolve()? };
+        let missing = MissingPath::of_loading(&settings);
         self.templates.kill_next();
         let generation = self.templates.count();
         let template = Template::start(settings, launch, generation).map_err(|error| {
@@ -134,7 +140,8 @@ impl<'a> Code<'a> {
             .hint(hint)
         })?;
         self.templates.set_next(template);
-        Ok(())
+        let known = std::mem::replace(&mut self.missing, missing.clone());
+        Ok(missing.into_iter().filter(|it| !known.contains(it)).collect())
     }
 
     /// Loads the code again if `wanted` workers must be forked and no template exists.

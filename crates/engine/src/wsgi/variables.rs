@@ -59,10 +59,14 @@ impl fmt::Display for BadVariable {
 impl BadVariable {
     /// The log message.
     pub(crate) fn log_message(&self) -> LogMessage {
-        LogMessage::new(Code::BadRequest, self.to_string()).hint(
+        let is_absent = self.value.is_empty() && self.name == KnownVariable::RequestMethod.name();
+        LogMessage::new(Code::BadRequest, self.to_string()).hint(if is_absent {
+            "web servers set this variable for each request; in a shell, run `wsgate call APP`, \
+             which sets all variables"
+        } else {
             "the request was answered with 400; if the web server sent this for an ordinary \
-             request, look at its settings",
-        )
+             request, look at its settings"
+        })
     }
 }
 

@@ -1,0 +1,51 @@
+//! The log message about a script that cannot be read, with a hint for the cause.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use diagnostics::message::{Code, LogMessage};
+use rustix::process::geteuid;
+
+use crate::system::closed_directory::first_closed;
+
+/// The message that `script` cannot be read for `error`.
+pub(crate) fn unreadable(script: &Path, error: &io::Error) -> LogMessage {
+    let shown = script.display();
+    let user = geteuid().as_raw();
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound => match first_missing(script) {
+            Some((directory, name)) => format!(
+                "correct the path: there is no `{}` in the directory `{}`",
+                name.display(),
+                directory.display()
+            ),
+            None => "correct the path".to_owned(),
+        },
+        io::ErrorKind::PermissionDenied => match first_closed(script) {
+            Some(closed) => {
+                format!("let user {user} enter the directory: chmod a+x {}", closed.display())
+            }
+            None => format!("let user {user} read the script: chmod a+r {shown}"),
+        },
+        io::ErrorKind::InvalidData => format!("close the quote on the first line of `{shown}`"),
+        io::ErrorKind::InvalidInput => "name a Python file that defines `application`".to_owned(),
+        _ => format!("check `{shown}` and its file system"),
+    };
+    let sentence = format!("`{shown}` cannot be read: {error}");
+    LogMessage::new(Code::UnreadableScript, sentence).hint(hint)
+}
+
+/// The last directory of `path` that exists, and the name that is missing in it.
+fn first_missing(path: &Path) -> Option<(PathBuf, PathBuf)> {
+    let mut below = path;
+    for directory in path.ancestors().skip(1) {
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        if directory.is_dir() {
+            return Some((directory.to_owned(), below.file_name()?.into()));
+        }
+        below = directory;
+    }
+    None
+}
