@@ -10,7 +10,9 @@ use diagnostics::{
 use wire::report::{EXIT_DESCRIPTORS_LOST, StopReason};
 
 use crate::{
-    config::settings::Settings, guard::serving_process::ProcessExit, python::engine,
+    config::settings::Settings,
+    guard::serving_process::ProcessExit,
+    python::{engine, identify},
     system::signals,
 };
 
@@ -71,6 +73,10 @@ impl ProcessFailure<'_> {
         let how = self.how_it_exited();
         if let Some(stopped) = self.stopped {
             return match stopped {
+                stop if stop.is_timeout() && !self.engine_loaded => (
+                    Status::GatewayTimeout,
+                    self.engine_not_loaded("runs, and has not loaded the engine in time"),
+                ),
                 stop if stop.is_timeout() && self.engine_loaded && !self.app_loaded => (
                     Status::GatewayTimeout,
                     LogMessage::new(
@@ -108,21 +114,14 @@ impl ProcessFailure<'_> {
                 engine::unfit(&self.settings.engine, &self.settings.interpreter.program, reason),
             );
         }
-        let python = self.settings.interpreter.program.display();
         if !self.engine_loaded {
             if let Some(message) =
                 engine::damaged(&self.settings.engine, &self.settings.interpreter.program)
             {
                 return (Status::InternalServerError, message);
             }
-            return (
-                Status::InternalServerError,
-                LogMessage::new(
-                    Code::PythonEnded,
-                    format!("`{python}` {how} before the engine was loaded"),
-                )
-                .hint(format!("run `{python} -c pass` as the user that the request runs as")),
-            );
+            let how = format!("{how} before the engine was loaded");
+            return (Status::InternalServerError, self.engine_not_loaded(&how));
         }
         let code = match self.exit {
             ProcessExit::Known(status) => status.code(),
@@ -177,6 +176,16 @@ impl ProcessFailure<'_> {
                 }),
             ),
         }
+    }
+
+    /// The log message about a program that `how` ("exited before the engine was loaded").
+    fn engine_not_loaded(&self, how: &str) -> LogMessage {
+        let program = &self.settings.interpreter.program;
+        identify::not_python(program, how).unwrap_or_else(|| {
+            let python = program.display();
+            LogMessage::new(Code::PythonEnded, format!("`{python}` {how}"))
+                .hint(format!("run `{python} -c pass` as the user that the request runs as"))
+        })
     }
 
     fn how_it_exited(&self) -> String {

@@ -3,15 +3,19 @@
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
-    io,
+    fs::File,
+    io::{
+        Seek as _, Write as _, {self},
+    },
     os::{
-        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt as _,
     },
     process::{Command, Stdio},
 };
 
 use rustix::{
+    fs::{MemfdFlags, memfd_create},
     io::{FdFlags, fcntl_setfd},
     net::{AddressFamily, SocketFlags, SocketType, socketpair},
     pipe::{PipeFlags, pipe_with},
@@ -26,6 +30,20 @@ use crate::{config::settings::Settings, request::Request};
 
 /// The Python code that loads the engine.
 const BOOTSTRAP: &str = include_str!("../python/bootstrap.py");
+
+/// The file descriptor `number` with the Python code that loads the engine, as an argument of
+/// python. A program that is not Python may write its arguments to the log: they are short.
+fn bootstrap_argument(number: RawFd) -> String {
+    format!("import posix; bootstrap = {number}; exec(posix.read(bootstrap, 65536))")
+}
+
+/// A file in memory with [`BOOTSTRAP`].
+fn bootstrap_file() -> io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create("wsgate-bootstrap", MemfdFlags::CLOEXEC)?);
+    file.write_all(BOOTSTRAP.as_bytes())?;
+    file.rewind()?;
+    Ok(file.into())
+}
 
 /// Variables that a service manager sets for this process alone (sd_listen_fds(3), sd_notify(3),
 /// sd_watchdog_enabled(3)). With these variables, an application would use file descriptors of
@@ -51,7 +69,7 @@ pub(crate) struct Start {
     /// application changes its user.
     pub(crate) gateway_pipe: OwnedFd,
     /// Descriptors that python inherits by number, and that stay open until it is started.
-    _inherited: [OwnedFd; 3],
+    _inherited: [OwnedFd; 4],
 }
 
 impl Start {
@@ -94,9 +112,10 @@ impl Start {
             gateway_pipe_fd,
         };
         let launch = message::to_file(&launch, "wsgate-launch")?;
+        let bootstrap = bootstrap_file()?;
         let held = settings.engine.held();
         let gateway_end = has_gateway.then(|| pythons_end.as_fd());
-        for descriptor in [engines_end.as_fd(), launch.as_fd()]
+        for descriptor in [engines_end.as_fd(), launch.as_fd(), bootstrap.as_fd()]
             .iter()
             .chain(&gateway_end)
             .chain(inherited)
@@ -106,7 +125,7 @@ impl Start {
         }
         let mut command = Command::new(&settings.interpreter.program);
         command
-            .args(["-c", BOOTSTRAP])
+            .args(["-c", &bootstrap_argument(bootstrap.as_raw_fd())])
             .arg(settings.engine.path())
             .arg(launch.as_raw_fd().to_string())
             .arg(engines_end.as_raw_fd().to_string())
@@ -118,7 +137,8 @@ impl Start {
             // log.
             .stdin(Stdio::null())
             .stdout(io::stderr().as_fd().try_clone_to_owned()?);
-        Ok(Self { command, channel, gateway_pipe, _inherited: [engines_end, launch, pythons_end] })
+        let inherited = [engines_end, launch, pythons_end, bootstrap];
+        Ok(Self { command, channel, gateway_pipe, _inherited: inherited })
     }
 }
 

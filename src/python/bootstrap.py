@@ -1,4 +1,6 @@
 import sys
+posix.close(bootstrap)
+del bootstrap
 try:
     if sys.version_info < (3, 9):
         raise ImportError("Python %d.%d is too old, 3.9 is the least" % sys.version_info[:2])
@@ -12,7 +14,6 @@ try:
     if len(sys.argv) > 4:
         # A pool keeps using the engine of its start: the file may have been replaced by another
         # build.
-        import posix
         try:
             posix.stat("/proc/self/fd/" + sys.argv[4])
             path = "/proc/self/fd/" + sys.argv[4]
@@ -26,7 +27,6 @@ try:
         engine.__file__ = spec.origin = spec.loader.path = sys.argv[1]
     work = engine.prepare(int(sys.argv[2]))
 except BaseException as error:
-    import posix
     reason = ("%s: %s" % (type(error).__name__, error)).encode("utf-8", "replace")[:8000]
     try:
         # A report of the kind EngineFailed (crates/wire/src/message.rs): magic and build as in the

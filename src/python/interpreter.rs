@@ -23,6 +23,13 @@ use wire::launch::Venv;
 
 use crate::system::closed_directory::first_closed;
 
+/// The names of virtualenvs that are found without a setting.
+const VENV_NAMES: [&str; 2] = [".venv", "venv"];
+
+/// Why the virtualenv of an option, or of the environment, was chosen.
+const BY_OPTION: &str = "--venv";
+const BY_VARIABLE: &str = "the variable VIRTUAL_ENV";
+
 /// The search path if the web server sets no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -63,17 +70,17 @@ pub(crate) fn find(
         return Ok(Interpreter { program, venv, chosen_by: "--python" });
     }
     if let Some(directory) = venv {
-        return of_venv(directory, "--venv");
+        return of_venv(directory, BY_OPTION);
     }
     let own = own_venv();
     if let Some(directory) = own.filter(|directory| !is_tool_venv(directory)) {
         return of_venv(directory, OWN_VENV);
     }
     if let Some(directory) = env::var_os("VIRTUAL_ENV").filter(|directory| !directory.is_empty()) {
-        return of_venv(Path::new(&directory), "the variable VIRTUAL_ENV");
+        return of_venv(Path::new(&directory), BY_VARIABLE);
     }
     for directory in beside.iter().flat_map(|directory| directory.ancestors()) {
-        for name in [".venv", "venv"] {
+        for name in VENV_NAMES {
             let candidate = directory.join(name);
             if is_trusted_venv(&candidate, owners) {
                 return of_venv(&candidate, "found beside the script or above it");
@@ -121,7 +128,17 @@ fn of_venv(directory: &Path, chosen_by: &'static str) -> Result<Interpreter, Log
         )
         .hint(hint)
     };
-    let again = || format!("create it again: python3 -m venv {}", directory.display());
+    let shown = directory.display();
+    // A setting that names the wrong directory is corrected; a broken virtualenv is made again.
+    let correct = match chosen_by {
+        BY_VARIABLE => "unset VIRTUAL_ENV, or let it name a virtualenv".to_owned(),
+        BY_OPTION => "let --venv name a virtualenv".to_owned(),
+        _ => format!("remove `{shown}`"),
+    };
+    let again = || {
+        let wsgate = if chosen_by == OWN_VENV { ", and install wsgate in it" } else { "" };
+        format!("create it again: python3 -m venv --clear {shown}{wsgate}")
+    };
     if let Some(closed) = first_closed(directory) {
         return Err(bad(
             format!("user {} may not enter `{}`", geteuid().as_raw(), closed.display()),
@@ -129,13 +146,46 @@ fn of_venv(directory: &Path, chosen_by: &'static str) -> Result<Interpreter, Log
         ));
     }
     if !directory.is_dir() {
-        return Err(bad("the directory does not exist".to_owned(), again()));
+        return Err(if directory.exists() {
+            bad("this is not a directory".to_owned(), correct)
+        } else {
+            let hint = format!("{correct}; or create one there: python3 -m venv {shown}");
+            bad("the directory does not exist".to_owned(), hint)
+        });
     }
-    let venv = read_venv(directory)
-        .map_err(|error| bad(format!("its pyvenv.cfg cannot be read: {error}"), again()))?;
+    let venv = read_venv(directory).map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                format!("let that user read it: chmod o+r {shown}/pyvenv.cfg")
+            }
+            io::ErrorKind::NotFound => match venv_below(directory) {
+                Some(below) => {
+                    format!("this is the directory of an application; use its {}", below.display())
+                }
+                None => format!("{correct}; or create one: python3 -m venv {shown}/.venv"),
+            },
+            _ => again(),
+        };
+        let user = geteuid().as_raw();
+        bad(format!("its pyvenv.cfg cannot be read by user {user}: {error}"), hint)
+    })?;
     let program = directory.join("bin/python");
-    can_run(&program).map_err(|reason| bad(format!("its bin/python {reason}"), again()))?;
+    can_run(&program).map_err(|reason| {
+        let is_forbidden = program.is_file();
+        let hint = if is_forbidden {
+            format!("let that user run it: chmod o+x {}", program.display())
+        } else {
+            again()
+        };
+        bad(format!("its bin/python {reason}"), hint)
+    })?;
     Ok(Interpreter { program, venv: Some(venv), chosen_by })
+}
+
+/// A virtualenv of the usual names in `directory`.
+fn venv_below(directory: &Path) -> Option<PathBuf> {
+    let named = VENV_NAMES.iter().map(|name| directory.join(name));
+    named.into_iter().find(|candidate| candidate.join("pyvenv.cfg").is_file())
 }
 
 /// Reads `pyvenv.cfg`, the description of a virtualenv.

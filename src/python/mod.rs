@@ -3,4 +3,5 @@
 pub(crate) mod elf;
 pub(crate) mod engine;
 mod glibc;
+pub(crate) mod identify;
 pub(crate) mod interpreter;

@@ -137,7 +137,7 @@ fn variables_that_leave_no_room_for_a_python_are_a_valid_response() {
         }
         step /= 2;
     }
-    let ended = child_process::run(&mut with(room - 64), "");
+    let ended = child_process::run(&mut with(room - 16), "");
     assert!(page_of(&ended, 500, "W0204").contains("Argument list too long"), "{}", ended.stderr);
     assert!(ended.stderr.contains("variables of the request are too large"), "{}", ended.stderr);
 }

@@ -7,7 +7,11 @@ use std::{
 
 use crate::{
     guard::page,
-    support::{assertions::complete_response, install_dir::InstallDir, probe::Probe},
+    support::{
+        assertions::complete_response,
+        install_dir::InstallDir,
+        probe::{Probe, python},
+    },
 };
 
 const HELLO: &str = "
@@ -101,27 +105,46 @@ fn a_virtualenv_whose_python_was_removed_is_named_with_its_target() {
     assert!(super::page_of(&ended, 500, "W0201").contains("VIRTUAL_ENV"), "{}", ended.stderr);
 }
 
+/// Programs that are no Python interpreter, or not one that can be used: the program, its code, and
+/// what the message says.
 #[test]
-fn a_program_that_is_no_python_is_named_with_its_exit_status() {
+fn each_program_that_cannot_run_the_engine_is_named_with_the_reason() {
     let dir = InstallDir::new();
-    for (body, how) in [
-        ("exit 0", "exited with status 0"),
-        ("exit 3", "exited with status 3"),
-        ("kill -9 $$", "was killed by SIGKILL"),
-        ("kill -15 $$", "was killed by SIGTERM"),
-        ("echo Status: 200 OK; echo; echo evil", "exited with status 0"),
+    let python = python();
+    // A Python that pretends to be another one.
+    let pretending = |change: &str| {
+        let python = python.display();
+        format!(
+            "{python} -c \"import sys; {change}; sys.argv[:] = sys.argv[1:]; exec(sys.argv[0])\" \
+                 \"$2\" \"$3\" \"$4\" \"$5\""
+        )
+    };
+    let too_old = pretending("sys.version_info = (3, 8, 1, 'final', 0)");
+    let python_2 = pretending("sys.version_info = (2, 7, 18, 'final', 0)");
+    let other = pretending("sys.implementation.name = 'pypy'");
+    let broken = format!("[ \"$1\" = --version ] && exec {} --version\nexit 1", python.display());
+    let no_python = "is not a Python interpreter: it ";
+    for (name, body, code, said) in [
+        ("exits", "exit 0", "W0202", &[no_python, "exited with status 0"][..]),
+        ("fails", "exit 3", "W0202", &[no_python, "exited with status 3"]),
+        ("killed", "kill -9 $$", "W0202", &[no_python, "was killed by SIGKILL"]),
+        ("stopped", "kill -15 $$", "W0202", &[no_python, "was killed by SIGTERM"]),
+        ("prints", "echo Status: 200 OK; echo; echo evil", "W0202", &[no_python]),
+        ("ls", "exec /bin/ls \"$@\"", "W0202", &[no_python, "exited with status 2"]),
+        ("broken", &broken, "W0205", &["exited with status 1", "before the engine was loaded"]),
+        ("too-old", &too_old, "W0206", &["Python 3.8 is too old, 3.9 is the least"]),
+        ("python2", &python_2, "W0206", &["Python 2.7 is too old"]),
+        ("pypy", &other, "W0206", &["pypy is not CPython"]),
     ] {
-        let program = dir.executable("python", format!("#!/bin/sh\n{body}\n"));
+        let program = dir.executable(name, format!("#!/bin/sh\n{body}\n"));
         let response = Probe::new(HELLO).python(&program).run();
-        let message = page(&response, 500, "W0205");
-        assert!(
-            message.contains(how)
-                && message.contains(
-                    "before the engine was \
-            loaded"
-                ),
-            "{message}"
-        );
+        let message = page(&response, 500, code);
+        for words in said {
+            assert!(message.contains(words), "{name}: no {words}: {message}");
+        }
+        assert!(message.contains(program.to_str().unwrap()), "{name}: {message}");
+        // The code of wsgate that the program got is not in the log.
+        assert!(!response.log.contains("ExtensionFileLoader"), "{name}: {}", response.log);
     }
 }
 
@@ -131,21 +154,25 @@ fn the_message_of_a_failing_interpreter_is_in_the_log() {
     let program =
         dir.executable("python", "#!/bin/sh\necho 'on stdout'\necho 'on stderr' >&2\nexit 1\n");
     let response = Probe::new(HELLO).python(&program).run();
-    page(&response, 500, "W0205");
+    page(&response, 500, "W0202");
     assert!(response.log.starts_with("on stdout\non stderr\nwsgate: error"), "{}", response.log);
 }
 
 #[test]
 fn an_interpreter_that_does_not_get_ready_in_time_is_answered_with_504() {
     let dir = InstallDir::new();
-    let program = dir.executable("python", "#!/bin/sh\nsleep 1000\n");
-    let response = Probe::new(HELLO)
-        .python(&program)
-        .options(&["--timeout", "1"])
-        .variable("MARK", program.to_str().unwrap())
-        .run();
-    page(&response, 504, "W0604");
-    crate::guard::nothing_is_left_of(&format!("MARK={}", program.display()));
+    let version = format!("[ \"$1\" = --version ] && exec {} --version", python().display());
+    for (name, before, code) in [("no-python", "", "W0202"), ("python", &*version, "W0205")] {
+        let program = dir.executable(name, format!("#!/bin/sh\n{before}\nsleep 1000\n"));
+        let response = Probe::new(HELLO)
+            .python(&program)
+            .options(&["--timeout", "1"])
+            .variable("MARK", program.to_str().unwrap())
+            .run();
+        let message = page(&response, 504, code);
+        assert!(message.contains("has not loaded the engine in time"), "{message}");
+        crate::guard::nothing_is_left_of(&format!("MARK={}", program.display()));
+    }
 }
 
 #[test]

@@ -88,11 +88,17 @@ fn a_virtualenv_that_anybody_could_have_made_is_not_taken_by_itself() {
 
 #[test]
 fn a_virtualenv_that_cannot_be_used_is_named_with_the_reason() {
-    for (spoil, reason) in [
-        ("rm -r \"$0\"", "the directory does not exist"),
-        ("rm \"$0/pyvenv.cfg\"", "its pyvenv.cfg cannot be read"),
-        ("ln -sf /nowhere/python3 \"$0/bin/python\"", "which does not exist"),
-        ("rm \"$0/bin/python\" && touch \"$0/bin/python\"", "may not be run"),
+    for (spoil, reason, hint) in [
+        ("rm -r \"$0\"", "the directory does not exist", "let --venv name a virtualenv; or create"),
+        ("rm -r \"$0\" && touch \"$0\"", "not a directory", "let --venv name a virtualenv"),
+        ("rm \"$0/pyvenv.cfg\"", "its pyvenv.cfg cannot be read", "or create one: python3 -m venv"),
+        (
+            "mv \"$0\" \"$0.x\" && mkdir \"$0\" && mv \"$0.x\" \"$0/.venv\"",
+            "No such file",
+            "the directory of an application; use its",
+        ),
+        ("ln -sf /nowhere/python3 \"$0/bin/python\"", "does not exist", "create it again"),
+        ("rm \"$0/bin/python\" && touch \"$0/bin/python\"", "may not be run", "chmod o+x"),
     ] {
         let dir = InstallDir::new();
         make_venv(&dir.path("env"));
@@ -102,12 +108,19 @@ fn a_virtualenv_that_cannot_be_used_is_named_with_the_reason() {
         let script = dir.script("site/app.wsgi", "#!WSGATE --venv ../env", PREFIX);
         let ended = run(&mut dir.request(&script), "");
         assert_eq!(complete_response(&ended.stdout).status, 500, "{spoil}");
-        assert!(
-            only_log_message(&ended.stderr, "W0201").contains(reason),
-            "{reason}: {}",
-            ended.stderr
-        );
+        let message = only_log_message(&ended.stderr, "W0201");
+        let shown = ended.stderr.lines().find_map(|line| line.strip_prefix("hint: ")).unwrap();
+        assert!(message.contains(reason) && shown.contains(hint), "{spoil}: {}", ended.stderr);
     }
+}
+
+#[test]
+fn a_stale_variable_virtual_env_is_to_be_unset() {
+    let dir = InstallDir::new();
+    let script = dir.script("site/app.wsgi", "#!WSGATE", PREFIX);
+    let ended = run(dir.request(&script).env("VIRTUAL_ENV", "/absent/venv"), "");
+    only_log_message(&ended.stderr, "W0201");
+    assert!(ended.stderr.contains("\nhint: unset VIRTUAL_ENV"), "{}", ended.stderr);
 }
 
 #[test]

@@ -98,3 +98,20 @@ fn w47_a_traceback_is_shown_only_with_debug() {
     assert!(response.text().contains("RuntimeError: broken off"), "{}", response.text());
     assert!(!returning("[]", "broken()").run().text().contains("Traceback"));
 }
+
+#[test]
+fn every_mistake_in_the_arguments_of_start_response_has_one_code() {
+    for wrong in [
+        "200, []",
+        "'200 OK', ()",
+        "'200 OK', [('A', 1)]",
+        "'200 OK', [['A', 'b']]",
+        "'200 OK', [('A', 'b\\n')]",
+        "'200 OK', [], True",
+        "start_response('200 OK', []), []",
+    ] {
+        let code = format!("def application(e, start_response):\n    start_response({wrong})\n");
+        let response = Probe::new(&code).run();
+        assert_eq!(response.codes(), ["W0503"], "{wrong}: {}", response.log);
+    }
+}

@@ -63,13 +63,13 @@ codes! {
     /// The virtualenv does not exist, cannot be entered, is no virtualenv, or its Python is
     /// missing.
     BadVenv = 201: Error,
-    /// The interpreter does not exist or cannot be executed.
+    /// The interpreter does not exist, cannot be executed, or is no Python.
     BadPython = 202: Error,
     /// The engine was not found.
     NoEngine = 203: Error,
     /// Python could not be started.
     NoProcess = 204: Error,
-    /// Python exited before it had loaded the engine.
+    /// Python exited before it had loaded the engine, or has not loaded it in time.
     PythonEnded = 205: Error,
     /// Python cannot run or load the engine, or the engine is of another build.
     UnfitEngine = 206: Error,

@@ -15,7 +15,7 @@ use crate::{
         supervisor::slots::LimitReached,
         template::{Loading, Template},
     },
-    python::engine,
+    python::{engine, identify},
     system::signals,
 };
 
@@ -121,7 +121,9 @@ pub(super) fn template_died(template: &Template, status: Option<ExitStatus>) -> 
                 .hint("its workers exited with it; the pool starts another template process"),
         );
     }
-    Some(engine::damaged(engine, python).unwrap_or_else(|| {
+    let how = || format!("{status} while it loaded the application");
+    let reason = engine::damaged(engine, python).or_else(|| identify::not_python(python, &how()));
+    Some(reason.unwrap_or_else(|| {
         message(format!("the template process {status} while it loaded the application"))
             .hint("look for the cause just above, and in the system's log")
     }))

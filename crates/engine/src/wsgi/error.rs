@@ -14,7 +14,7 @@ use crate::{
     process::forks,
     wsgi::{
         ClientWait, ServerSettings,
-        exceptions::{InvalidResponse, stop_of},
+        exceptions::{InvalidResponse, is_invalid_response, stop_of},
         traceback::{ExceptionText, format_exception},
     },
 };
@@ -145,7 +145,7 @@ fn raised(
     headers_sent: bool,
 ) -> LogMessage {
     let ExceptionText { line, trace } = described;
-    if error.is_instance_of::<InvalidResponse>(py) {
+    if is_invalid_response(py, error) {
         return LogMessage::new(Code::BadResponse, line)
             .detail(trace)
             .hint("the last lines of the traceback name the call to fix");

@@ -2,7 +2,7 @@
 
 use pyo3::{
     create_exception,
-    exceptions::{PySystemExit, PyValueError},
+    exceptions::{PySystemExit, PyTypeError, PyValueError},
     prelude::*,
 };
 use wire::report::StopReason;
@@ -21,6 +21,18 @@ create_exception!(
     PyValueError,
     "The application's response breaks PEP 3333."
 );
+
+create_exception!(
+    wsgate,
+    ResponseTypeError,
+    PyTypeError,
+    "The application passed an object whose type breaks PEP 3333."
+);
+
+/// Is `error` about a response that breaks PEP 3333?
+pub(super) fn is_invalid_response(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<InvalidResponse>(py) || error.is_instance_of::<ResponseTypeError>(py)
+}
 
 /// Why the gateway interrupted the application, if `error` is that interruption.
 pub(super) fn stop_of(py: Python<'_>, error: &PyErr) -> Option<StopReason> {

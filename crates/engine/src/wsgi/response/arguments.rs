@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use pyo3::{
-    exceptions::PyTypeError,
     intern,
     prelude::*,
     types::{PyList, PyString, PyTuple},
@@ -13,7 +12,7 @@ use wire::request::ResponseFormat;
 use crate::{
     process::python_api::utf8,
     wsgi::{
-        exceptions::InvalidResponse,
+        exceptions::{InvalidResponse, ResponseTypeError},
         headers::{InvalidHeaders, ResponseHeaders},
         response::type_name,
     },
@@ -22,7 +21,7 @@ use crate::{
 /// The exception of an `exc_info` tuple, ready to be raised again. Keeps no reference to the tuple.
 pub(super) fn exception_of(exc_info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
     let wrong = || {
-        PyTypeError::new_err(
+        ResponseTypeError::new_err(
             "exc_info must be a tuple of type, exception and traceback, as sys.exc_info() gives",
         )
     };
@@ -45,15 +44,15 @@ pub(super) fn checked_headers(
 ) -> PyResult<ResponseHeaders> {
     let invalid = |bad: InvalidHeaders| InvalidResponse::new_err(bad.to_string());
     let status = status.cast::<PyString>().map_err(|_| {
-        PyTypeError::new_err(format!("status must be str, not `{}`", type_name(status)))
+        ResponseTypeError::new_err(format!("status must be str, not `{}`", type_name(status)))
     })?;
     let headers = headers.cast::<PyList>().map_err(|_| {
-        PyTypeError::new_err(format!("headers must be a list, not `{}`", type_name(headers)))
+        ResponseTypeError::new_err(format!("headers must be a list, not `{}`", type_name(headers)))
     })?;
     let mut checked = ResponseHeaders::new(form, &latin1(status, "status")?).map_err(invalid)?;
     for field in headers {
         let wrong =
-            || PyTypeError::new_err("each header must be a tuple of two str: name and value");
+            || ResponseTypeError::new_err("each header must be a tuple of two str: name and value");
         let pair = field.cast::<PyTuple>().map_err(|_| wrong())?;
         if pair.len() != 2 {
             return Err(wrong());

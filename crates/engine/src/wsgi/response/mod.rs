@@ -14,13 +14,7 @@ use diagnostics::{
     error_page::{Page, Status},
     message::{Code, LogMessage},
 };
-use pyo3::{
-    exceptions::{PyConnectionError, PyRuntimeError, PyTypeError},
-    intern,
-    prelude::*,
-    sync::MutexExt,
-    types::PyBytes,
-};
+use pyo3::{exceptions::PyConnectionError, intern, prelude::*, sync::MutexExt, types::PyBytes};
 use wire::request::ResponseFormat;
 use wire::scoreboard::OneTimeWarning;
 
@@ -29,7 +23,7 @@ use crate::{
     wsgi::{
         ClientWait, Interruptible, ResponseSink,
         error::ServeError,
-        exceptions::InvalidResponse,
+        exceptions::{InvalidResponse, ResponseTypeError},
         response::{
             arguments::{checked_headers, exception_of},
             state::{ResponseStage, ResponseState},
@@ -73,7 +67,7 @@ impl Response {
     #[pyo3(signature = (data, /))]
     fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let Ok(block) = data.cast::<PyBytes>() else {
-            return Err(PyTypeError::new_err(format!(
+            return Err(ResponseTypeError::new_err(format!(
                 "write() takes bytes, not `{}`",
                 type_name(data)
             )));
@@ -141,7 +135,7 @@ impl Response {
                     state.stage = ResponseStage::Nothing
                 }
                 (_, None) if called_before => {
-                    return Err(PyRuntimeError::new_err(
+                    return Err(InvalidResponse::new_err(
                         "start_response() was called a second time without exc_info",
                     ));
                 }

@@ -1,0 +1,71 @@
+//! Finds out whether a program is a Python interpreter, after it has failed to work as one.
+
+use std::{
+    fs::File,
+    io::Read as _,
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use diagnostics::message::{Code, LogMessage};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    pipe::{PipeFlags, pipe_with},
+    process::{Pid, Signal, kill_process_group},
+};
+
+/// How long a program may take to print its version.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The log message about `program`, which `how` ("exited with status 2"), if the program is not a
+/// Python interpreter: it does not print its version as one.
+pub(crate) fn not_python(program: &Path, how: &str) -> Option<LogMessage> {
+    if prints_version(program).unwrap_or(true) {
+        return None;
+    }
+    let shown = program.display();
+    let message = LogMessage::new(
+        Code::BadPython,
+        format!("`{shown}` is not a Python interpreter: it {how}"),
+    );
+    Some(message.hint(format!(
+        "`{shown} --version` does not print the version of a Python; use another with --python \
+         EXE, or a virtualenv with --venv DIR"
+    )))
+}
+
+/// Does `program --version` print `Python`, as CPython and PyPy do? Python 2 prints it to standard
+/// error.
+fn prints_version(program: &Path) -> std::io::Result<bool> {
+    let (output, programs_end) = pipe_with(PipeFlags::CLOEXEC)?;
+    let mut child = Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(programs_end.try_clone()?)
+        .stderr(programs_end)
+        .process_group(0)
+        .spawn()?;
+    let mut output = File::from(output);
+    let deadline = Instant::now() + VERSION_TIMEOUT;
+    let mut text = Vec::new();
+    while text.len() < 7 {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).ok();
+        let is_ready =
+            poll(&mut [PollFd::new(&output, PollFlags::IN)], timeout.as_ref()).unwrap_or(0) > 0;
+        let mut bytes = [0; 64];
+        let count = if is_ready { output.read(&mut bytes).unwrap_or(0) } else { 0 };
+        if count == 0 {
+            break;
+        }
+        text.extend_from_slice(&bytes[..count]);
+    }
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        // The program may have exited already.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    child.wait()?;
+    Ok(text.starts_with(b"Python "))
+}
