@@ -201,7 +201,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     // Programs.
     (
         "import subprocess, time\nthe = subprocess.Popen(['false'])\ntime.sleep(0.2)",
-        "started the process `false`, which has ended and was not waited for",
+        "started the process `false`, which has exited and was not waited for",
         EACH,
     ),
     (

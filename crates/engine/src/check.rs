@@ -26,14 +26,14 @@ use crate::{
         import_audit::{
             Tracing, {self},
         },
-        load_error::{LoadError, search_path},
+        load_error::search_path,
         synthetic_request, warm_up,
     },
     log::Log,
     process::{forks::Descriptor, python_modules, random_state},
     reporter::Reporter,
     stdlib,
-    wsgi::{ExceptionText, Interruptible, ServerSettings, text_of},
+    wsgi::{ExceptionText, Interruptible, Refusal, ServerSettings, text_of},
 };
 
 /// Writes the findings about the application to the response descriptor.
@@ -57,14 +57,14 @@ pub(crate) fn trace(
     response: Descriptor,
     reporter: &Reporter,
 ) -> PyResult<()> {
-    let (loaded, remains) = import_audit::audit(py, Tracing::Complete, || load(py, launch))?;
+    let (loaded, side_effects) = import_audit::audit(py, Tracing::Complete, || load(py, launch))?;
     drop(loaded);
-    write(message::encode(&remains).map_err(io::Error::other), response, reporter);
+    write(message::encode(&side_effects).map_err(io::Error::other), response, reporter);
     Ok(())
 }
 
 /// Loads the application as a template does.
-fn load<'py>(py: Python<'py>, launch: &Launch) -> Result<LoadedApplication<'py>, LoadError> {
+fn load<'py>(py: Python<'py>, launch: &Launch) -> Result<LoadedApplication<'py>, Refusal> {
     let setting = setting(launch);
     let loaded = application::load(py, launch, &setting)?;
     warm_up::run(
@@ -104,7 +104,7 @@ fn findings(
     interruptible: Interruptible,
 ) -> PyResult<Findings> {
     let begin = Instant::now();
-    let ((loaded, import_time), remains) =
+    let ((loaded, import_time), side_effects) =
         import_audit::audit(py, Tracing::Off, || (load(py, launch), begin.elapsed()))?;
     reporter.send(&Report::Loaded);
     let sys = py.import("sys")?;
@@ -137,7 +137,7 @@ fn findings(
                     first_request,
                     not_validated,
                     request_time,
-                    side_effects: remains,
+                    side_effects,
                     generators,
                     threads: std::fs::read_dir("/proc/self/task")
                         .map_or(1, Iterator::count)

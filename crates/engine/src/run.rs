@@ -186,7 +186,7 @@ impl Prepared {
                 let interruptible =
                     interpreter::raise_on_sigterm(py, &reporter, SigtermSender::Anybody)?;
                 reporter.send(&Report::Ready);
-                crate::cgi::cold::run(
+                crate::cgi::run(
                     py,
                     &launch,
                     (body, response),

@@ -21,10 +21,10 @@ use crate::{
     advice::{
         FACTORY_NAMES, Mismatch, {self},
     },
-    loading::load_error::{LoadError, failed_import},
+    loading::load_error::failed_import,
     log::Log,
     process::{dump_stacks_after, python_api},
-    wsgi::{ServerSettings, end_if_child, remember_streams, type_name},
+    wsgi::{Refusal, ServerSettings, end_if_child, remember_streams, type_name},
 };
 
 /// The default names of an application, if the command line names none.
@@ -46,7 +46,7 @@ pub(crate) fn load<'py>(
     py: Python<'py>,
     launch: &Launch,
     setting: &ServerSettings,
-) -> Result<LoadedApplication<'py>, LoadError> {
+) -> Result<LoadedApplication<'py>, Refusal> {
     let loaded = find_and_load(py, launch, setting);
     remember_streams(py);
     loaded
@@ -60,7 +60,7 @@ pub(crate) fn load_for_pool<'py>(
     py: Python<'py>,
     launch: &Launch,
     setting: &ServerSettings,
-) -> Result<LoadedApplication<'py>, LoadError> {
+) -> Result<LoadedApplication<'py>, Refusal> {
     let sentence = format!(
         "`{}` has been loading for {} s, and goes on",
         launch.app,
@@ -80,7 +80,7 @@ fn find_and_load<'py>(
     py: Python<'py>,
     launch: &Launch,
     setting: &ServerSettings,
-) -> Result<LoadedApplication<'py>, LoadError> {
+) -> Result<LoadedApplication<'py>, Refusal> {
     let log = Log::new(&launch.request.id, &launch.request.line);
     let begun = Instant::now();
     let imported = end_if_child(py, &log, import(py, &launch.app.source));
@@ -173,7 +173,7 @@ fn module_name(path: &OsStr, is_python: bool, modules: &Bound<'_, PyDict>) -> Py
 fn find<'py>(
     module: &Bound<'py, PyAny>,
     launch: &Launch,
-) -> Result<(Bound<'py, PyAny>, String), LoadError> {
+) -> Result<(Bound<'py, PyAny>, String), Refusal> {
     let walk = |name: &str| {
         name.split('.').try_fold(module.clone(), |object, attribute| object.getattr(attribute)).ok()
     };

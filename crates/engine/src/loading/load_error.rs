@@ -17,23 +17,8 @@ use wire::{
 
 use crate::{
     advice,
-    wsgi::{ExceptionText, ServerSettings, interruption, text_of},
+    wsgi::{ExceptionText, Refusal, ServerSettings, interruption, text_of},
 };
-
-/// Why the application cannot be loaded.
-#[derive(Clone, Debug)]
-pub(crate) struct LoadError {
-    /// The message for the log.
-    pub(crate) message: LogMessage,
-    /// The message for the client.
-    pub(crate) status: Status,
-}
-
-impl From<LogMessage> for LoadError {
-    fn from(message: LogMessage) -> Self {
-        Self { message, status: Status::InternalServerError }
-    }
-}
 
 /// Functions that serve clients, or start a process that does.
 const SERVER_FUNCTIONS: [&str; 8] = [
@@ -96,9 +81,9 @@ pub(super) fn failed_import(
     setting: &ServerSettings,
     error: &PyErr,
     took: Duration,
-) -> LoadError {
+) -> Refusal {
     let app = &launch.app;
-    if let Some((message, status)) = interruption(py, error, setting) {
+    if let Some(refusal) = interruption(py, error, setting) {
         // At a terminal, the limit is not in the launch message.
         let limits = [setting.timeout_seconds, setting.response_timeout_seconds];
         let limit = limits
@@ -108,12 +93,10 @@ pub(super) fn failed_import(
             .unwrap_or(took.as_secs_f64().round() as u64);
         // Otherwise the start of Python took most of the time of the request.
         let is_long = took.as_secs_f64() >= limit as f64 * 0.5;
-        let message = if status == Status::GatewayTimeout && is_long {
-            not_in_time(py, app, error, limit)
-        } else {
-            message
-        };
-        return LoadError { message, status };
+        if refusal.status == Status::GatewayTimeout && is_long {
+            return Refusal { message: not_in_time(py, app, error, limit), ..refusal };
+        }
+        return refusal;
     }
     let ExceptionText { line, trace } = ExceptionText::of(py, error);
     if error.is_instance_of::<PySystemExit>(py) {

@@ -1,4 +1,4 @@
-//! A FastCGI pool: its template process, and its workers.
+//! A pool: its template process, and its workers, which serve FastCGI or warm CGI requests.
 
 pub(crate) mod access_log;
 mod deadline_thread;
@@ -7,6 +7,7 @@ pub(crate) mod serving;
 pub(crate) mod template;
 mod template_loop;
 mod template_signals;
+mod warm;
 mod watchdog;
 pub(crate) mod worker_limits;
 pub(crate) mod worker_status;

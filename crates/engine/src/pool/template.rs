@@ -15,7 +15,6 @@ use wire::{
 };
 
 use crate::{
-    cgi::warm,
     loading::{
         application,
         import_audit::{self, Tracing},
@@ -28,6 +27,7 @@ use crate::{
     pool::{
         serving::{self, Sockets},
         template_loop::{LoopExit, Template, WorkerStart, send_event},
+        warm,
         worker_status::StatusDescriptors,
     },
     process::{self, FinalisationScope, SignalMask, forks::Descriptor},
@@ -92,7 +92,7 @@ pub(crate) fn run(
         // The start of the pool waits for the result of loading.
         let tracing =
             if service.preload == Preload::Trace { Tracing::Announced } else { Tracing::Off };
-        let (application, remains) = import_audit::audit(py, tracing, || load(None))?;
+        let (application, side_effects) = import_audit::audit(py, tracing, || load(None))?;
         let failed = |reason: &str| {
             send_event(&channel, &TemplateEvent::load_failed(reason));
             Ok(ProcessExit::with(1))
@@ -101,7 +101,7 @@ pub(crate) fn run(
             Ok(application) => loaded = Some(application),
             Err(reason) => return failed(&reason),
         }
-        if let Some(event) = not_forkable(&remains, launch, service, &log) {
+        if let Some(event) = not_forkable(&side_effects, launch, service, &log) {
             send_event(&channel, &event);
             return Ok(ProcessExit::with(0));
         }
@@ -202,9 +202,9 @@ pub(crate) fn run(
 }
 
 /// The event for the supervisor if no worker may be forked from this process: loading the
-/// application has had the side effects `remains`.
+/// application has had the side effects `side_effects`.
 fn not_forkable(
-    remains: &[SideEffect],
+    side_effects: &[SideEffect],
     launch: &Launch,
     service: &Service,
     log: &Log,
@@ -213,15 +213,15 @@ fn not_forkable(
         // Another template finds the responsible code, after this one has exited and released its
         // resources.
         Preload::Auto => {
-            (Sharing::of(remains) > Sharing::Forked).then_some(TemplateEvent::NotForkable)
+            (Sharing::of(side_effects) > Sharing::Forked).then_some(TemplateEvent::NotForkable)
         }
         Preload::Trace => {
-            log.write(&import_audit::not_forked(remains, launch, service));
-            let is_for_one = Sharing::of(remains) == Sharing::OneProcess;
+            log.write(&import_audit::not_forked(side_effects, launch, service));
+            let is_for_one = Sharing::of(side_effects) == Sharing::OneProcess;
             Some(if is_for_one { TemplateEvent::OneProcess } else { TemplateEvent::NotForkable })
         }
         Preload::Yes | Preload::No => {
-            import_audit::forked_all_the_same(remains, launch)
+            import_audit::forked_anyway(side_effects, launch)
                 .iter()
                 .for_each(|entry| log.write(entry));
             None

@@ -19,6 +19,29 @@ use crate::{
     },
 };
 
+/// Why a request gets an error page in place of the application's response.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    /// The message for the log.
+    pub(crate) message: LogMessage,
+    /// The status of the error page.
+    pub(crate) status: Status,
+}
+
+impl Refusal {
+    /// The request is malformed.
+    pub(crate) fn bad_request(message: LogMessage) -> Self {
+        Self { message, status: Status::BadRequest }
+    }
+}
+
+impl From<LogMessage> for Refusal {
+    /// The application is at fault.
+    fn from(message: LogMessage) -> Self {
+        Self { message, status: Status::InternalServerError }
+    }
+}
+
 /// Why a request was not served completely.
 #[derive(Debug)]
 pub(super) enum ServeError {
@@ -150,8 +173,8 @@ fn raised(
             .detail(trace)
             .hint("the last lines of the traceback name the call to fix");
     }
-    if let Some((message, _)) = interruption(py, error, setting) {
-        return message;
+    if let Some(refusal) = interruption(py, error, setting) {
+        return refusal.message;
     }
     let what = if error.is_instance_of::<PySystemExit>(py) {
         format!("the application called `sys.exit`: `{line}`")
@@ -179,12 +202,12 @@ fn raised(
     }
 }
 
-/// The log message and the status for a request that the gateway ended; `None` for another `error`.
+/// The refusal of a request that the gateway ended; `None` for another `error`.
 pub(crate) fn interruption(
     py: Python<'_>,
     error: &PyErr,
     setting: &ServerSettings,
-) -> Option<(LogMessage, Status)> {
+) -> Option<Refusal> {
     let stop = stop_of(py, error)?;
     let message = match stop {
         StopReason::Timeout | StopReason::ResponseTimeout => {
@@ -200,7 +223,8 @@ pub(crate) fn interruption(
         )
         .hint(format!("the traceback says where the application was; {}", stop.hint())),
     };
-    Some((message.detail(format_exception(py, error)), status_of(stop)))
+    let message = message.detail(format_exception(py, error));
+    Some(Refusal { message, status: status_of(stop) })
 }
 
 /// The sentence about the time limit of the request that was exceeded, and the option that sets it.

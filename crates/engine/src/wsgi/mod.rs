@@ -35,7 +35,7 @@ use wire::request::ResponseFormat;
 
 pub(crate) use crate::wsgi::{
     child::end_if_child,
-    error::interruption,
+    error::{Refusal, interruption},
     exceptions::Interrupted,
     interruptible::{ClientWait, Clock, Interruptible},
     names::KnownVariable,

@@ -3,10 +3,7 @@
 
 use std::sync::Arc;
 
-use diagnostics::{
-    error_page::Status,
-    message::{Code, LogMessage},
-};
+use diagnostics::message::{Code, LogMessage};
 use pyo3::{
     exceptions::{PyException, PyTypeError},
     intern,
@@ -24,7 +21,7 @@ use crate::{
         ErrorSink, Exchange, ServerSettings,
         child::end_if_child,
         environ::Environs,
-        error::{ServeError, client_wait_timed_out, closing_interrupted},
+        error::{Refusal, ServeError, client_wait_timed_out, closing_interrupted},
         error_stream::{LineBuffer, errors_stream, settle},
         file_wrapper::FileWrapper,
         input::Input,
@@ -200,14 +197,14 @@ impl Server {
     }
 }
 
-/// Answers a request that no application can serve: logs `message` and sends an error page.
+/// Answers a request that no application can serve: logs `refusal` and sends its error page.
 pub(crate) fn refuse(
     py: Python<'_>,
     response: Response,
     debug: bool,
-    status: Status,
-    message: &LogMessage,
+    refusal: &Refusal,
 ) -> RequestOutcome {
+    let Refusal { message, status } = refusal;
     response.end_interruption(py);
     if message.code() == Code::Terminated && response.is_abandoned(py) {
         // The web server has stopped the process because the client closed the connection.
@@ -215,7 +212,7 @@ pub(crate) fn refuse(
         return RequestOutcome::Abandoned;
     }
     response.log().write(message);
-    let sent = response.replace(py, status, debug.then(|| message.for_client()).as_deref());
+    let sent = response.replace(py, *status, debug.then(|| message.for_client()).as_deref());
     response.finish(py, sent);
     if sent { RequestOutcome::Complete } else { RequestOutcome::Cut }
 }

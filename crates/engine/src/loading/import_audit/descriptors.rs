@@ -33,7 +33,7 @@ const PSEUDO_TERMINALS: std::ops::RangeInclusive<u32> = 136..=143;
 /// All open descriptors of this process, with lookups for a single descriptor.
 pub(crate) struct Descriptors<'a, 'py> {
     py: Python<'py>,
-    pub(crate) names: &'a BTreeMap<i32, OsString>,
+    names: &'a BTreeMap<i32, OsString>,
     mappings: &'a Mappings,
     python_files: OnceCell<BTreeSet<i32>>,
     connections: OnceCell<BTreeSet<i32>>,
@@ -122,7 +122,7 @@ pub(crate) fn judge(
         ));
     }
     if name.as_bytes().starts_with(b"socket:") {
-        return sockets::judge(number, all)
+        return sockets::judge(number, all.names)
             .map(|(what, sharing)| (format!("opened a socket, {what}"), sharing));
     }
     let found = fs::metadata(format!("/proc/self/fd/{number}")).ok()?;

@@ -8,14 +8,15 @@ use wire::{
     launch::{Launch, Service},
 };
 
-/// The log messages if workers are forked in spite of `remains`, with `--preload yes`.
-pub(crate) fn forked_all_the_same(remains: &[SideEffect], launch: &Launch) -> Vec<LogMessage> {
+/// The log messages if workers are forked in spite of `side_effects`, with `--preload yes`.
+pub(crate) fn forked_anyway(side_effects: &[SideEffect], launch: &Launch) -> Vec<LogMessage> {
     let app = &launch.app;
-    let mut entries = Vec::new();
-    let (threads, others): (Vec<_>, Vec<_>) = strictly(remains).partition(|one| one.is_threads);
-    for one in &threads {
-        let sentence = format!("`{app}` {} {}", one.what, meanwhile(launch));
-        entries.push(LogMessage::new(Code::ThreadsAtImport, sentence).hint(
+    let mut messages = Vec::new();
+    let (threads, others): (Vec<_>, Vec<_>) =
+        unshareable(side_effects).partition(|side_effect| side_effect.is_threads);
+    for thread in &threads {
+        let sentence = format!("`{app}` {} {}", thread.what, meanwhile(launch));
+        messages.push(LogMessage::new(Code::ThreadsAtImport, sentence).hint(
             "threads do not live in the workers, which are forked from this process: let each \
              worker load the application with --preload no, or start threads when a request first \
              needs them; `wsgate check` names the code",
@@ -26,18 +27,22 @@ pub(crate) fn forked_all_the_same(remains: &[SideEffect], launch: &Launch) -> Ve
             format!("`{app}` left open {} what processes must not share", meanwhile(launch));
         let message = LogMessage::new(Code::OpenAtImport, sentence)
             .detail(list(others.iter().copied(), launch));
-        entries.push(message.hint(
+        messages.push(message.hint(
             "all workers share what this process has open: let each worker load the application \
              with --preload no, or open and connect when a request first needs it",
         ));
     }
-    entries
+    messages
 }
 
-/// The log message if `remains` prevents forking workers.
-pub(crate) fn not_forked(remains: &[SideEffect], launch: &Launch, service: &Service) -> LogMessage {
+/// The log message if `side_effects` prevent forking workers.
+pub(crate) fn not_forked(
+    side_effects: &[SideEffect],
+    launch: &Launch,
+    service: &Service,
+) -> LogMessage {
     let app = &launch.app;
-    let is_for_one = Sharing::of(remains) == Sharing::OneProcess;
+    let is_for_one = Sharing::of(side_effects) == Sharing::OneProcess;
     let (then, hint) = match (is_for_one, service.warm) {
         (true, true) => (
             "and what one process at a time may have, so its requests fall back to cold CGI",
@@ -73,9 +78,9 @@ pub(crate) fn not_forked(remains: &[SideEffect], launch: &Launch, service: &Serv
     let hint = &if is_for_one {
         hint.to_owned()
     } else {
-        format!("{}{hint}{SECRETS_HINT}", of_openblas(remains))
+        format!("{}{hint}{SECRETS_HINT}", of_openblas(side_effects))
     };
-    if Sharing::of(remains) == Sharing::Forked {
+    if Sharing::of(side_effects) == Sharing::Forked {
         let sentence = format!(
             "`{app}` left open or running what processes must not share when it was first loaded, \
              and nothing the second time, {then}"
@@ -91,7 +96,7 @@ pub(crate) fn not_forked(remains: &[SideEffect], launch: &Launch, service: &Serv
         true if service.workers > 1 => Code::OneWorkerOnly,
         _ => Code::NotPreloaded,
     };
-    LogMessage::new(code, sentence).detail(listing(remains, launch)).hint(hint)
+    LogMessage::new(code, sentence).detail(listing(side_effects, launch)).hint(hint)
 }
 
 /// The consequence if each worker loads the application itself.
@@ -101,8 +106,8 @@ const SECRETS_HINT: &str = "; a secret that is made at import is another one in 
 
 /// The hint for threads that OpenBLAS started. numpy and scipy load OpenBLAS, so the application
 /// did not start these threads on purpose.
-fn of_openblas(remains: &[SideEffect]) -> &'static str {
-    let has_threads = strictly(remains).any(|one| one.is_threads);
+fn of_openblas(side_effects: &[SideEffect]) -> &'static str {
+    let has_threads = unshareable(side_effects).any(|side_effect| side_effect.is_threads);
     // If the maps cannot be read, the other hints have to suffice.
     let maps = || std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     if has_threads && maps().contains("openblas") {
@@ -113,21 +118,21 @@ fn of_openblas(remains: &[SideEffect]) -> &'static str {
     }
 }
 
-fn strictly(remains: &[SideEffect]) -> impl Iterator<Item = &SideEffect> {
-    remains.iter().filter(|one| one.sharing > Sharing::Forked)
+fn unshareable(side_effects: &[SideEffect]) -> impl Iterator<Item = &SideEffect> {
+    side_effects.iter().filter(|side_effect| side_effect.sharing > Sharing::Forked)
 }
 
 /// Lists what processes must not share, a line for each, with the responsible code if known.
-pub(crate) fn listing(remains: &[SideEffect], launch: &Launch) -> String {
-    list(strictly(remains), launch)
+pub(crate) fn listing(side_effects: &[SideEffect], launch: &Launch) -> String {
+    list(unshareable(side_effects), launch)
 }
 
-fn list<'a>(remains: impl Iterator<Item = &'a SideEffect>, launch: &Launch) -> String {
-    remains.fold(String::new(), |mut text, one| {
+fn list<'a>(side_effects: impl Iterator<Item = &'a SideEffect>, launch: &Launch) -> String {
+    side_effects.fold(String::new(), |mut text, side_effect| {
         // Writing to a string cannot fail.
-        let _ = match &one.origin {
-            Some(_) => writeln!(text, "{}", one.sentence(&launch.app)),
-            None => writeln!(text, "{} (`wsgate check` names the code)", one.what),
+        let _ = match &side_effect.origin {
+            Some(_) => writeln!(text, "{}", side_effect.sentence(&launch.app)),
+            None => writeln!(text, "{} (`wsgate check` names the code)", side_effect.what),
         };
         text
     })

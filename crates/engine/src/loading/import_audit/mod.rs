@@ -2,14 +2,15 @@
 //! share that.
 //!
 //! `wsgate check`, templates of pools and templates of warm pools all call [`audit`], so their
-//! findings agree. `docs/imports.md` explains each case in a table, which `descriptors` and
-//! `sockets` implement.
+//! findings agree. `docs/imports.md` explains each case in a table, which `side_effects`,
+//! `descriptors` and `sockets` implement.
 
-pub(crate) mod descriptors;
-pub(crate) mod messages;
-pub(crate) mod sockets;
-pub(crate) mod state;
-pub(crate) mod trace;
+mod descriptors;
+mod messages;
+mod side_effects;
+mod sockets;
+mod state;
+mod trace;
 
 use pyo3::prelude::*;
 use wire::{
@@ -18,10 +19,11 @@ use wire::{
     report::Report,
 };
 
-pub(crate) use crate::loading::import_audit::messages::{forked_all_the_same, not_forked};
-use crate::loading::import_audit::{state::ProcessState, trace::Trace};
-
-use crate::reporter::Reporter;
+pub(crate) use crate::loading::import_audit::messages::{forked_anyway, not_forked};
+use crate::{
+    loading::import_audit::{state::ProcessState, trace::Trace},
+    reporter::Reporter,
+};
 
 /// How the audit finds the code that leaves something open or running.
 pub(crate) enum Tracing {
@@ -53,7 +55,7 @@ pub(crate) fn audit<T>(
         }
         Tracing::Complete => Some(Trace::begin(py)?),
     };
-    Ok(audit_with(py, trace, load, |before| py.detach(|| before.await_ends())))
+    Ok(audit_with(py, trace, load, |before| py.detach(|| before.await_exits())))
 }
 
 /// Runs `load` for one CGI request, and reports the audit to the gateway. The report says whether
@@ -67,12 +69,10 @@ pub(crate) fn report<T, E>(
     // Without a trace the report names no code.
     let trace = Trace::of_audit_events(py).ok();
     // Does not wait for exiting threads and child processes: a client waits for the response.
-    let (loaded, remains) = audit_with(py, trace, load, |_| {});
+    let (loaded, side_effects) = audit_with(py, trace, load, |_| {});
     if loaded.is_ok() {
-        reporter.send(&match Sharing::of(&remains) {
-            Sharing::OneProcess => Report::OneProcess(
-                crate::loading::import_audit::messages::listing(&remains, launch),
-            ),
+        reporter.send(&match Sharing::of(&side_effects) {
+            Sharing::OneProcess => Report::OneProcess(messages::listing(&side_effects, launch)),
             Sharing::EachProcess | Sharing::Forked => Report::Audited,
         });
     }
@@ -90,6 +90,6 @@ fn audit_with<T>(
     let loaded = load();
     let origins = trace.map(|trace| trace.end(py)).unwrap_or_default();
     wait(&before);
-    let remains = before.remains(py, &origins);
-    (loaded, remains)
+    let side_effects = side_effects::since(py, &before, &origins);
+    (loaded, side_effects)
 }

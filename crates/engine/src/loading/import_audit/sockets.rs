@@ -1,6 +1,8 @@
 //! Decides which processes may share a socket that an import left open.
 
 use std::{
+    collections::BTreeMap,
+    ffi::OsString,
     fs,
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
@@ -14,7 +16,7 @@ use rustix::{
 };
 use wire::check::Sharing;
 
-use crate::{loading::import_audit::descriptors::Descriptors, process::forks::Descriptor};
+use crate::process::forks::Descriptor;
 
 /// The default range of ephemeral ports, if the kernel's range cannot be read.
 const CHOSEN_PORTS: (u16, u16) = (32_768, 60_999);
@@ -31,15 +33,15 @@ struct SocketDescription<'fd> {
     kind: Option<SocketType>,
 }
 
-/// Describes the socket, and decides which processes may share it. `None` for one end of a socket
-/// pair whose other end is open here, too.
-pub(crate) fn judge(number: i32, all: &Descriptors<'_, '_>) -> Option<(String, Sharing)> {
+/// Describes the socket, and decides which processes may share it. `names` are the kernel's names
+/// of all open descriptors. `None` for one end of a socket pair whose other end is open here, too.
+pub(crate) fn judge(number: i32, names: &BTreeMap<i32, OsString>) -> Option<(String, Sharing)> {
     let Ok(copy) = Descriptor::duplicate(number) else {
         // The descriptor was closed meanwhile.
         return Some((format!("descriptor {number}"), Sharing::EachProcess));
     };
     let socket = SocketDescription::of(copy.as_fd());
-    if socket.is_half_of_a_pair() && has_other_half(number, all) {
+    if socket.is_half_of_a_pair() && has_other_half(number, names) {
         return None;
     }
     Some((format!("descriptor {number}: {}", socket.ends()), socket.sharing()))
@@ -133,21 +135,20 @@ impl<'fd> SocketDescription<'fd> {
 
 /// Is the other end of a socket pair open here, too? The kernel usually numbers both ends
 /// consecutively; otherwise the answer is no.
-fn has_other_half(number: i32, all: &Descriptors<'_, '_>) -> bool {
+fn has_other_half(number: i32, names: &BTreeMap<i32, OsString>) -> bool {
     let inode = |number| {
-        let name = all.names.get(number)?.to_str()?;
+        let name = names.get(number)?.to_str()?;
         name.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()
     };
     let Some(ours) = inode(&number) else {
         return false;
     };
-    all.names
-        .keys()
-        .filter(|other| inode(other).is_some_and(|theirs| theirs.abs_diff(ours) == 1))
-        .any(|&other| {
+    names.keys().filter(|other| inode(other).is_some_and(|theirs| theirs.abs_diff(ours) == 1)).any(
+        |&other| {
             Descriptor::duplicate(other)
                 .is_ok_and(|copy| SocketDescription::of(copy.as_fd()).is_half_of_a_pair())
-        })
+        },
+    )
 }
 
 fn chosen_ports() -> Option<(u16, u16)> {

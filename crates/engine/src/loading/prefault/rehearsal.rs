@@ -20,9 +20,6 @@ use rustix::{
 use wire::request::ResponseFormat;
 
 use crate::{
-    cgi::cold::{
-        CgiRequest, {self},
-    },
     log::Log,
     process::{
         environment::{
@@ -33,7 +30,7 @@ use crate::{
         },
     },
     reporter::Reporter,
-    transport::cgi::ResponseEnding,
+    transport::cgi::{CgiRequest, ResponseEnding},
     wsgi::{Interruptible, ServerSettings},
 };
 
@@ -104,15 +101,15 @@ fn serve(
 ) -> PyResult<()> {
     // Nobody reads these reports.
     let (ours, _theirs) = forks::pair(SocketType::SEQPACKET)?;
-    let asked = CgiRequest {
+    let request = CgiRequest {
         log: Log::new("rehearsal", "GET /"),
         variables,
         body: nothing(OFlags::RDONLY)?,
         output: nothing(OFlags::WRONLY)?,
         reporter: Reporter::new(ours),
         interruptible: Interruptible::without_deadline(),
-        form: ResponseFormat::Cgi,
-        part: ResponseEnding { tell: Box::new(|_| {}), is_guarded: true, exits: false },
+        response_format: ResponseFormat::Cgi,
+        ending: ResponseEnding { notify: Box::new(|_| {}), is_guarded: true, exits: false },
     };
     let application = PyCFunction::new_closure(
         py,
@@ -125,7 +122,7 @@ fn serve(
             Ok(PyList::new(py, [PyBytes::new(py, b"rehearsal\n")])?.into_any().unbind())
         },
     )?;
-    cold::serve(py, asked, setting.clone(), |_| Ok((application.into_any(), None)))
+    request.serve(py, setting.clone(), |_| Ok((application.into_any(), None)))
 }
 
 fn nothing(how: OFlags) -> io::Result<Descriptor> {

@@ -9,7 +9,6 @@ use std::{
 };
 
 use diagnostics::{
-    error_page::Status,
     escape,
     message::{Code, LogMessage},
     request_id::{self, Ids},
@@ -21,7 +20,6 @@ use wire::{
 };
 
 use crate::{
-    loading::load_error::LoadError,
     log::{Log, Transcript},
     pool::{
         access_log::{self, AccessRecord},
@@ -33,7 +31,7 @@ use crate::{
         error_sinks::{CopiedErrors, StandardError},
     },
     wsgi::{
-        BadVariable, BodyLength, DuplicatePolicy, Exchange, KnownVariable, RequestOutcome,
+        BadVariable, BodyLength, DuplicatePolicy, Exchange, KnownVariable, Refusal, RequestOutcome,
         Response, Server, ServerSettings, Variables, refuse,
     },
 };
@@ -108,7 +106,7 @@ pub(super) struct Requests {
     copies_errors: bool,
     timers: ApplicationTimers,
     /// Why the application could not be loaded.
-    failure: Option<LoadError>,
+    failure: Option<Refusal>,
     /// Number of requests that are being served.
     active: AtomicU32,
     served: AtomicU64,
@@ -122,7 +120,7 @@ impl Requests {
         launch: &Launch,
         service: &Service,
         status: &Arc<WorkerStatus>,
-        failure: Option<LoadError>,
+        failure: Option<Refusal>,
     ) -> Self {
         Self {
             status: status.clone(),
@@ -214,12 +212,12 @@ impl Requests {
                     RequestOutcome::Abandoned => self.status.count_abandoned(),
                 }
             }
-            Err((message, status)) => {
+            Err(refusal) => {
                 let method = request.get(KnownVariable::RequestMethod.name().as_bytes());
                 let is_head = method == Some(b"HEAD");
                 let response =
                     Response::new(response, ResponseFormat::Cgi, is_head, log, interruptible);
-                refuse(py, response, self.setting.debug, status, &message);
+                refuse(py, response, self.setting.debug, &refusal);
             }
         }
         if let Some(record) = record {
@@ -242,19 +240,17 @@ impl Requests {
         &self,
         request: &impl Request,
         variables: Result<Variables<'a>, BadVariable>,
-    ) -> Result<Variables<'a>, (LogMessage, Status)> {
-        let status = self.failure.as_ref().map_or(Status::BadRequest, |failure| failure.status);
+    ) -> Result<Variables<'a>, Refusal> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
         if request.has_nul() {
             let message =
                 LogMessage::new(Code::BadRequest, "a variable of the request contains a NUL byte")
                     .hint("the request was answered with 400");
-            return Err((message, status));
+            return Err(Refusal::bad_request(message));
         }
-        let variables = variables.map_err(|bad| (bad.log_message(), status))?;
-        match &self.failure {
-            Some(failure) => Err((failure.message.clone(), status)),
-            None => Ok(variables),
-        }
+        variables.map_err(|bad| Refusal::bad_request(bad.log_message()))
     }
 
     /// The log of a request, with the web server's request id or a new one.

@@ -6,9 +6,11 @@
 //! spools the body while the response cannot be written, and the application reads from the spool.
 
 mod body;
+mod request;
 mod response;
 
 pub(crate) use crate::transport::cgi::{
     body::CgiBody,
+    request::{CgiRequest, close_hangs},
     response::{CgiResponse, ResponseEnding},
 };

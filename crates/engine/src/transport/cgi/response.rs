@@ -64,7 +64,7 @@ pub(crate) struct CgiResponse {
 /// A task before the end of a response.
 pub(crate) struct ResponseEnding {
     /// Notifies the gateway that the response has ended, complete or cut.
-    pub(crate) tell: Box<dyn FnOnce(bool) + Send>,
+    pub(crate) notify: Box<dyn FnOnce(bool) + Send>,
     /// The gateway keeps running, and is notified when the application is done.
     pub(crate) is_guarded: bool,
     /// This process exits after the request.
@@ -175,7 +175,7 @@ impl CgiResponse {
             return;
         }
         if let Some(ending) = self.ending.take().filter(|_| !self.is_lost) {
-            (ending.tell)(complete);
+            (ending.notify)(complete);
         }
         let Some(response) = self.descriptor.take() else {
             return;

@@ -20,10 +20,7 @@ use rustix::io::Errno;
 use wire::launch::{Launch, Service};
 
 use crate::{
-    loading::{
-        load_error::LoadError,
-        staleness::modules::{self, ModuleWatch},
-    },
+    loading::staleness::modules::{self, ModuleWatch},
     log::{self, Log, rate_limit},
     pool::{
         serving::{
@@ -40,6 +37,7 @@ use crate::{
     },
     process::forks::{self, Inventory},
     transport::Connection,
+    wsgi::Refusal,
 };
 
 /// Idle time after a request before a worker checks that events can still wake it.
@@ -88,7 +86,7 @@ impl<C: Connection> Worker<C> {
         service: &Service,
         sockets: Sockets,
         status: Arc<WorkerStatus>,
-        failure: Option<LoadError>,
+        failure: Option<Refusal>,
         modules: Option<ModuleWatch>,
     ) -> std::io::Result<Self> {
         let Sockets { listeners, queue } = sockets;

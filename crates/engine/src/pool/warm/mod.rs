@@ -1,5 +1,7 @@
 //! A worker of a warm pool: forked with the application loaded, before its CGI request arrives.
 
+mod idle_worker;
+
 use std::{
     io,
     os::fd::AsFd,
@@ -26,12 +28,6 @@ use wire::{
 };
 
 use crate::{
-    cgi::{
-        cold::{
-            CgiRequest, {self},
-        },
-        idle_worker::{AcceptedRequest, IdleWorker},
-    },
     loading::{
         interpreter::{self, SigtermHandler, SigtermSender},
         loaded_state::LoadedState,
@@ -41,6 +37,7 @@ use crate::{
     log::Log,
     pool::{
         serving,
+        warm::idle_worker::{AcceptedRequest, IdleWorker},
         worker_limits::{LimitAction, WorkerLimits},
         worker_status::{StatusDescriptors, WorkerStatus},
     },
@@ -55,7 +52,7 @@ use crate::{
         {self},
     },
     reporter::Reporter,
-    transport::cgi::ResponseEnding,
+    transport::cgi::{CgiRequest, ResponseEnding, close_hangs},
     wsgi::{ServerSettings, end_lines},
 };
 
@@ -71,37 +68,42 @@ pub(crate) fn run(
     service: &Service,
     listeners: Vec<Descriptor>,
     (status, slot): (StatusDescriptors, u32),
-    (state, fresh, pages, tie): (&LoadedState, SourceWatch, Option<Pages>, Arc<TemplateLink>),
+    (state, source_watch, pages, template_link): (
+        &LoadedState,
+        SourceWatch,
+        Option<Pages>,
+        Arc<TemplateLink>,
+    ),
 ) -> PyResult<i32> {
-    let watched = WorkerStatus::new(status, slot, 1, 0)?;
+    let status_writer = WorkerStatus::new(status, slot, 1, 0)?;
     let limits = WorkerLimits::new(service)?;
     let mut count = 0;
     let ourselves = getpid();
     let timers = ApplicationTimers::default();
-    let mut spare = Some(IdleWorker::new(listeners, fresh, (launch, &state.mask))?);
+    let mut idle = Some(IdleWorker::new(listeners, source_watch, (launch, &state.mask))?);
     let environment =
         if service.resident { Some(environment::SavedEnvironment::new(py)?) } else { None };
-    let theirs = SigtermHandler::present(py)?;
+    let sigterm_handler = SigtermHandler::present(py)?;
     // A separate process group, as for any CGI request, so that child processes can be killed with
     // the worker.
     setpgid(None, None).map_err(io::Error::from)?;
     let log = Descriptor::made(|| fcntl_dupfd_cloexec(forks::log(), 3)).map_err(io::Error::from)?;
     forks::save_standard();
-    while let Some(waiting) = &mut spare {
-        let Some(taken) = py.detach(|| waiting.request()) else {
+    while let Some(worker) = &mut idle {
+        let Some(accepted) = py.detach(|| worker.request()) else {
             break;
         };
         // If the process exits after the request, resources of the pool are closed first.
-        let kept = spare.take().filter(|_| service.resident);
+        let kept = idle.take().filter(|_| service.resident);
         let begun = SystemTime::now();
         let served = serve(
             py,
             application,
             launch,
             service,
-            &watched,
-            (state, &theirs, &timers),
-            (&tie, taken),
+            &status_writer,
+            (state, &sigterm_handler, &timers),
+            (&template_link, accepted),
         )?;
         let Some(mut kept) = kept else {
             // The kernel closes the connection and the gateway pipe when the process exits.
@@ -118,16 +120,19 @@ pub(crate) fn run(
         if forks::has_lost() {
             break;
         }
-        let asked_to_stop = served.end(&log, state, &tie)? || kept.sigterm.has_come();
+        let asked_to_stop = served.end(&log, state, &template_link)? || kept.sigterm.has_come();
         environment.iter().try_for_each(|kept| kept.restore(py))?;
-        if asked_to_stop || !tie.has_template() || kept.fresh.watch_more(py, begun).is_err() {
+        if asked_to_stop
+            || !template_link.has_template()
+            || kept.source_watch.watch_more(py, begun).is_err()
+        {
             break;
         }
-        watched.end_request(py, 0);
+        status_writer.end_request(py, 0);
         count += 1;
         match limits.after(count) {
             LimitAction::Continue => {}
-            LimitAction::ReportMemory(resident) => watched.report_memory(0, resident),
+            LimitAction::ReportMemory(resident) => status_writer.report_memory(0, resident),
             LimitAction::Exit(why) => {
                 let sentence = format!("replacing worker {}: {why}", ourselves.as_raw_nonzero());
                 Log::without_request("worker")
@@ -136,28 +141,33 @@ pub(crate) fn run(
             }
         }
         kept.has_served = true;
-        spare = Some(kept);
+        idle = Some(kept);
     }
-    watched.end_request(py, 0);
-    watched.mark_stopping(0);
+    status_writer.end_request(py, 0);
+    status_writer.mark_stopping(0);
     Ok(0)
 }
 
 /// A request that was served, with the resources to release.
 struct ServedRequest {
     connection: Descriptor,
-    lifeline: Arc<Descriptor>,
+    gateway_pipe: Arc<Descriptor>,
     asked_to_stop: Arc<AtomicBool>,
 }
 
 impl ServedRequest {
     /// Releases the request in a process that continues. Returns whether SIGTERM has arrived
     /// meanwhile.
-    fn end(self, log: &Descriptor, state: &LoadedState, tie: &TemplateLink) -> PyResult<bool> {
+    fn end(
+        self,
+        log: &Descriptor,
+        state: &LoadedState,
+        template_link: &TemplateLink,
+    ) -> PyResult<bool> {
         leave_streams(log, state)?;
         // If the response never began, the request was not released.
-        tie.attach_if_template_lives()?;
-        gateway_pipe::cancel_signal(&self.lifeline);
+        template_link.attach_if_template_lives()?;
+        gateway_pipe::cancel_signal(&self.gateway_pipe);
         // Closes this end even if the application holds the connection: the gateway waits for the
         // close.
         let _ = shutdown(&self.connection, Shutdown::Both);
@@ -171,89 +181,94 @@ fn serve(
     application: &Bound<'_, PyAny>,
     launch: &Launch,
     service: &Service,
-    watched: &WorkerStatus,
-    (state, theirs, timers): (&LoadedState, &SigtermHandler, &ApplicationTimers),
-    (tie, taken): (&Arc<TemplateLink>, AcceptedRequest),
+    status: &WorkerStatus,
+    (state, sigterm_handler, timers): (&LoadedState, &SigtermHandler, &ApplicationTimers),
+    (template_link, accepted): (&Arc<TemplateLink>, AcceptedRequest),
 ) -> PyResult<ServedRequest> {
     let AcceptedRequest {
         connection,
         gateway,
-        request,
+        message,
         process,
-        descriptors: [body, response, errors, lifeline],
-    } = taken;
+        descriptors: [body, output, errors, gateway_pipe],
+    } = accepted;
     state.enter(py, &process)?;
     let reporter = Reporter::new(connection.try_clone()?);
     let asked_to_stop = Arc::new(AtomicBool::new(false));
-    let heeds = SigtermSender::Gateway(asked_to_stop.clone(), theirs.clone_ref(py));
-    let interruptible = interpreter::raise_on_sigterm(py, &reporter, heeds)?;
+    let sender = SigtermSender::Gateway(asked_to_stop.clone(), sigterm_handler.clone_ref(py));
+    let interruptible = interpreter::raise_on_sigterm(py, &reporter, sender)?;
     process::unblock_signals(&state.mask);
     // From here on only the gateway controls the life of the request. If the kernel or a sandbox
     // refuses that, the process still exits with its template.
-    if gateway_pipe::kill_when_closed(&lifeline).is_ok() {
-        tie.detach()?;
+    if gateway_pipe::kill_when_closed(&gateway_pipe).is_ok() {
+        template_link.detach()?;
     }
     redirect_to(&errors, state)?;
     drop(errors);
-    let log = Log::new(&request.id, &request.line);
-    watched.begin_request(0, log.line(), &interruptible);
+    let log = Log::new(&message.id, &message.line);
+    status.begin_request(0, log.line(), &interruptible);
     reporter.send(&Report::Ready);
-    let lifeline = Arc::new(lifeline);
-    let (seconds, begun) = match request.timeout_seconds {
+    let gateway_pipe = Arc::new(gateway_pipe);
+    let (seconds, begun) = match message.timeout_seconds {
         0 => (EXIT_TIMEOUT_SECONDS, None),
         seconds => (seconds, Some(Instant::now())),
     };
-    let hangs = log.text(&cold::closing_hangs(seconds));
-    let tell = {
-        let (reporter, lifeline, tie) = (reporter.clone(), lifeline.clone(), tie.clone());
+    let close_hangs = log.text(&close_hangs(seconds));
+    let notify = {
+        let (reporter, gateway_pipe, template_link) =
+            (reporter.clone(), gateway_pipe.clone(), template_link.clone());
         move |complete| {
-            gateway_pipe::cancel_signal(&lifeline);
+            gateway_pipe::cancel_signal(&gateway_pipe);
             // The gateway no longer enforces the time limit, and `close()` still has to run.
-            let _ = tie.attach_if_template_lives();
+            let _ = template_link.attach_if_template_lives();
             reporter.send(&Report::Released { complete });
-            await_end(gateway, reporter.socket());
+            await_exit(gateway, reporter.socket());
             let used = begun.map_or(Duration::ZERO, |begun: Instant| begun.elapsed());
-            process::interrupt_after(Duration::from_secs(seconds).saturating_sub(used), &hangs);
+            let left = Duration::from_secs(seconds).saturating_sub(used);
+            process::interrupt_after(left, &close_hangs);
         }
     };
-    let asked = CgiRequest {
-        log,
+    let request = CgiRequest {
+        log: log.clone(),
         variables: state.variables(&process),
         body,
-        output: response,
+        output,
         reporter,
         interruptible,
-        form: request.response_format,
-        part: ResponseEnding { tell: Box::new(tell), is_guarded: false, exits: !service.resident },
+        response_format: message.response_format,
+        ending: ResponseEnding {
+            notify: Box::new(notify),
+            is_guarded: false,
+            exits: !service.resident,
+        },
     };
     let setting = ServerSettings {
-        timeout_seconds: request.timeout_seconds,
-        response_timeout_seconds: request.response_timeout_seconds,
+        timeout_seconds: message.timeout_seconds,
+        response_timeout_seconds: message.response_timeout_seconds,
         ..serving::setting(launch, service)
     };
-    cold::serve(py, asked, setting, |_| Ok((application.clone(), None)))?;
+    request.serve(py, setting, |_| Ok((application.clone(), None)))?;
     process::cancel();
     // The timers of a process that exits after its request vanish with the process.
     if service.resident
         && let Some(message) = timers.after_request().or_else(|| timers.when_idle())
     {
-        Log::new(&request.id, &request.line).write(&message);
+        log.write(&message);
     }
     // The process exits with its template again, as before the request. If the template has exited,
     // the process exits by itself.
-    tie.attach_if_template_lives()?;
+    template_link.attach_if_template_lives()?;
     if forks::take_unreported_loss() {
         // The kernel tells the gateway that this process exits, but not why.
-        let message = LogMessage::descriptors_lost("the gateway cannot hear of the response");
-        Log::new(&request.id, &request.line).write(&message);
+        log.write(&LogMessage::descriptors_lost("the gateway cannot hear of the response"));
     }
-    Ok(ServedRequest { connection, lifeline, asked_to_stop })
+    Ok(ServedRequest { connection, gateway_pipe, asked_to_stop })
 }
 
 /// Waits until the gateway has exited. At the end of a response, Apache's mod_cgid checks whether
 /// the program has exited. If not, the next request on a keep-alive connection is delayed by ten
 /// milliseconds.
-fn await_end(gateway: Pid, connection: &Descriptor) {
+fn await_exit(gateway: Pid, connection: &Descriptor) {
     match Descriptor::made(|| pidfd_open(gateway, PidfdFlags::empty())) {
         Ok(gateway) => {
             let _ = poll(&mut [PollFd::new(&gateway, PollFlags::IN)], Some(&GATEWAY_EXIT_TIMEOUT));

@@ -46,7 +46,7 @@ pub(super) struct IdleWorker {
     /// connection. A resident pool reuses the last worker as long as one worker suffices.
     events: Descriptor,
     process: Descriptor,
-    pub(super) fresh: SourceWatch,
+    pub(super) source_watch: SourceWatch,
     supervisor: Option<Pid>,
     /// The inventory of the descriptors above.
     inventory: Inventory,
@@ -58,7 +58,7 @@ pub(super) struct IdleWorker {
 pub(super) struct AcceptedRequest {
     pub(super) connection: Descriptor,
     pub(super) gateway: Pid,
-    pub(super) request: RequestMessage,
+    pub(super) message: RequestMessage,
     pub(super) process: ProcessState,
     pub(super) descriptors: [Descriptor; WARM_DESCRIPTORS - 1],
 }
@@ -67,7 +67,7 @@ impl IdleWorker {
     /// Waits for requests on `listeners`. SIGTERM is recorded from here on.
     pub(super) fn new(
         listeners: Vec<Descriptor>,
-        fresh: SourceWatch,
+        source_watch: SourceWatch,
         (launch, mask): (&Launch, &SignalMask),
     ) -> io::Result<Self> {
         let events = Descriptor::made(|| epoll::create(epoll::CreateFlags::CLOEXEC))?;
@@ -96,7 +96,7 @@ impl IdleWorker {
             sigterm,
             events,
             process,
-            fresh,
+            source_watch,
             supervisor,
             inventory,
             has_served: false,
@@ -115,14 +115,14 @@ impl IdleWorker {
                 .has_served
                 .then_some(IDLE_CHECK_TIME)
                 .and_then(|time| Timespec::try_from(time).ok());
-            let came = match epoll::wait(&self.events, &mut events, look.as_ref()) {
+            let count = match epoll::wait(&self.events, &mut events, look.as_ref()) {
                 Ok(0) if self.has_served => {
                     if self.has_lost() {
                         return None;
                     }
                     continue;
                 }
-                Ok(came) => came,
+                Ok(count) => count,
                 Err(Errno::INTR) => 0,
                 // The application has closed the descriptor in an earlier request.
                 Err(_) => return None,
@@ -134,8 +134,8 @@ impl IdleWorker {
             for listener in &self.listeners {
                 match Descriptor::made(|| accept_with(listener, SocketFlags::CLOEXEC)) {
                     Ok(connection) => {
-                        if let Some(taken) = self.greet(connection) {
-                            return Some(taken);
+                        if let Some(accepted) = self.greet(connection) {
+                            return Some(accepted);
                         }
                     }
                     // Another worker was faster, or the gateway has closed the connection.
@@ -150,7 +150,7 @@ impl IdleWorker {
                 let flags = event.flags;
                 event.data.u64() == SIGTERM_EVENT || flags.contains(epoll::EventFlags::HUP)
             };
-            if events[..came].iter().any(is_end) {
+            if events[..count].iter().any(is_end) {
                 return None;
             }
         }
@@ -174,12 +174,12 @@ impl IdleWorker {
         if gateway.uid != geteuid() {
             return None;
         }
-        let stale = self.fresh.is_stale();
+        let stale = self.source_watch.is_stale();
         let pid = getpid().as_raw_nonzero().get();
         let greeting = message::encode(&Greeting { pid, stale }).ok()?;
         descriptors::send(&connection, &greeting, &[self.process.as_fd()]).ok()?;
         if stale {
-            self.fresh.request_reload(self.supervisor);
+            self.source_watch.request_reload(self.supervisor);
             return None;
         }
         let mut watched = [PollFd::new(&connection, PollFlags::IN)];
@@ -193,16 +193,16 @@ impl IdleWorker {
             let descriptors = received.descriptors.into_iter().map(Descriptor::from);
             Ok::<_, io::Error>(descriptors.collect::<Vec<_>>())
         });
-        let [body, response, errors, file, lifeline] =
+        let [body, response, errors, file, gateway_pipe] =
             <[Descriptor; WARM_DESCRIPTORS]>::try_from(descriptors.ok()?).ok()?;
-        let mut request: RequestMessage = message::decode(&message::read_file(&file).ok()?).ok()?;
-        let process = request.process.take()?;
+        let mut message: RequestMessage = message::decode(&message::read_file(&file).ok()?).ok()?;
+        let process = message.process.take()?;
         Some(AcceptedRequest {
             connection,
             gateway: gateway.pid,
-            request,
+            message,
             process,
-            descriptors: [body, response, errors, lifeline],
+            descriptors: [body, response, errors, gateway_pipe],
         })
     }
 }
