@@ -88,7 +88,7 @@ fn import_error(error: DecodeError) -> PyErr {
     })
 }
 
-/// Takes over the descriptor `number` of the launch message.
+/// Takes over the descriptor `number`, which the launch message or the command line names.
 fn take_over(number: i32) -> PyResult<Descriptor> {
     // An application that starts `sys.orig_argv` again, as reloaders do, passes numbers that are
     // not open in the new process.

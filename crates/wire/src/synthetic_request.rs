@@ -1,5 +1,5 @@
 //! The CGI variables of a request that wsgate makes itself (RFC 3875 4.1): for `wsgate call`,
-//! `wsgate check` and `--warm-up`.
+//! `wsgate check`, `--warm-up`, and the rehearsal of warm pools.
 
 use crate::{
     host_port::HostPort,

@@ -15,6 +15,7 @@ pub(crate) mod poll;
 pub(crate) mod python_api;
 pub(crate) mod python_modules;
 pub(crate) mod random_state;
+pub(crate) mod shared_memory;
 mod signals;
 mod sigterm;
 pub(crate) mod threads;

@@ -16,38 +16,35 @@ use std::{
     },
     io,
     os::unix::fs::FileExt as _,
-    ptr,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
-use rustix::{
-    io::Errno,
-    mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous},
-    param::page_size,
-};
+use rustix::param::page_size;
+
+use crate::process::shared_memory::{FirstUse, prepare_pages, shared_counters};
 
 /// How many pages are copied in advance: 16 MiB with the usual page size. The limit bounds the
 /// memory of an idle process.
-const MOST_COPIES: u64 = 4096;
+const MAX_COPIES: u64 = 4096;
 
 /// How many page ranges are recorded.
-const MOST_RANGES: usize = 4096;
+const MAX_RANGES: usize = 4096;
 
 /// How many `pagemap` entries are read at once.
-const LOOKED_AT: u64 = 4096;
+const ENTRIES_PER_READ: u64 = 4096;
 
 /// The length in pages of the largest area that is examined: 16 GiB with the usual page size.
 /// Larger areas are mostly reserved address space.
-const LONGEST_AREA: u64 = 1 << 22;
+const MAX_AREA_PAGES: u64 = 1 << 22;
 
 /// How many bytes of a file the kernel maps together (`fault_around_bytes`).
-const AROUND: u64 = 64 * 1024;
+const FAULT_AROUND_BYTES: u64 = 64 * 1024;
 
 /// How many bits of an encoded range hold the length in pages. The next bit says whether the pages
 /// are written to. The other bits hold the number of the first page.
 const LENGTH_BITS: u32 = 16;
-const LONGEST: u64 = (1 << LENGTH_BITS) - 1;
-const FIRST: u32 = LENGTH_BITS + 1;
+const MAX_LENGTH: u64 = (1 << LENGTH_BITS) - 1;
+const FIRST_SHIFT: u32 = LENGTH_BITS + 1;
 
 /// Bits of a `pagemap` entry: the page is in memory, belongs to a file or shared mapping, or is
 /// mapped once.
@@ -55,17 +52,14 @@ const PRESENT: u64 = 1 << 63;
 const OF_FILE: u64 = 1 << 61;
 const EXCLUSIVE: u64 = 1 << 56;
 
-/// The page ranges that all processes of one template share.
-pub(crate) struct Pages(&'static Shared);
-
-/// All fields are atomic, since processes write them concurrently. A list that two processes wrote
-/// is harmless.
-struct Shared {
+/// The page ranges that all processes of one template share. Processes write them concurrently. A
+/// list that two processes wrote is harmless.
+pub(crate) struct Pages {
     /// The number of served requests.
-    served: AtomicU32,
+    served: &'static AtomicU64,
     /// The number of recorded ranges.
-    count: AtomicU32,
-    ranges: [AtomicU64; MOST_RANGES],
+    count: &'static AtomicU64,
+    ranges: &'static [AtomicU64],
 }
 
 impl Pages {
@@ -74,58 +68,49 @@ impl Pages {
     /// # Errors
     /// If memory is short.
     pub(crate) fn new() -> io::Result<Self> {
-        // SAFETY: the kernel chooses the address of this new mapping, which lasts as long as the
-        // process. All fields are valid as zero. A mapping starts at a page, which satisfies their
-        // alignment. The fields are atomic, since other processes share them.
-        let shared = unsafe {
-            let access = ProtFlags::READ | ProtFlags::WRITE;
-            &*mmap_anonymous(ptr::null_mut(), size_of::<Shared>(), access, MapFlags::SHARED)?
-                .cast::<Shared>()
-        };
-        Ok(Self(shared))
+        match shared_counters(2 + MAX_RANGES)? {
+            [served, count, ranges @ ..] => Ok(Self { served, count, ranges }),
+            _ => Err(io::ErrorKind::OutOfMemory.into()),
+        }
     }
 
-    /// Prepares the recorded pages in a process that was just forked. Returns whether any page is
-    /// recorded.
-    pub(crate) fn meet(&self) -> bool {
-        let count = usize::try_from(self.0.count.load(Ordering::Acquire)).unwrap_or(0);
-        for range in self.0.ranges.iter().take(count) {
+    /// Prepares the recorded pages in a process that was just forked. Returns whether the kernel
+    /// has prepared any.
+    pub(crate) fn prepare(&self) -> bool {
+        let count = usize::try_from(self.count.load(Ordering::Acquire)).unwrap_or(0);
+        let mut is_prepared = false;
+        for range in self.ranges.iter().take(count) {
             let Range { first, length, written } = Range::decode(range.load(Ordering::Relaxed));
-            let advice =
-                if written { Advice::LinuxPopulateWrite } else { Advice::LinuxPopulateRead };
             let bytes = |pages: u64| usize::try_from(pages * page_size() as u64);
-            let (Ok(first), Ok(length)) = (bytes(first), bytes(length)) else { return false };
-            // SAFETY: the call changes no byte and removes no page. The kernel only does the work
-            // of the first use of each page. For a missing or unsuitable page the kernel returns an
-            // error and does nothing.
-            let met = unsafe { madvise(ptr::without_provenance_mut(first), length, advice) };
-            // The kernel is older than Linux 5.14.
-            if met == Err(Errno::INVAL) {
-                return false;
-            }
+            let (Ok(address), Ok(length)) = (bytes(first), bytes(length)) else { continue };
+            let first_use = if written { FirstUse::Write } else { FirstUse::Read };
+            // A range may be missing or unsuitable in this process. The others still help.
+            is_prepared |= prepare_pages(address, length, first_use);
         }
-        count > 0
+        is_prepared
     }
 
     /// Examines the pages of a process that has served a request. Runs after the first request of
     /// all processes, the second, the fourth, and so on. Each examination replaces the earlier
     /// record.
-    pub(crate) fn note(&self) {
-        if (self.0.served.fetch_add(1, Ordering::Relaxed) + 1).is_power_of_two() {
+    pub(crate) fn record(&self) {
+        if (self.served.fetch_add(1, Ordering::Relaxed) + 1).is_power_of_two() {
             // If `pagemap` cannot be read, requests only take longer.
-            let _ = self.look();
+            let _ = self.examine();
         }
     }
 
-    fn look(&self) -> io::Result<()> {
+    fn examine(&self) -> io::Result<()> {
         let maps = fs::read_to_string("/proc/self/maps")?;
         let pagemap = File::open("/proc/self/pagemap")?;
-        let around = (AROUND / page_size() as u64).max(1);
+        let around = (FAULT_AROUND_BYTES / page_size() as u64).max(1);
         let mut ranges: Vec<Range> = Vec::new();
         let mut copies = 0;
-        let mut buffer = [0; LOOKED_AT as usize * size_of::<u64>()];
-        let areas =
-            maps.lines().filter_map(private).filter(|(first, end)| end - first <= LONGEST_AREA);
+        let mut buffer = [0; ENTRIES_PER_READ as usize * size_of::<u64>()];
+        let areas = maps
+            .lines()
+            .filter_map(private_area)
+            .filter(|(first, end)| end - first <= MAX_AREA_PAGES);
         for (first, end) in areas.flat_map(|(first, end)| pieces(first, end)) {
             let length = usize::try_from(end - first).map_err(io::Error::other)? * size_of::<u64>();
             // The last areas belong to the kernel and have no entries.
@@ -137,7 +122,7 @@ impl Pages {
             let (entries, _) = buffer[..length].as_chunks();
             for (page, entry) in (first..).zip(entries) {
                 let Some(written) =
-                    is_written(*entry).filter(|written| !written || copies < MOST_COPIES)
+                    is_written(*entry).filter(|written| !written || copies < MAX_COPIES)
                 else {
                     continue;
                 };
@@ -153,12 +138,10 @@ impl Pages {
                 }
             }
         }
-        for (range, place) in ranges.iter().zip(&self.0.ranges) {
-            place.store(range.encode(), Ordering::Relaxed);
+        for (range, recorded) in ranges.iter().zip(self.ranges) {
+            recorded.store(range.encode(), Ordering::Relaxed);
         }
-        self.0
-            .count
-            .store(u32::try_from(ranges.len().min(MOST_RANGES)).unwrap_or(0), Ordering::Release);
+        self.count.store(ranges.len().min(MAX_RANGES) as u64, Ordering::Release);
         Ok(())
     }
 }
@@ -175,13 +158,15 @@ struct Range {
 
 impl Range {
     fn encode(&self) -> u64 {
-        self.first << FIRST | u64::from(self.written) << LENGTH_BITS | self.length.min(LONGEST)
+        self.first << FIRST_SHIFT
+            | u64::from(self.written) << LENGTH_BITS
+            | self.length.min(MAX_LENGTH)
     }
 
     fn decode(code: u64) -> Self {
         Self {
-            first: code >> FIRST,
-            length: code & LONGEST,
+            first: code >> FIRST_SHIFT,
+            length: code & MAX_LENGTH,
             written: code & (1 << LENGTH_BITS) > 0,
         }
     }
@@ -200,13 +185,14 @@ fn is_written(entry: [u8; 8]) -> Option<bool> {
 /// Splits an area into pieces that are read at once. An area of the application may be larger than
 /// the free memory.
 fn pieces(first: u64, end: u64) -> impl Iterator<Item = (u64, u64)> {
-    let beginnings =
-        (0..).map(move |number| first + number * LOOKED_AT).take_while(move |begin| *begin < end);
-    beginnings.map(move |begin| (begin, end.min(begin + LOOKED_AT)))
+    let beginnings = (0..)
+        .map(move |number| first + number * ENTRIES_PER_READ)
+        .take_while(move |begin| *begin < end);
+    beginnings.map(move |begin| (begin, end.min(begin + ENTRIES_PER_READ)))
 }
 
 /// The first page and the end of a private memory area, from its line in `maps`.
-fn private(line: &str) -> Option<(u64, u64)> {
+fn private_area(line: &str) -> Option<(u64, u64)> {
     let (area, rest) = line.split_once(' ')?;
     if !rest.starts_with('r') || rest.as_bytes().get(3) != Some(&b'p') {
         return None;

@@ -17,7 +17,7 @@ use rustix::{
     fs::{CWD, Mode, OFlags, openat},
     net::SocketType,
 };
-use wire::request::ResponseFormat;
+use wire::{request::ResponseFormat, synthetic_request::SyntheticRequest};
 
 use crate::{
     log::Log,
@@ -38,36 +38,15 @@ use crate::{
 /// times.
 const TIMES: usize = 12;
 
-/// Variables as in a browser's request.
-const VARIABLES: [(&str, &str); 24] = [
-    ("CONTEXT_DOCUMENT_ROOT", "/usr/lib/cgi-bin/"),
-    ("CONTEXT_PREFIX", "/cgi-bin/"),
-    ("DOCUMENT_ROOT", "/var/www/html"),
-    ("GATEWAY_INTERFACE", "CGI/1.1"),
-    (
-        "HTTP_ACCEPT",
-        "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
-    ),
-    ("HTTP_ACCEPT_ENCODING", "gzip, deflate, br"),
-    ("HTTP_ACCEPT_LANGUAGE", "en-US,en;q=0.5"),
-    ("HTTP_CONNECTION", "keep-alive"),
-    ("HTTP_HOST", "localhost"),
-    ("HTTP_USER_AGENT", "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"),
-    ("QUERY_STRING", "name=value"),
-    ("REMOTE_ADDR", "127.0.0.1"),
-    ("REMOTE_PORT", "50412"),
-    ("REQUEST_METHOD", "GET"),
-    ("REQUEST_SCHEME", "http"),
-    ("REQUEST_URI", "/cgi-bin/rehearsal/?name=value"),
-    ("SCRIPT_FILENAME", "/usr/lib/cgi-bin/rehearsal"),
-    ("SCRIPT_NAME", "/cgi-bin/rehearsal"),
-    ("SERVER_ADDR", "127.0.0.1"),
-    ("SERVER_ADMIN", "webmaster@localhost"),
-    ("SERVER_NAME", "localhost"),
-    ("SERVER_PORT", "80"),
-    ("SERVER_PROTOCOL", "HTTP/1.1"),
-    ("SERVER_SOFTWARE", "rehearsal"),
-];
+/// The request of the rehearsal.
+const REQUEST: SyntheticRequest<'_> = SyntheticRequest {
+    method: "GET",
+    is_https: false,
+    host: "localhost",
+    script_name: "/rehearsal",
+    path: "/",
+    query: "name=value",
+};
 
 /// Runs the rehearsal in a template.
 pub(crate) fn of_template(py: Python<'_>, setting: &ServerSettings) {
@@ -84,10 +63,9 @@ fn rehearse(py: Python<'_>, setting: &ServerSettings) -> PyResult<()> {
     let before = environment::variables(py)?;
     // Persistent variables come first, as in the request of a gateway.
     let mut variables = before.clone();
-    variables.retain(|(name, _)| !VARIABLES.iter().any(|(known, _)| known.as_bytes() == name));
-    variables.extend(
-        VARIABLES.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())),
-    );
+    let request = REQUEST.variables();
+    variables.retain(|(name, _)| !request.iter().any(|(known, _)| known.as_bytes() == name));
+    variables.extend(request.into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value)));
     take_environment(py, &variables)?;
     let served = serve(py, setting, variables);
     take_environment(py, &before)?;

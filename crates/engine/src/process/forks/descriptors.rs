@@ -14,7 +14,7 @@ use std::{
 };
 
 use rustix::{
-    io::{FdFlags, fcntl_setfd},
+    io::{FdFlags, fcntl_getfd, fcntl_setfd},
     net::{AddressFamily, SocketFlags, SocketType, socketpair},
 };
 
@@ -62,19 +62,29 @@ impl Descriptor {
         Self::made(|| self.0.try_clone())
     }
 
-    /// Takes over the open descriptor `number`, which the process that started this one has passed
-    /// on. Programs that the application starts do not inherit it.
+    /// Takes over the descriptor `number`, which the process that started this one has passed on.
+    /// Programs that the application starts do not inherit it.
+    ///
+    /// A descriptor that was passed on lacks the flag CLOEXEC until it is taken over. Python and the
+    /// engine set the flag on everything that they open, so such a descriptor has no other owner.
     ///
     /// # Errors
-    /// If the descriptor is not open, or the engine owns the number already.
+    /// If the descriptor is not open or was not passed on. The standard descriptors are not passed
+    /// on: they belong to the whole process.
     pub(crate) fn take_over(number: RawFd) -> io::Result<Self> {
-        if is_registered(number) {
-            return Err(io::ErrorKind::AlreadyExists.into());
+        let not_passed_on = || io::Error::other("not passed on by another process");
+        if number <= libc::STDERR_FILENO || is_registered(number) {
+            return Err(not_passed_on());
         }
-        // SAFETY: the borrow ends with the call, and the kernel refuses a number that is not open.
-        fcntl_setfd(unsafe { BorrowedFd::borrow_raw(number) }, FdFlags::CLOEXEC)?;
-        // SAFETY: the descriptor is open, and the launch message names it for the engine alone. The
-        // register shows that no value of the engine owns it.
+        // SAFETY: the borrow ends with the function, and the kernel refuses a number that is not
+        // open.
+        let passed_on = unsafe { BorrowedFd::borrow_raw(number) };
+        if fcntl_getfd(passed_on)?.contains(FdFlags::CLOEXEC) {
+            return Err(not_passed_on());
+        }
+        fcntl_setfd(passed_on, FdFlags::CLOEXEC)?;
+        // SAFETY: the descriptor is open, and was inherited, as the missing flag shows. No value of
+        // this process owns it.
         Ok(unsafe { OwnedFd::from_raw_fd(number) }.into())
     }
 
