@@ -1,6 +1,6 @@
-//! Checks with poll(2) that do not wait.
+//! Checks of one descriptor with poll(2).
 
-use std::os::fd::AsFd;
+use std::{os::fd::AsFd, time::Duration};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -21,8 +21,20 @@ pub(crate) fn events_now(descriptor: impl AsFd, wanted: PollFlags) -> Result<Pol
 }
 
 /// Does `descriptor` have an event of `wanted`, an error or a hang-up now?
-pub(crate) fn has_event(descriptor: impl AsFd, wanted: PollFlags) -> bool {
+fn has_event(descriptor: impl AsFd, wanted: PollFlags) -> bool {
     events_now(descriptor, wanted).is_ok_and(|events| !events.is_empty())
+}
+
+/// Has the other end of `descriptor` been closed, or has `descriptor` an error?
+pub(crate) fn has_hung_up(descriptor: impl AsFd) -> bool {
+    has_event(descriptor, PollFlags::empty())
+}
+
+/// As [`has_hung_up`], but waits up to `timeout` for that, or until a signal arrives.
+pub(crate) fn hangs_up_within(descriptor: impl AsFd, timeout: Duration) -> bool {
+    let timeout = Timespec::try_from(timeout).ok();
+    let mut watched = [PollFd::new(&descriptor, PollFlags::empty())];
+    matches!(poll(&mut watched, timeout.as_ref()), Ok(1..))
 }
 
 /// Can `descriptor` be read without waiting, or has it reached its end?

@@ -3,6 +3,7 @@
 //! A CGI process serves one request. Protocols with connections implement [`Connection`], and the
 //! serve loop of a pool is generic over this trait.
 
+mod body_count;
 pub(crate) mod cgi;
 mod connection;
 pub(crate) mod error_sinks;

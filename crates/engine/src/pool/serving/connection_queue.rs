@@ -33,6 +33,7 @@ use crate::{
     process::{
         fork,
         forks::{self, Descriptor},
+        poll::is_readable,
         threads::{self, PendingThreads, StackSize},
     },
     transport::Connection,
@@ -311,9 +312,7 @@ impl<C: Connection> QueueThread<C> {
     }
 
     fn is_stopping(&self) -> bool {
-        let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let mut watched = [PollFd::from_borrowed_fd(self.events.stop_socket(), PollFlags::IN)];
-        matches!(poll(&mut watched, Some(&no_wait)), Ok(1..))
+        is_readable(self.events.stop_socket())
     }
 
     fn are_all_busy(&self, turns: u64) -> bool {

@@ -7,21 +7,21 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
     fs::{SeekFrom, seek, tell},
     io::{Errno, read},
 };
 
 use crate::{
-    process::forks::{self, Descriptor},
-    transport::spool::Spool,
+    process::{
+        forks::{self, Descriptor},
+        poll::is_readable,
+    },
+    transport::{body_count::BodyCount, spool::Spool},
     wsgi::{BodyLength, BodySource},
 };
 
 /// Bytes that are spooled at a time.
 const SPOOL_READ_SIZE: usize = 64 * 1024;
-
-const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// The request body of a CGI request.
 #[derive(Clone)]
@@ -32,9 +32,7 @@ pub(crate) struct CgiBody {
 struct CgiBodyState {
     /// Closed after the response, so that the web server sees the end of the connection.
     descriptor: Option<Arc<Descriptor>>,
-    /// Bytes of the body that were not read yet, if CONTENT_LENGTH is known.
-    left: Option<u64>,
-    announced: u64,
+    count: BodyCount,
     /// The application has got the whole body.
     has_ended: bool,
     /// The body may be longer than CONTENT_LENGTH, if a filter of the web server has changed the
@@ -49,40 +47,25 @@ struct CgiBodyState {
 }
 
 impl CgiBodyState {
-    /// Maximum number of bytes to read now (RFC 3875 4.2: never more than CONTENT_LENGTH).
-    fn allowed(&self, wanted: usize) -> usize {
-        match self.left {
-            Some(left) => usize::try_from(left).map_or(wanted, |left| left.min(wanted)),
-            None => wanted,
-        }
-    }
-
     /// The file offset of a body of known length; `None` if the body is not in a file.
     fn start_in_file(&self) -> Option<u64> {
-        let received = self.announced - self.left?;
-        tell(self.descriptor.as_ref()?).ok()?.checked_sub(received)
+        self.count.announced()?;
+        tell(self.descriptor.as_ref()?).ok()?.checked_sub(self.count.received())
     }
 
     /// Counts the `count` bytes that a read of the body returned.
-    fn count(&mut self, count: usize) -> io::Result<()> {
-        if let Some(left) = &mut self.left {
-            if count == 0 {
-                let announced = self.announced;
-                let received = announced - *left;
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    format!("the request body ended after {received} of {announced} bytes"),
-                ));
-            }
-            *left -= count as u64;
+    fn add(&mut self, count: usize) -> io::Result<()> {
+        if count == 0 && self.count.announced().is_some() {
+            return Err(self.count.ended_early());
         }
-        self.has_ended = self.left == Some(0) || count == 0;
+        self.count.add(count);
+        self.has_ended = self.count.is_complete() || count == 0;
         self.may_have_surplus = self.has_ended && count > 0 && self.start_in_file().is_none();
         Ok(())
     }
 
     /// Counts the `count` bytes that a read after the end of the body returned.
-    fn count_surplus(&mut self, count: usize) {
+    fn add_surplus(&mut self, count: usize) {
         self.had_surplus |= count > 0;
         self.may_have_surplus = count > 0;
     }
@@ -91,15 +74,11 @@ impl CgiBodyState {
 impl CgiBody {
     /// The body on `descriptor`, with the length `length`.
     pub(crate) fn new(descriptor: Descriptor, length: BodyLength) -> Self {
-        let left = match length {
-            BodyLength::Exactly(length) => Some(length),
-            BodyLength::UntilEnd => None,
-        };
+        let count = BodyCount::new(length);
         let state = CgiBodyState {
             descriptor: Some(Arc::new(descriptor)),
-            left,
-            announced: left.unwrap_or(0),
-            has_ended: left == Some(0),
+            has_ended: count.is_complete(),
+            count,
             may_have_surplus: false,
             had_surplus: false,
             spool: Spool::default(),
@@ -138,13 +117,13 @@ impl CgiBody {
         if state.has_ended {
             match read(descriptor, &mut buffer) {
                 Err(Errno::INTR) => {}
-                count => state.count_surplus(count.unwrap_or(0)),
+                count => state.add_surplus(count.unwrap_or(0)),
             }
             return;
         }
-        let allowed = state.allowed(buffer.len());
+        let allowed = state.count.allowed(buffer.len());
         let spooled = match read(descriptor, &mut buffer[..allowed]) {
-            Ok(count) => state.count(count).and_then(|()| state.spool.push(&buffer[..count])),
+            Ok(count) => state.add(count).and_then(|()| state.spool.push(&buffer[..count])),
             Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         };
@@ -157,11 +136,8 @@ impl CgiBody {
 
     /// Checks for bytes beyond CONTENT_LENGTH, without waiting.
     pub(super) fn check_surplus(&self) {
-        let is_ready = |pending: &Descriptor| {
-            matches!(poll(&mut [PollFd::new(pending, PollFlags::IN)], Some(&NO_WAIT)), Ok(1..))
-        };
         if self.has_ended()
-            && let Some(pending) = self.pending().filter(|pending| is_ready(pending))
+            && let Some(pending) = self.pending().filter(|pending| is_readable(pending))
         {
             self.spool_available(&pending);
         }
@@ -187,19 +163,18 @@ impl BodySource for CgiBody {
                 // or the request has ended.
                 return match &state.failure {
                     Some((kind, reason)) => Err(io::Error::new(*kind, reason.clone())),
-                    None => state.count(0).map(|()| 0),
+                    None => state.add(0).map(|()| 0),
                 };
             };
-            (descriptor, state.allowed(into.len()))
+            (descriptor, state.count.allowed(into.len()))
         };
         let count = read(&*descriptor, &mut into[..allowed])?;
-        self.state().count(count)?;
+        self.state().add(count)?;
         Ok(count)
     }
 
     fn length(&self) -> Option<u64> {
-        let state = self.state();
-        state.left.map(|_| state.announced)
+        self.state().count.announced()
     }
 
     fn is_in_file(&self) -> bool {
@@ -208,8 +183,8 @@ impl BodySource for CgiBody {
 
     fn seek(&mut self, position: u64) -> bool {
         let mut state = self.state();
-        let Some((start, left)) = state.start_in_file().zip(state.announced.checked_sub(position))
-        else {
+        let is_inside = state.count.announced().is_some_and(|length| position <= length);
+        let Some(start) = state.start_in_file().filter(|_| is_inside) else {
             return false;
         };
         let is_moved = state
@@ -218,7 +193,8 @@ impl BodySource for CgiBody {
             .is_some_and(|file| seek(file, SeekFrom::Start(start + position)).is_ok());
         if is_moved {
             state.spool = Spool::default();
-            (state.left, state.has_ended) = (Some(left), left == 0);
+            state.count.continue_at(position);
+            state.has_ended = state.count.is_complete();
         }
         is_moved
     }

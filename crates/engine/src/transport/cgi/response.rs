@@ -3,12 +3,12 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use pyo3::Python;
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{PollFd, PollFlags, poll},
     fs::{FileType, fstat, sendfile},
     io::{Errno, writev},
     net::{Shutdown, shutdown},
@@ -16,7 +16,10 @@ use rustix::{
 use wire::{lingering_close::end_response, report::Report};
 
 use crate::{
-    process::forks::{self, Descriptor},
+    process::{
+        forks::{self, Descriptor},
+        poll::{hangs_up_within, has_hung_up},
+    },
     reporter::Reporter,
     transport::{ABORT_CHECK_INTERVAL, cgi::body::CgiBody},
     wsgi::ResponseSink,
@@ -26,12 +29,10 @@ use crate::{
 const SAFE_WRITE_SIZE: usize = 4096;
 
 /// How long a web server may take between ending this process and closing its end of the response.
-const CLOSE_TIMEOUT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Time from the last byte of an incomplete response to its end, in which Apache reads the byte.
-const CUT_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-
-const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+const CUT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The response of a CGI request.
 pub(crate) struct CgiResponse {
@@ -126,16 +127,6 @@ impl CgiResponse {
         Ok(wanted)
     }
 
-    /// Does the other end of the response stay open for `moment`?
-    fn has_reader(&self, py: Python<'_>, moment: Timespec) -> bool {
-        let Some(response) = &self.descriptor else {
-            return false;
-        };
-        // Without requested events, poll reports only errors and closed ends.
-        let mut watched = [PollFd::new(response, PollFlags::empty())];
-        py.detach(|| !matches!(poll(&mut watched, Some(&moment)), Ok(1..)))
-    }
-
     fn write_some(&mut self, headers: &[u8], block: &[u8]) -> io::Result<usize> {
         if std::mem::take(&mut self.was_short) {
             return Err(io::ErrorKind::Interrupted.into());
@@ -184,8 +175,7 @@ impl CgiResponse {
             // If Apache reads the last bytes and the end together, it corrects Content-Length, and
             // a cut response would look complete to the client. The pause ends early without a
             // reader.
-            let mut watched = [PollFd::new(&response, PollFlags::empty())];
-            let _ = poll(&mut watched, Some(&CUT_PAUSE));
+            hangs_up_within(&response, CUT_PAUSE);
         }
         if shutdown(&response, Shutdown::Write).is_ok() {
             self.socket = Some(response);
@@ -257,12 +247,13 @@ impl ResponseSink for CgiResponse {
         py.detach(|| self.send_some(file, offset, count))
     }
 
-    fn look(&mut self, py: Python<'_>) -> io::Result<()> {
+    fn look(&mut self, _: Python<'_>) -> io::Result<()> {
         if self.checked.is_some_and(|checked| checked.elapsed() < ABORT_CHECK_INTERVAL) {
             return Ok(());
         }
         self.checked = Some(Instant::now());
-        if self.has_reader(py, NO_WAIT) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+        let is_closed = self.descriptor.as_ref().is_none_or(|response| has_hung_up(response));
+        if is_closed { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
     }
 
     fn sending_ended(&mut self, py: Python<'_>, complete: bool) {
@@ -270,7 +261,8 @@ impl ResponseSink for CgiResponse {
     }
 
     fn is_abandoned(&mut self, py: Python<'_>) -> bool {
-        !self.has_reader(py, CLOSE_TIMEOUT)
+        let response = self.descriptor.as_ref();
+        response.is_none_or(|response| py.detach(|| hangs_up_within(response, CLOSE_TIMEOUT)))
     }
 
     fn finish(&mut self, py: Python<'_>, complete: bool) -> io::Result<()> {

@@ -8,6 +8,7 @@ use rustix::event::PollFlags;
 use crate::{
     process::forks::Descriptor,
     transport::{
+        body_count::BodyCount,
         fastcgi::{
             records::{BUFFER_SIZE, BodyEvent, Records},
             request::FastCgiRequest,
@@ -24,10 +25,7 @@ const MIN_DIRECT_READ: usize = 4096;
 /// A request that is being served.
 pub(super) struct ActiveRequest {
     id: RequestId,
-    /// Bytes of the body that were not read yet, if CONTENT_LENGTH is known.
-    left: Option<u64>,
-    announced: u64,
-    received: u64,
+    count: BodyCount,
     has_ended: bool,
     is_aborted: bool,
     /// The body is longer than CONTENT_LENGTH.
@@ -44,17 +42,11 @@ impl ActiveRequest {
         length: BodyLength,
         interruptible: Interruptible,
     ) -> Self {
-        let left = match length {
-            // An authorizer never has a body, even with CONTENT_LENGTH (FastCGI 1.0, 6.3).
-            BodyLength::Exactly(length) if request.has_body() => Some(length),
-            // Without a length the end of the stream is the end of the body.
-            _ => None,
-        };
+        // An authorizer never has a body, even with CONTENT_LENGTH (FastCGI 1.0, 6.3).
+        let length = if request.has_body() { length } else { BodyLength::UntilEnd };
         Self {
             id: request.id(),
-            left,
-            announced: left.unwrap_or(0),
-            received: 0,
+            count: BodyCount::new(length),
             has_ended: !request.has_body(),
             is_aborted: false,
             has_surplus: false,
@@ -87,12 +79,9 @@ impl ActiveRequest {
 
     /// Length of the whole body in bytes, if known.
     pub(super) fn length(&mut self, records: &mut Records, socket: &Descriptor) -> Option<u64> {
-        match self.left {
-            Some(_) => Some(self.announced),
-            // For a request without a body, the end of the stream often arrives with the
-            // parameters.
-            None => self.is_empty(records, socket).then_some(0),
-        }
+        // For a request without a body, the end of the stream often arrives with the parameters.
+        let announced = self.count.announced();
+        announced.or_else(|| self.is_empty(records, socket).then_some(0))
     }
 
     /// Do the received bytes end an empty body? Call this before reading the body.
@@ -134,13 +123,13 @@ impl ActiveRequest {
             return Ok(spooled);
         }
         loop {
-            let allowed = self.allowed(into.len());
+            let allowed = self.count.allowed(into.len());
             if allowed == 0 {
                 return Ok(0);
             }
             if !records.content().is_empty() {
                 let count = records.take_content_into(&mut into[..allowed]);
-                self.count(count);
+                self.count.add(count);
                 return Ok(count);
             }
             if !self.is_open() {
@@ -156,7 +145,7 @@ impl ActiveRequest {
                     match records.read_content(socket, expected, &mut into[..allowed])? {
                         Some(0) => self.is_aborted = true,
                         Some(count) => {
-                            self.count(count);
+                            self.count.add(count);
                             return Ok(count);
                         }
                         None => self.wait(socket, limit)?,
@@ -233,10 +222,10 @@ impl ActiveRequest {
 
     fn spool_content(&mut self, records: &mut Records) -> io::Result<()> {
         let content = records.take_content();
-        let count = self.allowed(content.len());
+        let count = self.count.allowed(content.len());
         self.has_surplus |= count < content.len();
         self.spool.push(&content[..count])?;
-        self.count(count);
+        self.count.add(count);
         Ok(())
     }
 
@@ -245,7 +234,7 @@ impl ActiveRequest {
         self.spool = Spool::default();
         // The rest of an incomplete record is surplus, too.
         let has_rest = records.expected(self.id).is_some() || !records.content().is_empty();
-        self.has_surplus |= self.left == Some(0) && has_rest;
+        self.has_surplus |= self.count.is_complete() && has_rest;
         // The end of the body often arrives with its last bytes.
         records.take_content();
         while records.has_unread() && !self.has_ended {
@@ -259,7 +248,7 @@ impl ActiveRequest {
     /// Processes one record of the received bytes, or a part of it.
     fn step(&mut self, records: &mut Records, socket: &Descriptor) -> io::Result<()> {
         match records.body_event(socket, self.id)? {
-            BodyEvent::Content => self.has_surplus |= self.left == Some(0),
+            BodyEvent::Content => self.has_surplus |= self.count.is_complete(),
             BodyEvent::End => self.has_ended = true,
             BodyEvent::Abort => self.is_aborted = true,
             BodyEvent::Other => {}
@@ -272,30 +261,9 @@ impl ActiveRequest {
         !self.has_ended && !self.is_aborted
     }
 
-    /// Maximum number of bytes to read now (FastCGI 1.0, 6.2: never more than CONTENT_LENGTH).
-    fn allowed(&self, wanted: usize) -> usize {
-        match self.left {
-            Some(left) => usize::try_from(left).map_or(wanted, |left| left.min(wanted)),
-            None => wanted,
-        }
-    }
-
-    /// Counts bytes of the body as received.
-    fn count(&mut self, count: usize) {
-        self.received += count as u64;
-        if let Some(left) = &mut self.left {
-            *left -= count as u64;
-        }
-    }
-
     /// The result of a read at the end of the body: an error if the body is too short.
     fn end(&self) -> io::Result<usize> {
-        let (received, announced) = (self.received, self.announced);
-        let sentence = match self.left {
-            None if self.has_ended => return Ok(0),
-            Some(_) => format!("the request body ended after {received} of {announced} bytes"),
-            None => format!("the connection ended after {received} bytes of the request body"),
-        };
-        Err(io::Error::new(io::ErrorKind::UnexpectedEof, sentence))
+        let is_whole = self.has_ended && self.count.announced().is_none();
+        if is_whole { Ok(0) } else { Err(self.count.ended_early()) }
     }
 }

@@ -5,7 +5,6 @@ use std::{cell::Cell, io, os::fd::BorrowedFd, sync::Arc, time::Instant};
 use fastcgi_server::{Output, RequestId, Stream, bodies::ProtocolStatus};
 use pyo3::Python;
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
     fs::sendfile,
     io::Errno,
     net::{SendAncillaryBuffer, SendFlags, Shutdown, send, sendmsg, shutdown},
@@ -13,6 +12,7 @@ use rustix::{
 
 use crate::{
     log::Transcript,
+    process::poll::has_hung_up,
     transport::{
         ABORT_CHECK_INTERVAL,
         fastcgi::{
@@ -32,8 +32,6 @@ const SAFE_WRITE_SIZE: usize = 4096;
 /// Maximum number of bytes that are copied into one buffer before sending: copying is faster than
 /// the kernel's gathering.
 const MAX_COPIED_BYTES: usize = 2048;
-
-const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// The response to a request.
 pub(crate) struct FastCgiResponse {
@@ -335,9 +333,8 @@ impl ResponseSink for FastCgiResponse {
     }
 
     fn is_abandoned(&mut self, py: Python<'_>) -> bool {
-        let mut watched = [PollFd::new(self.shared.socket(), PollFlags::empty())];
         self.shared.state_while(py).request.as_ref().is_some_and(ActiveRequest::is_aborted)
-            || matches!(poll(&mut watched, Some(&NO_WAIT)), Ok(1..))
+            || has_hung_up(self.shared.socket())
     }
 
     fn finish(&mut self, py: Python<'_>, complete: bool) -> io::Result<()> {
