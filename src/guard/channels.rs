@@ -42,7 +42,7 @@ impl Channels {
 
 /// Has the web server closed its end of `response`, now or a moment later? Web servers stop a CGI
 /// program when the client closes the connection, which is no reason for a log message.
-pub(crate) fn is_client_gone(response: &OwnedFd) -> bool {
+pub(crate) fn is_client_disconnected(response: &OwnedFd) -> bool {
     // Without events, poll reports errors and closed ends only.
     let mut watched = [PollFd::new(response, PollFlags::empty())];
     let timeout = Timespec::try_from(CLOSE_TIMEOUT).ok();

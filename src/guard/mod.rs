@@ -23,7 +23,7 @@ use wire::launch::{RequestFds, Work};
 
 pub(crate) use crate::guard::{
     capture::run_with_pipe,
-    channels::{Channels, is_client_gone},
+    channels::{Channels, is_client_disconnected},
     serving_process::{ServingProcess, signal_process},
     stop::{stop_reason, stop_signals},
 };

@@ -14,7 +14,7 @@ use rustix::{
 use wire::{report::StopReason, running_clock};
 
 use crate::{
-    guard::{ServingProcess, channels::is_client_gone},
+    guard::{ServingProcess, channels::is_client_disconnected},
     system::signals::SignalPipe,
 };
 
@@ -96,7 +96,7 @@ impl StopSequence {
             // Stacks would explain nothing, because no log message follows.
             Escalation::Abort
                 if self.reason == StopReason::Terminated
-                    && response.is_some_and(is_client_gone) =>
+                    && response.is_some_and(is_client_disconnected) =>
             {
                 process.signal_group(Signal::KILL);
             }

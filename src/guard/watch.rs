@@ -27,7 +27,7 @@ use crate::{
     exit::Exit,
     guard::{
         Audit, Channels, ServingProcess,
-        channels::is_client_gone,
+        channels::is_client_disconnected,
         process_failure::{ProcessFailure, close_stopped},
         progress::Progress,
         serving_process::ProcessExit,
@@ -242,7 +242,7 @@ impl<'a> Guard<'a> {
             (Some(false), _) | (None, None) => return Exit::Failure,
             (None, Some(response)) => response,
         };
-        if stopped == Some(StopReason::Terminated) && is_client_gone(&response) {
+        if stopped == Some(StopReason::Terminated) && is_client_disconnected(&response) {
             return Exit::Failure;
         }
         let failure = ProcessFailure {

@@ -151,7 +151,7 @@ impl Template {
     /// Orders a worker for the block of scoreboard lines with this number. Returns whether the
     /// order was sent: the channel may be full, or the process may have exited.
     pub(super) fn fork(&mut self, block: u32) -> bool {
-        let is_sent = self.send(TemplateCommand::Fork { slot: block });
+        let is_sent = self.send(TemplateCommand::Fork { block });
         self.pending += usize::from(is_sent);
         is_sent
     }

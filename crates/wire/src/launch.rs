@@ -136,7 +136,7 @@ pub struct Service {
     /// Most connections that a worker keeps.
     pub connections: u32,
     /// Descriptor of the pool's scoreboard. A thread writes the line with the number of the
-    /// worker's slot times [`Service::threads`] plus its own number.
+    /// worker's block times [`Service::threads`] plus its own number.
     pub scoreboard_fd: i32,
     /// Which process of the pool loads the application.
     pub preload: Preload,

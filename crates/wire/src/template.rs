@@ -21,10 +21,10 @@ pub const MAX_EVENT_BYTES: usize = HEADER_BYTES + MAX_REASON_BYTES + 16;
 /// A command of the supervisor to its template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TemplateCommand {
-    /// Fork a worker. From a template to a worker: take this slot and serve.
+    /// Fork a worker. From a template to a worker: write this block and serve.
     Fork {
-        /// Number of the worker's slot, which says which lines of the scoreboard it writes.
-        slot: u32,
+        /// Number of the worker's block of scoreboard lines.
+        block: u32,
     },
     /// Kill the workers that are still loading the application.
     CancelPending,
@@ -45,15 +45,15 @@ pub enum TemplateEvent {
     },
     /// A worker with the application loaded is running.
     WorkerStarted {
-        /// Number of its slot.
-        slot: u32,
+        /// Number of its block of scoreboard lines.
+        block: u32,
         /// Its process id.
         pid: i32,
     },
     /// A worker could not be forked: no process or no memory is left.
     ForkFailed {
-        /// Number of the slot that stays empty.
-        slot: u32,
+        /// Number of the block that stays free.
+        block: u32,
         /// The error of fork(2).
         errno: i32,
     },
@@ -66,8 +66,8 @@ pub enum TemplateEvent {
     },
     /// A worker exited before it had loaded the application; the log says why.
     StartFailed {
-        /// Number of the slot that stays empty.
-        slot: u32,
+        /// Number of the block that stays free.
+        block: u32,
     },
     /// The application is loaded, but its import left open or running what forked processes must
     /// not share. The template exits.
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn every_packet_comes_back_as_it_was_sent() {
         for command in [
-            TemplateCommand::Fork { slot: 7 },
+            TemplateCommand::Fork { block: 7 },
             TemplateCommand::CancelPending,
             TemplateCommand::ReopenLogs,
         ] {
@@ -138,10 +138,10 @@ mod tests {
             TemplateEvent::Ready,
             TemplateEvent::load_failed("W0301: `app` raised"),
             TemplateEvent::load_failed(&"é".repeat(10_000)),
-            TemplateEvent::WorkerStarted { slot: 3, pid: 4711 },
-            TemplateEvent::ForkFailed { slot: 3, errno: 11 },
+            TemplateEvent::WorkerStarted { block: 3, pid: 4711 },
+            TemplateEvent::ForkFailed { block: 3, errno: 11 },
             TemplateEvent::WorkerExited { pid: 4711, status: 0x8b },
-            TemplateEvent::StartFailed { slot: 3 },
+            TemplateEvent::StartFailed { block: 3 },
             TemplateEvent::NotForkable,
             TemplateEvent::OneProcess,
         ] {

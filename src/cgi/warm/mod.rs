@@ -132,7 +132,7 @@ fn serve_first(
 
 /// Responds to a request that a signal stopped before a worker took the request.
 fn refuse_stopped(stop: StopReason, request: &Request, channels: Channels) -> Exit {
-    if guard::is_client_gone(&channels.response) {
+    if guard::is_client_disconnected(&channels.response) {
         return Exit::Failure;
     }
     let sentence = format!("{} while it waited for a worker", stop.sentence());

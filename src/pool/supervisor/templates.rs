@@ -180,13 +180,13 @@ pub(super) fn read_news(template: &mut Template, actions: &mut Vec<Action>) -> O
                 template.kill_by(running_clock::instant() + EXIT_TIMEOUT);
                 continue;
             }
-            TemplateEvent::WorkerStarted { slot, pid } => match Pid::from_raw(pid) {
-                Some(pid) => WorkerEvent::Started(order(slot), pid),
+            TemplateEvent::WorkerStarted { block, pid } => match Pid::from_raw(pid) {
+                Some(pid) => WorkerEvent::Started(order(block), pid),
                 None => continue,
             },
-            TemplateEvent::StartFailed { slot } => WorkerEvent::StartFailed(order(slot)),
-            TemplateEvent::ForkFailed { slot, errno } => {
-                WorkerEvent::ForkFailed(order(slot), errno)
+            TemplateEvent::StartFailed { block } => WorkerEvent::StartFailed(order(block)),
+            TemplateEvent::ForkFailed { block, errno } => {
+                WorkerEvent::ForkFailed(order(block), errno)
             }
             TemplateEvent::WorkerExited { pid, status } => match Pid::from_raw(pid) {
                 Some(pid) => WorkerEvent::Exited(pid, ExitStatus::from_raw(status)),

@@ -57,7 +57,7 @@ pub(crate) fn ask(
         described.iter().map(|(name, value)| (name.as_bytes(), &**value)).collect();
     let variables = Variables::new(received, DuplicatePolicy::First)
         .map_err(|bad| PyRuntimeError::new_err(bad.to_string()))?;
-    let (log, entries) = Log::collecting(request_id, &format!("GET {request_uri}"));
+    let (log, messages) = Log::collecting(request_id, &format!("GET {request_uri}"));
     let response = HeadersSink::default();
     let begin = Instant::now();
     let exchange = Exchange {
@@ -72,14 +72,14 @@ pub(crate) fn ask(
     let outcome = Server::new(application.py(), setting, Arc::new(StandardError))?
         .serve(application, exchange);
     let time = begin.elapsed();
-    let entries = entries.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let messages = messages.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let bytes = response.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-    let head = String::from_utf8_lossy(&bytes);
+    let headers = String::from_utf8_lossy(&bytes);
     let status =
-        head.strip_prefix("Status: ").and_then(|rest| rest.lines().next()).unwrap_or_default();
-    let is_good = outcome == RequestOutcome::Complete && entries.is_empty();
+        headers.strip_prefix("Status: ").and_then(|rest| rest.lines().next()).unwrap_or_default();
+    let is_good = outcome == RequestOutcome::Complete && messages.is_empty();
     Ok(SyntheticResponse {
-        status: if is_good { Ok(status.to_owned()) } else { Err(entries) },
+        status: if is_good { Ok(status.to_owned()) } else { Err(messages) },
         time,
     })
 }
@@ -109,12 +109,12 @@ impl ResponseSink for HeadersSink {
     fn write(
         &mut self,
         _: Python<'_>,
-        head: &[u8],
+        headers: &[u8],
         block: &[u8],
         _last: bool,
     ) -> io::Result<usize> {
-        self.bytes.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(head);
-        Ok(head.len() + block.len())
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(headers);
+        Ok(headers.len() + block.len())
     }
 
     fn send_file(

@@ -51,11 +51,11 @@ pub(crate) fn run(
             Code::WarmUpFailed,
             format!("the warm-up request for `{target}` was answered with `{status}`"),
         ),
-        Ok(SyntheticResponse { status: Err(entries), .. }) => LogMessage::new(
+        Ok(SyntheticResponse { status: Err(messages), .. }) => LogMessage::new(
             Code::WarmUpFailed,
             format!("the warm-up request for `{target}` failed"),
         )
-        .detail(entries),
+        .detail(messages),
         Err(error) => LogMessage::new(
             Code::WarmUpFailed,
             format!("no warm-up request could be made: {error}"),

@@ -102,26 +102,26 @@ pub(crate) fn left() -> Option<Duration> {
 pub(crate) fn write_due_counts() {
     let due = DUE.load(Ordering::Relaxed);
     if due < NEVER && due <= recently() {
-        tell(recently());
+        write_counts(recently());
     }
 }
 
 /// Logs all numbers of suppressed messages before this process exits.
 pub(crate) fn write_all_counts() {
     if DUE.load(Ordering::Relaxed) < NEVER {
-        tell(NEVER);
+        write_counts(NEVER);
     }
 }
 
 #[cold]
-fn tell(until: u64) {
+fn write_counts(until: u64) {
     let mut due = NEVER;
-    let mut entries = Vec::new();
+    let mut suppressed = Vec::new();
     {
         let mut all = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
         for logged in all.iter_mut().filter(|logged| logged.left_out.is_some()) {
             if logged.next <= until {
-                entries.extend(logged.left_out.take());
+                suppressed.extend(logged.left_out.take());
                 logged.next = recently() + INTERVAL_MILLIS;
             } else {
                 due = due.min(logged.next);
@@ -129,7 +129,7 @@ fn tell(until: u64) {
         }
         DUE.store(due, Ordering::Relaxed);
     }
-    for (message, count) in entries {
+    for (message, count) in suppressed {
         let times = if count == 1 { "once".to_owned() } else { format!("{count} times") };
         Log::without_request("connection")
             .write(&message.detail(format!("this or the like, {times} since the last message")));

@@ -2,7 +2,7 @@
 //!
 //! The supervisor counts a worker as running when the application is loaded, so no old worker is
 //! replaced by a worker that may never serve. The first worker is forked in advance, to test
-//! whether the application can be loaded. After loading, this worker waits for its slot.
+//! whether the application can be loaded. After loading, this worker waits for its block.
 
 use std::{
     os::{
@@ -34,8 +34,8 @@ pub(super) struct TemplateSocket(Descriptor);
 /// A worker that was forked.
 struct PendingWorker {
     pid: Pid,
-    /// `None` for the first worker until it gets a slot.
-    slot: Option<u32>,
+    /// `None` for the first worker until it gets a block.
+    block: Option<u32>,
     /// `None` after the last report of the worker.
     socket: Option<Descriptor>,
     stage: LoadStage,
@@ -45,7 +45,7 @@ struct PendingWorker {
 enum LoadStage {
     /// The worker loads the application.
     Loading,
-    /// The worker has loaded the application and waits for its slot.
+    /// The worker has loaded the application and waits for its block.
     Waiting,
     /// The worker could not load the application, has logged that, and is about to exit.
     Failed,
@@ -61,9 +61,9 @@ pub(super) enum LoadOutcome {
     /// The first worker could not load the application, for this reason.
     FirstFailed(String),
     /// A worker serves.
-    Started { slot: u32, pid: Pid },
+    Started { block: u32, pid: Pid },
     /// A worker could not load the application.
-    StartFailed { slot: u32 },
+    StartFailed { block: u32 },
 }
 
 /// The workers of a template that are loading the application.
@@ -82,9 +82,9 @@ impl PendingWorkers {
     }
 
     /// Adds a forked worker.
-    pub(super) fn add(&mut self, pid: Pid, slot: Option<u32>, socket: Descriptor) {
+    pub(super) fn add(&mut self, pid: Pid, block: Option<u32>, socket: Descriptor) {
         let stage = LoadStage::Loading;
-        self.0.push(PendingWorker { pid, slot, socket: Some(socket), stage });
+        self.0.push(PendingWorker { pid, block, socket: Some(socket), stage });
     }
 
     /// The file descriptors that are readable when [`PendingWorkers::read_events`] has work.
@@ -102,16 +102,16 @@ impl PendingWorkers {
         self.0.is_empty()
     }
 
-    /// Assigns `slot` to the first worker, if that worker waits.
-    pub(super) fn assign_slot(&mut self, slot: u32) -> Option<LoadOutcome> {
+    /// Assigns `block` to the first worker, if that worker waits.
+    pub(super) fn assign_block(&mut self, block: u32) -> Option<LoadOutcome> {
         let position = self.0.iter().position(|worker| worker.stage == LoadStage::Waiting)?;
         let is_sent = self.0[position].socket.as_ref().is_some_and(|socket| {
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            let packet = TemplateCommand::Fork { slot }.encode();
+            let packet = TemplateCommand::Fork { block }.encode();
             packet.is_ok_and(|packet| send(socket, &packet, flags).is_ok())
         });
         // If the worker has exited, the send fails, and the exit is noticed later.
-        is_sent.then(|| LoadOutcome::Started { slot, pid: self.0.swap_remove(position).pid })
+        is_sent.then(|| LoadOutcome::Started { block, pid: self.0.swap_remove(position).pid })
     }
 
     /// Reads the reports of the workers.
@@ -119,19 +119,19 @@ impl PendingWorkers {
         let mut outcomes = Vec::new();
         self.0.retain_mut(|worker| {
             let event = worker.read_event();
-            match (event, worker.stage, worker.slot) {
-                (Some(TemplateEvent::Ready), LoadStage::Loading, Some(slot)) => {
-                    outcomes.push(LoadOutcome::Started { slot, pid: worker.pid });
+            match (event, worker.stage, worker.block) {
+                (Some(TemplateEvent::Ready), LoadStage::Loading, Some(block)) => {
+                    outcomes.push(LoadOutcome::Started { block, pid: worker.pid });
                     return false;
                 }
                 (Some(TemplateEvent::Ready), LoadStage::Loading, None) => {
                     worker.stage = LoadStage::Waiting;
                     outcomes.push(LoadOutcome::FirstLoaded);
                 }
-                (Some(TemplateEvent::LoadFailed { reason }), LoadStage::Loading, slot) => {
+                (Some(TemplateEvent::LoadFailed { reason }), LoadStage::Loading, block) => {
                     worker.stage = LoadStage::Failed;
-                    outcomes.push(match slot {
-                        Some(slot) => LoadOutcome::StartFailed { slot },
+                    outcomes.push(match block {
+                        Some(block) => LoadOutcome::StartFailed { block },
                         None => LoadOutcome::FirstFailed(reason),
                     });
                 }
@@ -162,10 +162,10 @@ impl PendingWorkers {
                  loads the application from a shell",
             )
         });
-        let outcome = match (worker.stage, worker.slot) {
+        let outcome = match (worker.stage, worker.block) {
             // The outcome was reported already, or the supervisor has not asked for this worker.
             (LoadStage::Failed, _) | (LoadStage::Waiting | LoadStage::Cancelled, None) => None,
-            (_, Some(slot)) => Some(LoadOutcome::StartFailed { slot }),
+            (_, Some(block)) => Some(LoadOutcome::StartFailed { block }),
             (LoadStage::Loading, None) => {
                 let reason = message.as_ref().map(LogMessage::summary);
                 Some(LoadOutcome::FirstFailed(reason.unwrap_or_default()))
@@ -219,16 +219,16 @@ impl TemplateSocket {
         }
     }
 
-    /// Waits for a slot; `None` if the template has exited.
-    pub(super) fn wait_for_slot(&self) -> Option<u32> {
+    /// Waits for a block; `None` if the template has exited.
+    pub(super) fn wait_for_block(&self) -> Option<u32> {
         let mut packet = [0; PACKET_BYTES];
         loop {
             match recv(&self.0, &mut packet[..], RecvFlags::empty()) {
                 Ok((0, _)) => return None,
                 Ok((length, _)) => {
                     let command = TemplateCommand::decode(&packet[..length]);
-                    if let Some(TemplateCommand::Fork { slot }) = command {
-                        return Some(slot);
+                    if let Some(TemplateCommand::Fork { block }) = command {
+                        return Some(block);
                     }
                 }
                 Err(Errno::INTR) => {}

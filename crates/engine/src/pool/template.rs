@@ -86,7 +86,7 @@ pub(crate) fn run(
         executed::take_note(py)?;
     }
     let mut loaded = None;
-    let mut fresh = None;
+    let mut source_watch = None;
     let begun = SystemTime::now();
     if service.preload != Preload::No {
         // The start of the pool waits for the result of loading.
@@ -106,7 +106,7 @@ pub(crate) fn run(
             return Ok(ProcessExit::with(0));
         }
         match watch(py, service, &log, begun) {
-            Ok(watched) => fresh = watched,
+            Ok(watched) => source_watch = watched,
             Err(reason) => return failed(&reason),
         }
     }
@@ -136,33 +136,33 @@ pub(crate) fn run(
     gc.call_method0("collect")?;
     gc.call_method0("freeze")?;
     let template = Template::new(py, channel, loaded.is_some())?;
-    let (start, tie) = match template.run(py, &log, modules.as_ref())? {
+    let (start, template_link) = match template.run(py, &log, modules.as_ref())? {
         LoopExit::Template(status) => {
             let ownership =
                 if loaded.is_some() { FinalisationScope::Template } else { FinalisationScope::All };
             return Ok(ProcessExit { status, ownership });
         }
-        LoopExit::Worker(start, tie) => (start, tie),
+        LoopExit::Worker(start, template_link) => (start, template_link),
     };
-    let ((application, state), slot) = match (start, loaded) {
-        (WorkerStart::Loaded { slot }, Some(loaded)) => {
+    let ((application, state), block) = match (start, loaded) {
+        (WorkerStart::Loaded { block }, Some(loaded)) => {
             inherited.iter().try_for_each(|inherited| inherited.leave_to_template(py))?;
-            let is_ready = pages.as_ref().is_some_and(Pages::meet);
+            let is_ready = pages.as_ref().is_some_and(Pages::prepare);
             if service.warm && !is_ready {
                 rehearsal::once(py, &setting);
             }
-            (loaded, slot)
+            (loaded, block)
         }
-        (WorkerStart::Loading { slot, socket }, _) => {
+        (WorkerStart::Loading { block, socket }, _) => {
             // Programs that the application starts while it is loaded must not inherit blocked
             // signals.
             process::unblock_signals(&SignalMask::none());
             modules = ModuleWatch::watched(launch, service);
-            let hint = (slot.is_some() && service.workers > 1 && !service.warm)
+            let hint = (block.is_some() && service.workers > 1 && !service.warm)
                 .then_some(OTHER_WORKER_LOADED_HINT);
             let begun = SystemTime::now();
             let loaded = load(hint).and_then(|loaded| {
-                fresh = watch(py, service, &log, begun)?;
+                source_watch = watch(py, service, &log, begun)?;
                 Ok(loaded)
             });
             let loaded = match loaded {
@@ -173,17 +173,25 @@ pub(crate) fn run(
                 }
             };
             socket.report(&TemplateEvent::Ready);
-            match slot.or_else(|| py.detach(|| socket.wait_for_slot())) {
-                Some(slot) => (loaded, slot),
+            match block.or_else(|| py.detach(|| socket.wait_for_block())) {
+                Some(block) => (loaded, block),
                 None => return Ok(ProcessExit::with(0)),
             }
         }
         (WorkerStart::Loaded { .. }, None) => return Ok(ProcessExit::with(1)),
     };
-    let status = match fresh {
-        Some(fresh) => {
-            let watched = (&state, fresh, pages, Arc::new(tie));
-            warm::run(py, &application, launch, service, sockets.listeners, (status, slot), watched)
+    let status = match source_watch {
+        Some(source_watch) => {
+            let watched = (&state, source_watch, pages, Arc::new(template_link));
+            warm::run(
+                py,
+                &application,
+                launch,
+                service,
+                sockets.listeners,
+                (status, block),
+                watched,
+            )
         }
         None => serving::run(
             py,
@@ -191,7 +199,7 @@ pub(crate) fn run(
             launch,
             service,
             sockets,
-            (status, slot),
+            (status, block),
             (&state.mask, modules),
         ),
     }?;
@@ -223,7 +231,7 @@ fn not_forkable(
         Preload::Yes | Preload::No => {
             import_audit::forked_anyway(side_effects, launch)
                 .iter()
-                .for_each(|entry| log.write(entry));
+                .for_each(|message| log.write(message));
             None
         }
     }

@@ -39,7 +39,7 @@ pub(super) struct Template {
     /// Workers that load the application.
     pending: PendingWorkers,
     /// The pipe that keeps workers running until this process exits.
-    cable: ManuallyDrop<TemplatePipe>,
+    template_pipe: ManuallyDrop<TemplatePipe>,
     /// Is the application loaded here?
     has_application: bool,
     /// The supervisor has closed the channel.
@@ -56,10 +56,10 @@ pub(super) enum LoopExit {
 
 /// The first task of a worker.
 pub(super) enum WorkerStart {
-    /// Serve the loaded application in this slot.
-    Loaded { slot: u32 },
+    /// Serve the loaded application in this block.
+    Loaded { block: u32 },
     /// Load the application. The socket reports the result to the template.
-    Loading { slot: Option<u32>, socket: TemplateSocket },
+    Loading { block: Option<u32>, socket: TemplateSocket },
 }
 
 impl Template {
@@ -78,7 +78,7 @@ impl Template {
             pid: getpid(),
             workers: Vec::new(),
             pending: PendingWorkers::default(),
-            cable: ManuallyDrop::new(TemplatePipe::new()?),
+            template_pipe: ManuallyDrop::new(TemplatePipe::new()?),
             has_application,
             is_retired: false,
         })
@@ -125,8 +125,8 @@ impl Template {
             self.wait(py, modules.map(|_| modules::CHECK_INTERVAL))?;
             while let Some(command) = self.next_command() {
                 match command {
-                    TemplateCommand::Fork { slot } => {
-                        if let Some(start) = self.fork(py, Some(slot))? {
+                    TemplateCommand::Fork { block } => {
+                        if let Some(start) = self.fork(py, Some(block))? {
                             return self.become_worker(py, start);
                         }
                     }
@@ -231,32 +231,32 @@ impl Template {
         None
     }
 
-    /// Forks a worker for `slot`, or the first worker, which gets its slot later. Returns `Some` in
+    /// Forks a worker for `block`, or the first worker, which gets its block later. Returns `Some` in
     /// the worker.
-    fn fork(&mut self, py: Python<'_>, slot: Option<u32>) -> PyResult<Option<WorkerStart>> {
+    fn fork(&mut self, py: Python<'_>, block: Option<u32>) -> PyResult<Option<WorkerStart>> {
         self.pending.kill_failed();
-        if let Some(outcome) = slot.and_then(|slot| self.pending.assign_slot(slot)) {
+        if let Some(outcome) = block.and_then(|block| self.pending.assign_block(block)) {
             self.report(outcome);
             return Ok(None);
         }
         let sockets =
             if self.has_application { None } else { PendingWorkers::socket_pair().map(Some)? };
-        match (fork::fork(py), slot) {
-            (Ok(ForkSide::Child), slot) => Ok(match (sockets, slot) {
-                (Some((_, socket)), slot) => Some(WorkerStart::Loading { slot, socket }),
-                (None, slot) => slot.map(|slot| WorkerStart::Loaded { slot }),
+        match (fork::fork(py), block) {
+            (Ok(ForkSide::Child), block) => Ok(match (sockets, block) {
+                (Some((_, socket)), block) => Some(WorkerStart::Loading { block, socket }),
+                (None, block) => block.map(|block| WorkerStart::Loaded { block }),
             }),
-            (Ok(ForkSide::Parent(pid)), slot) => {
-                match (sockets, slot) {
-                    (Some((socket, _)), slot) => self.pending.add(pid, slot, socket),
-                    (None, Some(slot)) => self.report(LoadOutcome::Started { slot, pid }),
+            (Ok(ForkSide::Parent(pid)), block) => {
+                match (sockets, block) {
+                    (Some((socket, _)), block) => self.pending.add(pid, block, socket),
+                    (None, Some(block)) => self.report(LoadOutcome::Started { block, pid }),
                     (None, None) => {}
                 }
                 Ok(None)
             }
-            (Err(error), Some(slot)) => {
+            (Err(error), Some(block)) => {
                 let errno = error.raw_os_error().unwrap_or_default();
-                send_event(&self.channel, &TemplateEvent::ForkFailed { slot, errno });
+                send_event(&self.channel, &TemplateEvent::ForkFailed { block, errno });
                 Ok(None)
             }
             (Err(_), None) => Ok(None),
@@ -268,11 +268,11 @@ impl Template {
         let event = match outcome {
             LoadOutcome::FirstLoaded => TemplateEvent::Ready,
             LoadOutcome::FirstFailed(reason) => TemplateEvent::load_failed(&reason),
-            LoadOutcome::Started { slot, pid } => {
+            LoadOutcome::Started { block, pid } => {
                 self.workers.push(pid);
-                TemplateEvent::WorkerStarted { slot, pid: pid.as_raw_nonzero().get() }
+                TemplateEvent::WorkerStarted { block, pid: pid.as_raw_nonzero().get() }
             }
-            LoadOutcome::StartFailed { slot } => TemplateEvent::StartFailed { slot },
+            LoadOutcome::StartFailed { block } => TemplateEvent::StartFailed { block },
         };
         send_event(&self.channel, &event);
     }
@@ -280,9 +280,9 @@ impl Template {
     /// Makes this process a worker. The order is: exit with the template, release the template's
     /// signals and sockets, unblock signals.
     fn become_worker(self, py: Python<'_>, start: WorkerStart) -> PyResult<LoopExit> {
-        let tie = ManuallyDrop::into_inner(self.cable).tie(self.pid)?;
+        let template_link = ManuallyDrop::into_inner(self.template_pipe).tie(self.pid)?;
         self.signals.give_back(py)?;
-        Ok(LoopExit::Worker(start, tie))
+        Ok(LoopExit::Worker(start, template_link))
     }
 }
 

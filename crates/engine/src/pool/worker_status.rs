@@ -1,6 +1,6 @@
 //! Writes the status of a worker's threads for the supervisor, and interrupts overdue requests.
 //!
-//! Each thread writes its line of the scoreboard. If a request is overdue, the supervisor sends
+//! Each thread writes its line in the worker's block of the scoreboard. If a request is overdue, the supervisor sends
 //! SIGUSR2. Python runs the signal handler in the main thread, which raises the exception in
 //! itself. The [`DeadlineThread`] interrupts requests of other threads.
 //!
@@ -47,13 +47,13 @@ pub(crate) struct WorkerStatus {
 }
 
 impl WorkerStatus {
-    /// The threads of the worker in `slot`, all of them idle.
+    /// The threads of the worker whose lines are in `block`, all of them idle.
     ///
     /// # Errors
     /// If the scoreboard cannot be mapped.
     pub(crate) fn new(
         descriptors: StatusDescriptors,
-        slot: u32,
+        block: u32,
         threads: u32,
         timeout_seconds: u64,
     ) -> std::io::Result<Arc<Self>> {
@@ -62,7 +62,7 @@ impl WorkerStatus {
             scoreboard: Scoreboard::attach(descriptors.scoreboard.into_owned())?,
             pid: getpid().as_raw_nonzero().get(),
             bell: descriptors.bell,
-            first_line: usize::try_from(u64::from(slot) * u64::from(threads))
+            first_line: usize::try_from(u64::from(block) * u64::from(threads))
                 .map_err(std::io::Error::other)?,
             timeout_milliseconds: timeout_seconds.saturating_mul(1000),
             requests: (0..threads).map(|_| Mutex::new(None)).collect(),

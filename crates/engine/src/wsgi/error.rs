@@ -55,7 +55,7 @@ pub(super) enum ServeError {
         hint: &'static str,
     },
     /// The client has closed the connection.
-    ClientGone,
+    ClientDisconnected,
     /// The response could not be written for another reason.
     NotWritten(io::Error),
 }
@@ -74,7 +74,7 @@ impl ServeError {
 
     /// The error of a failed write of the response.
     pub(super) fn of_write(error: io::Error) -> Self {
-        if is_clients_end(&error) { Self::ClientGone } else { Self::NotWritten(error) }
+        if is_disconnect(&error) { Self::ClientDisconnected } else { Self::NotWritten(error) }
     }
 
     /// The exception that `write()` raises in the application.
@@ -84,7 +84,7 @@ impl ServeError {
             Self::BadResponse { sentence, hint } => {
                 InvalidResponse::new_err(format!("{sentence} ({hint})"))
             }
-            Self::ClientGone => io::Error::from(io::ErrorKind::BrokenPipe).into(),
+            Self::ClientDisconnected => io::Error::from(io::ErrorKind::BrokenPipe).into(),
             Self::NotWritten(error) => error.into(),
         }
     }
@@ -135,7 +135,7 @@ impl ServeError {
             Self::BadResponse { sentence, hint } => {
                 LogMessage::new(Code::BadResponse, sentence.clone()).hint(*hint)
             }
-            Self::ClientGone => return None,
+            Self::ClientDisconnected => return None,
             Self::NotWritten(error) if is_lost(error) => {
                 forks::mark_descriptors_lost(true);
                 LogMessage::descriptors_lost(&format!("the response cannot be written, {error}"))
@@ -311,7 +311,7 @@ fn is_lost(error: &io::Error) -> bool {
 }
 
 /// Does `error` say that the other end closed the connection or is unreachable?
-pub(crate) fn is_clients_end(error: &io::Error) -> bool {
+pub(crate) fn is_disconnect(error: &io::Error) -> bool {
     // The host of the web server cannot be reached any more.
     let is_unreachable = || {
         let errors = [

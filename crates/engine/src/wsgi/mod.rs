@@ -120,14 +120,19 @@ pub(crate) trait ResponseSink: Send {
     /// Called once, before the first byte: from here on no error page can replace the response.
     fn headers_leave(&mut self);
 
-    /// Sends some bytes of `head`, the response headers, and then `block` in one call. With `last`,
+    /// Sends some bytes of `headers` and then `block` in one call. With `last`,
     /// the response ends once all of them are sent.
     ///
     /// # Errors
     /// `Interrupted` if a signal arrived first, `TimedOut` at the deadline of the request. Any
     /// other error means that the client no longer reads the response.
-    fn write(&mut self, py: Python<'_>, head: &[u8], block: &[u8], last: bool)
-    -> io::Result<usize>;
+    fn write(
+        &mut self,
+        py: Python<'_>,
+        headers: &[u8],
+        block: &[u8],
+        last: bool,
+    ) -> io::Result<usize>;
 
     /// Sends up to `count` bytes of the regular file `file` from `offset` on. Returns 0 at the end
     /// of the file.

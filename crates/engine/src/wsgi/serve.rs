@@ -119,7 +119,7 @@ impl Server {
                 let awaited = response.awaited();
                 let cut = input.get().was_cut(py);
                 let fault = response.cause_of(py, fault, cut);
-                abandoned = matches!(fault, ServeError::ClientGone);
+                abandoned = matches!(fault, ServeError::ClientDisconnected);
                 let message = fault.log_message(
                     py,
                     &self.setting,

@@ -108,7 +108,7 @@ fn every_message_comes_back_and_every_part_of_one_is_refused() {
     survives(&RequestFollows);
     survives(&Report::OneProcess("module `a` (line 1) opened a file".into()));
     survives(&StopReason::HungUp);
-    survives(&TemplateCommand::Fork { slot: u32::MAX });
+    survives(&TemplateCommand::Fork { block: u32::MAX });
     survives(&TemplateEvent::WorkerExited { pid: i32::MAX, status: i32::MIN });
     survives(&findings());
     survives(&side_effects());
@@ -118,7 +118,7 @@ fn every_message_comes_back_and_every_part_of_one_is_refused() {
 fn a_packet_has_one_length_and_is_filled_up_with_zero_bytes() {
     for event in [
         TemplateEvent::Ready,
-        TemplateEvent::WorkerStarted { slot: u32::MAX, pid: i32::MIN },
+        TemplateEvent::WorkerStarted { block: u32::MAX, pid: i32::MIN },
         TemplateEvent::WorkerExited { pid: i32::MIN, status: i32::MIN },
     ] {
         let packet = encode_packet(&event).unwrap();

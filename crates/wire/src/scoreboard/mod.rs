@@ -2,8 +2,8 @@
 //! message between them.
 //!
 //! The scoreboard answers while every worker is busy or stuck. Each thread of each worker has a
-//! line, and only that thread writes it. A reader that meets a line in the middle of a change reads
-//! it again.
+//! line, and only that thread writes it. The lines of the threads of one worker are its block. A
+//! reader that meets a line in the middle of a change reads it again.
 
 mod reading;
 mod writing;

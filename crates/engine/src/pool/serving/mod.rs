@@ -103,10 +103,10 @@ pub(crate) fn run(
     launch: &Launch,
     service: &Service,
     sockets: Sockets,
-    (status, slot): (StatusDescriptors, u32),
+    (status, block): (StatusDescriptors, u32),
     (mask, modules): (&SignalMask, Option<ModuleWatch>),
 ) -> PyResult<i32> {
-    let status = WorkerStatus::new(status, slot, service.threads, launch.request.timeout_seconds)?;
+    let status = WorkerStatus::new(status, block, service.threads, launch.request.timeout_seconds)?;
     status.install_handlers(py)?;
     let is_alone = status.is_alone();
     let worker = Worker::<PoolConnection>::new(launch, service, sockets, status, None, modules)?;

@@ -67,7 +67,7 @@ pub(crate) fn run(
     launch: &Launch,
     service: &Service,
     listeners: Vec<Descriptor>,
-    (status, slot): (StatusDescriptors, u32),
+    (status, block): (StatusDescriptors, u32),
     (state, source_watch, pages, template_link): (
         &LoadedState,
         SourceWatch,
@@ -75,7 +75,7 @@ pub(crate) fn run(
         Arc<TemplateLink>,
     ),
 ) -> PyResult<i32> {
-    let status_writer = WorkerStatus::new(status, slot, 1, 0)?;
+    let status_writer = WorkerStatus::new(status, block, 1, 0)?;
     let limits = WorkerLimits::new(service)?;
     let mut count = 0;
     let ourselves = getpid();
@@ -108,7 +108,7 @@ pub(crate) fn run(
         let Some(mut kept) = kept else {
             // The kernel closes the connection and the gateway pipe when the process exits.
             std::mem::forget(served);
-            pages.iter().for_each(Pages::note);
+            pages.iter().for_each(Pages::record);
             break;
         };
         kept.sigterm.listen_again(&state.mask)?;

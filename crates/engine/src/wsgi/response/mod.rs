@@ -255,16 +255,18 @@ impl Response {
     /// body (`cut`), that the client closed the connection. Its exception only passes that
     /// on.
     pub(super) fn cause_of(&self, py: Python<'_>, error: ServeError, cut: bool) -> ServeError {
-        let client_gone = self.state(py).client_gone;
+        let client_disconnected = self.state(py).client_disconnected;
         match error {
             ServeError::Raised(error)
                 if error.is_instance_of::<PyConnectionError>(py)
-                    && (client_gone || (cut && self.is_abandoned(py))) =>
+                    && (client_disconnected || (cut && self.is_abandoned(py))) =>
             {
-                ServeError::ClientGone
+                ServeError::ClientDisconnected
             }
             // Web servers stop a CGI program when its client closes the connection.
-            error if error.is_termination(py) && self.is_abandoned(py) => ServeError::ClientGone,
+            error if error.is_termination(py) && self.is_abandoned(py) => {
+                ServeError::ClientDisconnected
+            }
             error => error,
         }
     }

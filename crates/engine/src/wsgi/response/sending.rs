@@ -74,7 +74,7 @@ impl Response {
             let count = usize::try_from((room - done).min(MAX_FILE_PIECE)).unwrap_or(usize::MAX);
             let mut state = self.state(py);
             let Some(sink) = &mut state.sink else {
-                return Err(ServeError::ClientGone);
+                return Err(ServeError::ClientDisconnected);
             };
             let sent = sink.send_file(py, part.file.as_fd(), part.offset + done, count);
             match sent {
@@ -171,7 +171,7 @@ impl Response {
                     "call start_response(status, headers) before the first block of the body",
                 ));
             }
-            ResponseStage::Done => return Err(ServeError::ClientGone),
+            ResponseStage::Done => return Err(ServeError::ClientDisconnected),
         };
         let bodiless = self.head_only || headers.is_bodiless();
         if let Some(whole) = whole
@@ -237,7 +237,7 @@ impl Response {
             && !self.head_only
             && !is_part_of_file
         {
-            let entry = match limit {
+            let message = match limit {
                 Some(limit) if !bodiless => LogMessage::new(
                     Code::BodyTooLong,
                     format!(
@@ -251,7 +251,7 @@ impl Response {
                 _ => LogMessage::new(Code::UnwantedBody, "a body came with a status that has none")
                     .hint("it was left out; return [] with 204, 205 and 304"),
             };
-            self.log.write(&entry);
+            self.log.write(&message);
         }
         length.min(room)
     }
@@ -267,7 +267,7 @@ impl Response {
     ) -> Result<MutexGuard<'a, ResponseState>, ServeError> {
         while !headers.is_empty() || !block.is_empty() {
             let Some(sink) = &mut state.sink else {
-                return Err(ServeError::ClientGone);
+                return Err(ServeError::ClientDisconnected);
             };
             let written = sink.write(py, headers, block, last);
             if let Ok(count) = written {

@@ -21,7 +21,7 @@ pub(super) struct ResponseState {
     /// `wsgi.file_wrapper` made the body from a file.
     pub(super) is_file: bool,
     /// The client has closed the connection.
-    pub(super) client_gone: bool,
+    pub(super) client_disconnected: bool,
     /// Set once nothing more will be sent: was the response complete?
     pub(super) outcome: Option<bool>,
     /// The body is shorter than the Content-Length that was sent.
@@ -39,7 +39,7 @@ impl ResponseState {
             excess: false,
             is_partial: false,
             is_file: false,
-            client_gone: false,
+            client_disconnected: false,
             outcome: None,
             is_short: false,
         }
@@ -79,7 +79,7 @@ impl ResponseState {
     /// Ends the response because of `error`, and returns that error.
     pub(super) fn broken(&mut self, error: ServeError) -> ServeError {
         self.stage = ResponseStage::Done;
-        self.client_gone = matches!(error, ServeError::ClientGone);
+        self.client_disconnected = matches!(error, ServeError::ClientDisconnected);
         error
     }
 }
