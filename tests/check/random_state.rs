@@ -43,3 +43,21 @@ fn generators_in_globals_are_named_and_no_others() {
     assert!(text.contains("os.register_at_fork(after_in_child="), "{text}");
     assert_eq!(ended.code(), Some(0), "{text}");
 }
+
+#[test]
+fn an_object_that_sets_globals_when_it_is_searched_does_no_harm() {
+    let site = CheckSite::new();
+    let code = "
+        import random
+        class Lazy:
+            @property
+            def __dict__(self):
+                globals().update({'found%d' % number: number for number in range(100)})
+                return {'dice': random.Random()}
+        lazy = Lazy()
+        ";
+    let ended = site.check_code(&format!("{}\n{}", dedent(code), dedent(HELLO)));
+    let text = ended.text();
+    assert!(text.contains("holds a `random.Random` as `lazy.dice`"), "{text}");
+    assert_eq!(ended.code(), Some(0), "{text}");
+}

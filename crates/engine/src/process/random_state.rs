@@ -47,7 +47,7 @@ pub(crate) fn generators(py: Python<'_>, app: &App) -> PyResult<Vec<String>> {
         let name =
             file.file_name().filter(|_| is_script).map_or(name.into(), OsStr::to_string_lossy);
         if search.is_foreign(&file) {
-            search.look(&name, &namespace, &mut found);
+            search.look(&name, &namespace, &mut found)?;
         }
     }
     found.sort();
@@ -111,15 +111,21 @@ impl<'py> GeneratorSearch<'py> {
         !is_numpy && (is_package || !file.starts_with(&self.stdlib))
     }
 
-    /// Searches the values of `namespace`, and their attributes.
-    fn look(&self, module: &str, namespace: &Bound<'py, PyDict>, found: &mut Vec<String>) {
-        let py = namespace.py();
-        for (name, value) in namespace {
+    /// Searches the values of `namespace`, and their attributes. Searches copies: reading the
+    /// attributes of an object may run code of the application, which may set globals.
+    fn look(
+        &self,
+        module: &str,
+        namespace: &Bound<'py, PyDict>,
+        found: &mut Vec<String>,
+    ) -> PyResult<()> {
+        for (name, value) in namespace.copy()? {
             if let Some(kind) = self.kind(&value) {
                 found.push(format!("module `{module}` holds a `{kind}` as `{name}`"));
                 continue;
             }
-            for (attribute, value) in attributes(&value).unwrap_or_else(|| PyDict::new(py)) {
+            let Some(attributes) = attributes(&value) else { continue };
+            for (attribute, value) in attributes.copy()? {
                 if let Some(kind) = self.kind(&value) {
                     let attribute = attribute
                         .cast::<PyString>()
@@ -130,6 +136,7 @@ impl<'py> GeneratorSearch<'py> {
                 }
             }
         }
+        Ok(())
     }
 
     /// The name of the type, if `value` is a generator whose numbers repeat.
