@@ -107,6 +107,18 @@ fn w23_no_content_length_is_no_body_and_never_a_wait() {
 }
 
 #[test]
+fn w23_a_read_of_no_bytes_does_not_wait() {
+    let probe = reading("(input.read(0), input.read1(0), input.readline(0))").post("never sent");
+    let mut child = probe.start();
+    let kept_open = child.stdin.take().unwrap();
+    let mut response = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut response).unwrap();
+    child.wait().unwrap();
+    drop(kept_open);
+    assert!(response.ends_with("(b'', b'', b'')"), "{response}");
+}
+
+#[test]
 fn w24_readline_stops_at_a_size() {
     reading("[input.readline(2), input.readline(9), input.readline(0), input.readline(-1)]")
         .post(LINES)

@@ -93,7 +93,7 @@ impl Input {
     /// Reads at most `most` available bytes, and waits only if none is available.
     fn collect_some(&self, py: Python<'_>, most: usize) -> PyResult<Vec<u8>> {
         let mut taken = Vec::new();
-        self.await_some(py)?;
+        (most > 0).then(|| self.await_some(py)).transpose()?;
         self.open(py)?.take(most, None, &mut taken).map_err(|_| no_memory())?;
         Ok(taken)
     }
