@@ -3,7 +3,11 @@
 use std::{
     fs::File,
     io::{Seek as _, Write as _},
+    thread,
+    time::{Duration, Instant},
 };
+
+use rustix::io::ioctl_fionread;
 
 use crate::support::{
     assertions::{codes, complete_response, only_log_message},
@@ -44,6 +48,46 @@ fn c20_the_stream_need_not_end_behind_the_body() {
     running.await_end_of_output();
     drop(stdin);
     assert_eq!(complete_response(&running.end().stdout).body, b"12345");
+}
+
+#[test]
+fn c20_a_thread_reads_the_body_in_order_while_the_response_is_sent() {
+    let app = "
+        import threading
+        def application(environ, start_response):
+            parts = []
+            def read():
+                try:
+                    while part := environ['wsgi.input'].read1(50):
+                        parts.append(part)
+                except Exception as error:
+                    parts.append(repr(error).encode())
+            reader = threading.Thread(target=read)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            reader.start()
+            yield b'.' * 1_000_000
+            reader.join()
+            yield b''.join(parts)
+        ";
+    let pieces: Vec<String> = (0..5000).map(|number| format!("{number:04}\n")).collect();
+    let body = pieces.concat();
+    let probe = Probe::new(app).post(body.clone());
+    let mut child = piped(&mut probe.command(Implementation::Wsgate)).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let begun = Instant::now();
+    // The response is blocked, since nothing reads it yet. Both threads wait for each piece.
+    for piece in pieces {
+        stdin.write_all(piece.as_bytes()).unwrap();
+        while ioctl_fionread(&stdin).unwrap() > 0 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the body is not read");
+            thread::yield_now();
+        }
+    }
+    let end = child.wait_with_output().unwrap();
+    drop(stdin);
+    let response = String::from_utf8(complete_response(&end.stdout).body).unwrap();
+    let log = String::from_utf8_lossy(&end.stderr);
+    assert!(response.trim_start_matches('.') == body, "the body is out of order: {log}");
 }
 
 #[test]

@@ -35,6 +35,9 @@ struct CgiBodyState {
     count: BodyCount,
     /// The application has got the whole body.
     has_ended: bool,
+    /// A thread of the application reads from the descriptor. No other thread may: the parts of the
+    /// body would change their order.
+    is_being_read: bool,
     /// The body may be longer than CONTENT_LENGTH, if a filter of the web server has changed the
     /// body. Such surplus is read and dropped, because many web servers send the whole body before
     /// they read the response.
@@ -79,6 +82,7 @@ impl CgiBody {
             descriptor: Some(Arc::new(descriptor)),
             has_ended: count.is_complete(),
             count,
+            is_being_read: false,
             may_have_surplus: false,
             had_surplus: false,
             spool: Spool::default(),
@@ -102,6 +106,11 @@ impl CgiBody {
         self.state().has_ended
     }
 
+    /// Does a thread of the application read the body now?
+    pub(super) fn is_being_read(&self) -> bool {
+        self.state().is_being_read
+    }
+
     /// Is the body longer than CONTENT_LENGTH?
     pub(super) fn had_surplus(&self) -> bool {
         self.state().had_surplus
@@ -114,6 +123,9 @@ impl CgiBody {
     pub(super) fn spool_available(&self, descriptor: &Descriptor) {
         let mut buffer = [0; SPOOL_READ_SIZE];
         let mut state = self.state();
+        if state.is_being_read {
+            return;
+        }
         if state.has_ended {
             match read(descriptor, &mut buffer) {
                 Err(Errno::INTR) => {}
@@ -166,10 +178,14 @@ impl BodySource for CgiBody {
                     None => state.add(0).map(|()| 0),
                 };
             };
+            state.is_being_read = true;
             (descriptor, state.count.allowed(into.len()))
         };
-        let count = read(&*descriptor, &mut into[..allowed])?;
-        self.state().add(count)?;
+        let received = read(&*descriptor, &mut into[..allowed]);
+        let mut state = self.state();
+        state.is_being_read = false;
+        let count = received?;
+        state.add(count)?;
         Ok(count)
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use pyo3::Python;
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::{FileType, fstat, sendfile},
     io::{Errno, writev},
     net::{Shutdown, shutdown},
@@ -27,6 +27,9 @@ use crate::{
 
 /// Bytes that a pipe or socket takes without blocking once it is writable (`PIPE_BUF`).
 const SAFE_WRITE_SIZE: usize = 4096;
+
+/// Time between two checks whether another thread still reads the request body.
+const READ_CHECK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// How long a web server may take between ending this process and closing its end of the response.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
@@ -111,9 +114,11 @@ impl CgiResponse {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
         while let Some(pending) = self.body.pending() {
+            let is_being_read = self.body.is_being_read();
+            let wanted_of_body = if is_being_read { PollFlags::empty() } else { PollFlags::IN };
             let mut both =
-                [PollFd::new(response, PollFlags::OUT), PollFd::new(&*pending, PollFlags::IN)];
-            poll(&mut both, None)?;
+                [PollFd::new(response, PollFlags::OUT), PollFd::new(&*pending, wanted_of_body)];
+            poll(&mut both, is_being_read.then_some(&READ_CHECK_INTERVAL))?;
             let (can_write, can_read) =
                 (!both[0].revents().is_empty(), !both[1].revents().is_empty());
             // Dropping surplus is cheap, and after its end the response is written in large pieces.
