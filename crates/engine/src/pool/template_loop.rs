@@ -231,8 +231,8 @@ impl Template {
         None
     }
 
-    /// Forks a worker for `block`, or the first worker, which gets its block later. Returns `Some` in
-    /// the worker.
+    /// Forks a worker for `block`, or the first worker, which gets its block later. Returns `Some`
+    /// in the worker.
     fn fork(&mut self, py: Python<'_>, block: Option<u32>) -> PyResult<Option<WorkerStart>> {
         self.pending.kill_failed();
         if let Some(outcome) = block.and_then(|block| self.pending.assign_block(block)) {

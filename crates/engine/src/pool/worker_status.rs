@@ -1,8 +1,9 @@
 //! Writes the status of a worker's threads for the supervisor, and interrupts overdue requests.
 //!
-//! Each thread writes its line in the worker's block of the scoreboard. If a request is overdue, the supervisor sends
-//! SIGUSR2. Python runs the signal handler in the main thread, which raises the exception in
-//! itself. The [`DeadlineThread`] interrupts requests of other threads.
+//! Each thread writes its line of the scoreboard. The lines of a worker are its block. If a request
+//! is overdue, the supervisor sends SIGUSR2. Python runs the signal handler in the main thread,
+//! which raises the exception in itself. The [`DeadlineThread`] interrupts requests of other
+//! threads.
 //!
 //! [`DeadlineThread`]: crate::pool::deadline_thread::DeadlineThread
 

@@ -65,8 +65,9 @@ impl Descriptor {
     /// Takes over the descriptor `number`, which the process that started this one has passed on.
     /// Programs that the application starts do not inherit it.
     ///
-    /// A descriptor that was passed on lacks the flag CLOEXEC until it is taken over. Python and the
-    /// engine set the flag on everything that they open, so such a descriptor has no other owner.
+    /// A descriptor that was passed on lacks the flag CLOEXEC until it is taken over. Python and
+    /// the engine set the flag on everything that they open, so such a descriptor has no other
+    /// owner.
     ///
     /// # Errors
     /// If the descriptor is not open or was not passed on. The standard descriptors are not passed
