@@ -9,6 +9,7 @@ mod cli;
 mod config;
 mod exit;
 mod guard;
+mod init;
 mod pool;
 mod python;
 mod request;

@@ -35,6 +35,7 @@ needed() {
     command -v caddy >/dev/null || echo caddy
     command -v haproxy >/dev/null || echo haproxy
     [ -e /usr/lib/apache2/modules/mod_fcgid.so ] || echo libapache2-mod-fcgid
+    [ -e /usr/lib/apache2/suexec-custom ] || echo apache2-suexec-custom
     command -v spawn-fcgi >/dev/null || echo spawn-fcgi
     command -v cgi-fcgi >/dev/null || echo libfcgi-bin
     # Debian names the program by its version.
@@ -96,6 +97,15 @@ if [ "${#packages[@]}" -gt 0 ]; then
     [ -x "$python" ] || python=$(command -v python3 || true)
 fi
 
+# suexec runs scripts of users below /home, in ~/public_html. Debian compiles /var/www in.
+allow_suexec() {
+    local settings=/etc/apache2/suexec/www-data
+    { [ "$(id -u)" = 0 ] && [ -e "$settings" ]; } || return 0
+    printf '/home\npublic_html\n' | cmp -s - "$settings" ||
+        printf '/home\npublic_html\n' >"$settings"
+}
+allow_suexec
+
 make_venv() {
     local venv=$1
     if [ -z "$python" ]; then
@@ -123,7 +133,17 @@ make_venv() {
     fi
     cp requirements.txt "$venv/requirements.txt"
 }
+# What a test installs into a virtualenv of its own.
+fetch_wheels() {
+    local venv=$1 wheels
+    wheels=$(dirname "$venv")/wheels
+    [ -x "$venv/bin/python" ] && ! compgen -G "$wheels/flask-*" >/dev/null || return 0
+    "$venv/bin/python" -m pip download --quiet --disable-pip-version-check --dest "$wheels" flask ||
+        miss "flask (pip could not download it)"
+}
+
 make_venv "${WSGATE_TEST_VENV:-/var/tmp/wsgate-test-$(id -u)/venv}"
+fetch_wheels "${WSGATE_TEST_VENV:-/var/tmp/wsgate-test-$(id -u)/venv}"
 
 if [ "$absent" = 0 ]; then
     say "all there"

@@ -24,6 +24,7 @@ mod packages;
 mod pep3333;
 mod pool;
 mod process_exit;
+mod shared_host;
 mod source_tree;
 mod stopped;
 mod support;

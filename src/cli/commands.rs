@@ -11,7 +11,7 @@ use crate::{
         ResponseTimeoutOption, ScriptOptions, WarmOptions, WarmUpOption, WorkerLimits,
         contexts::accept_negative_numbers,
     },
-    pool,
+    init, pool,
 };
 
 const EXAMPLES: &str = "\
@@ -21,6 +21,7 @@ The same file answers from a shell:
 
   wsgate call hello.wsgi /path?query       send one request, print the response body
   wsgate check hello.wsgi                  report what was found and what is wrong
+  wsgate init ~/public_html                write the files of a new site
 
 APP is path/to/file.wsgi[:callable], package.module[:callable], or either with :factory().
 `wsgate help COMMAND` explains a command and its options.
@@ -58,6 +59,8 @@ pub(super) enum Command {
     Call(call::args::CallArgs),
     /// Load an application, and report what was found and what is wrong
     Check(check::args::CheckArgs),
+    /// Write the files of a new site on a shared host
+    Init(init::args::InitArgs),
     /// Serve a warm pool, which a CGI request starts
     #[command(hide = true)]
     WarmPool(pool::args::WarmPoolArgs),

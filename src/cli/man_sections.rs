@@ -39,6 +39,12 @@ const RUNTIME_FILES: &[Term] = &[
     ("/run/wsgate", "The directory where root makes runtime directories for pools with --user."),
 ];
 
+const INIT_FILES: &[Term] = &[
+    ("DIR/app.wsgi", "The script that the web server runs."),
+    ("DIR/.htaccess", "The rules of Apache for DIR."),
+    ("~/wsgate-apps/NAME", "The sample, and the log of the script."),
+];
+
 const APP_ENVIRONMENT: &[Term] = &[
     (
         "VIRTUAL_ENV",
@@ -116,6 +122,7 @@ impl Sections {
             "stop" => STOP,
             "call" => CALL,
             "check" => CHECK,
+            "init" => INIT,
             _ => WSGATE,
         }
     }
@@ -260,6 +267,29 @@ const CALL: Sections = Sections {
         ("Ask a pool that is running:", &["wsgate call --via unix:/run/app.sock /path"]),
     ],
     see_also: "wsgate(1), wsgate-check(1), wsgate-cgi(1), curl(1)",
+};
+
+const INIT: Sections = Sections {
+    description: &[
+        "wsgate init writes what a web server with .htaccess needs to serve an application from \
+         DIR: the script app.wsgi, which starts this very wsgate, and .htaccess, which passes all \
+         URLs below DIR to the script and keeps clients from everything else.",
+        "Applications are recognised by their files: Flask, Django (manage.py), wsgi.py, \
+         passenger_wsgi.py, and files of PasteDeploy. Without an application, a sample is written \
+         outside of DIR.",
+        "wsgate init never changes a file that exists. It writes all files, or none.",
+    ],
+    files: &[INIT_FILES],
+    environment: &[&[("HOME", "The home directory of the user.")]],
+    signals: &[("SIGINT, SIGTERM", "End the command.")],
+    examples: &[
+        ("Serve the application that is found, or a sample:", &["wsgate init ~/public_html"]),
+        (
+            "Show what would be written for an application of your own:",
+            &["wsgate init --dry-run --app ~/shop/wsgi.py ~/public_html"],
+        ),
+    ],
+    see_also: "wsgate(1), wsgate-check(1), wsgate-cgi(1)",
 };
 
 const CHECK: Sections = Sections {

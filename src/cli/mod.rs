@@ -30,7 +30,7 @@ use crate::{
     cli::commands::{Command, option_groups, program},
     config::{options::contexts::set_all_groups, settings::application},
     exit::{CommandError, Exit},
-    pool,
+    init, pool,
 };
 
 /// Runs the command or the request that the arguments and the environment describe.
@@ -96,6 +96,7 @@ fn dispatch(command: Command) -> Exit {
         Command::Stop(pool) => reported(pool::commands::stop(&pool)),
         Command::Call(args) => reported(call::run(&args)),
         Command::Check(args) => reported(check::run(&args)),
+        Command::Init(args) => reported(init::run(&args)),
         Command::Man { command } => reported(man::page(command.as_deref()).and_then(print)),
         Command::Completions { shell } => {
             let mut script = Vec::new();

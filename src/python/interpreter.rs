@@ -100,7 +100,7 @@ pub(crate) fn find(
 /// The virtualenv in whose `bin` this program is installed.
 ///
 /// The first call decides, at the start: an upgrade by pip moves the program of a running pool.
-fn own_venv() -> Option<&'static Path> {
+pub(crate) fn own_venv() -> Option<&'static Path> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
     let find = || {
         let program = env::current_exe().ok()?;
@@ -112,7 +112,7 @@ fn own_venv() -> Option<&'static Path> {
 
 /// Did pipx or `uv tool` make this virtualenv? Such a virtualenv is meant for one program without
 /// the applications that it runs, so virtualenvs of applications come first.
-fn is_tool_venv(directory: &Path) -> bool {
+pub(crate) fn is_tool_venv(directory: &Path) -> bool {
     ["pipx_metadata.json", "uv-receipt.toml"].iter().any(|file| directory.join(file).is_file())
 }
 

@@ -18,7 +18,7 @@ use crate::{
 const GATEWAY_LAYERS: [&[&str]; 9] = [
     &["main"],
     &["cli"],
-    &["call", "cgi", "check", "pool"],
+    &["call", "cgi", "check", "init", "pool"],
     &["guard"],
     &["config"],
     &["python"],

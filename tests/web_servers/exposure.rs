@@ -14,10 +14,10 @@ use std::{
 use crate::support::web_servers::{Apache, ApacheSetup, CgiModule, WebServer, WebSite, source};
 
 /// Stands in each file that nobody may see.
-pub(super) const SECRET: &str = "do-not-show";
+pub(crate) const SECRET: &str = "do-not-show";
 
 /// Files beside an application, its own or left by tools.
-pub(super) const HIDDEN: [&str; 49] = [
+pub(crate) const HIDDEN: [&str; 49] = [
     ".env",
     ".env.local",
     ".htaccess",
@@ -114,7 +114,7 @@ pub(super) fn put(directory: &Path, file: &str, text: &str) {
 }
 
 /// All that is hidden.
-pub(super) fn put_hidden(directory: &Path) {
+pub(crate) fn put_hidden(directory: &Path) {
     for file in HIDDEN {
         if !directory.join(file).exists() {
             // A server reads some of them, as comments.

@@ -1,0 +1,184 @@
+//! `wsgate init`: writes the files with which a web server on a shared host serves an application.
+//!
+//! The files that exist are never changed. All files are written, or none.
+
+pub(crate) mod args;
+mod python_text;
+mod recognition;
+mod script;
+mod web_directory;
+mod write;
+
+use std::{
+    io::{self, Write as _},
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
+
+use diagnostics::message::{Code, LogMessage};
+
+use crate::{
+    exit::{CommandError, Exit},
+    init::{
+        args::InitArgs,
+        recognition::FoundApp,
+        script::ScriptPlan,
+        web_directory::WebDirectory,
+        write::{PlannedFile, Transaction},
+    },
+};
+
+/// One application behind all URLs of a directory.
+const FRONT_CONTROLLER: &str = include_str!("../../apache/public_html.htaccess");
+
+/// Scripts in a directory of scripts.
+const CGI_BIN: &str = include_str!("../../apache/cgi-bin.htaccess");
+
+/// Writes the files for `args`, or shows them.
+///
+/// # Errors
+/// If the directory cannot be used, or a file exists.
+pub(crate) fn run(args: &InitArgs) -> Result<Exit, CommandError> {
+    let web = WebDirectory::open(&args.dir).map_err(CommandError::settings)?;
+    let app = find_app(args, &web)?;
+    let plan = ScriptPlan::new(&app, &web, args.mode).map_err(CommandError::settings)?;
+    let modes = web.modes;
+    let rules = if web.is_cgi_bin() { CGI_BIN } else { FRONT_CONTROLLER };
+    let mut files = Vec::new();
+    if let Some(sample) = &app.sample {
+        files.push(PlannedFile::new(&app.file, sample, modes.source));
+    }
+    files.push(PlannedFile::new(&web.path.join(".htaccess"), rules, modes.rules));
+    files.push(PlannedFile::new(&web.script(), &plan.content, modes.script));
+    let mut directories = web.missing_directories();
+    if plan.needs_private_directory || app.sample.is_some() {
+        directories.extend(web.missing_private_directories());
+    }
+    let mut text = format!("found: {}\n", app.what);
+    if args.dry_run {
+        for directory in &directories {
+            text +=
+                &format!("would create {}/ (mode {:o})\n", directory.display(), modes.directory);
+        }
+        if let Some((link, target)) = &plan.link {
+            text += &format!("would link {} to {}\n", link.display(), target.display());
+        }
+        for file in &files {
+            text += &file.shown();
+        }
+        text += &notes(&web, &app, &plan);
+        return print(&text);
+    }
+    let mut transaction = Transaction::default();
+    for directory in &directories {
+        transaction.create_directory(directory, modes.directory)?;
+    }
+    if let Some((link, target)) = &plan.link {
+        text += &transaction.link(link, target)?;
+    }
+    // The rules come before the script: without them, clients could fetch its source.
+    for file in &files {
+        text += &transaction.write(file)?;
+    }
+    transaction.keep();
+    text += &notes(&web, &app, &plan);
+    text += &next_steps(&web, &plan);
+    print(&text)
+}
+
+/// The application of `--app`, or the first that is found: in the working directory, in the
+/// directory of the web server, or where an earlier `wsgate init` has put one; else a sample.
+fn find_app(args: &InitArgs, web: &WebDirectory) -> Result<FoundApp, CommandError> {
+    if let Some(app) = &args.app {
+        return FoundApp::named(app);
+    }
+    let here = std::env::current_dir().ok();
+    let private = web.private_directory.clone();
+    let places = [here, Some(web.path.clone()), private.clone()];
+    let script = web.script();
+    let mut found =
+        places.into_iter().flatten().filter_map(|place| FoundApp::in_directory(&place, &script));
+    if let Some(found) = found.next() {
+        return Ok(found);
+    }
+    let private = private.ok_or_else(|| {
+        CommandError::settings(
+            LogMessage::new(Code::BadSetting, "there is no application to serve").hint(
+                "name one with --app FILE: for root, and without a home directory, wsgate writes \
+                 no sample",
+            ),
+        )
+    })?;
+    Ok(FoundApp::sample(&private.join("app.py"), &script::interpreter_directory()))
+}
+
+/// What a person should know about the files.
+fn notes(web: &WebDirectory, app: &FoundApp, plan: &ScriptPlan) -> String {
+    let mut notes = web.notes();
+    notes.extend(plan.note.clone());
+    if app.file.starts_with(&web.path) {
+        notes.push(format!(
+            "`{}` is in a directory of the web server, and only `.htaccess` keeps clients from its \
+             source: move it elsewhere, and run `wsgate init` with --app",
+            app.file.display()
+        ));
+    }
+    notes.extend(app.note.clone());
+    notes.iter().map(|note| format!("note: {note}\n")).collect()
+}
+
+fn next_steps(web: &WebDirectory, plan: &ScriptPlan) -> String {
+    let address = if web.is_cgi_bin() {
+        "/cgi-bin/app.wsgi of your site".to_owned()
+    } else {
+        format!("the address of {}", web.path.display())
+    };
+    let mut steps = format!(
+        "next: check the set-up: {} check {}\nnext: open {address} in a browser\n",
+        quoted(&plan.program),
+        quoted(&web.script())
+    );
+    if let Some(log) = &plan.error_log {
+        steps += &format!("next: if that fails, read {}\n", log.display());
+    }
+    steps
+}
+
+/// `path` as a shell reads it.
+fn quoted(path: &Path) -> String {
+    shlex::try_quote(&path.to_string_lossy()).map_or_else(|_| String::new(), String::from)
+}
+
+/// Is `path` plain text? Other paths cannot stand on a `#!` line, or in Python code.
+fn check_name(path: &Path) -> Result<(), LogMessage> {
+    let is_plain = str::from_utf8(path.as_os_str().as_bytes())
+        .is_ok_and(|text| !text.chars().any(char::is_control));
+    if is_plain {
+        return Ok(());
+    }
+    Err(LogMessage::new(
+        Code::BadSetting,
+        format!("the name `{}` is not plain text in UTF-8", path.display()),
+    )
+    .hint("rename the file or directory"))
+}
+
+/// The nearest directory above `path` that exists, and the missing ones below that, from the top.
+fn missing_above(path: &Path) -> Vec<PathBuf> {
+    let missing = path.ancestors().take_while(|directory| !directory.exists());
+    let mut missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+    missing.reverse();
+    missing
+}
+
+fn print(text: &str) -> Result<Exit, CommandError> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(CommandError::failed(LogMessage::new(
+                Code::NotWritten,
+                format!("standard output cannot be written: {error}"),
+            )))
+        }
+        _ => Ok(Exit::Success),
+    }
+}

@@ -1,0 +1,261 @@
+//! The directory of the web server that `wsgate init` writes to: its owner, the modes that its
+//! files need, and the directory for what clients must not see.
+
+use std::{
+    env, fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use diagnostics::message::{Code, LogMessage};
+use rustix::process::{getegid, geteuid};
+
+use crate::{
+    init::{check_name, missing_above},
+    system::{trusted_path::is_real_root, users},
+};
+
+/// The name of directories whose files the web server runs.
+const CGI_BIN: &str = "cgi-bin";
+
+/// The directory below the home directory for applications and logs.
+const APPS: &str = "wsgate-apps";
+
+/// Names of files that clients should not see.
+const PRIVATE_NAMES: [&str; 9] =
+    [".env", ".git", ".hg", ".svn", "venv", ".venv", "node_modules", "manage.py", "settings.py"];
+
+/// Ends of the names of such files.
+const PRIVATE_SUFFIXES: [&str; 8] =
+    [".py", ".sqlite3", ".sqlite", ".db", ".sql", ".ini", ".pem", ".log"];
+
+/// How many private files a message names.
+const MAX_NAMES: usize = 5;
+
+/// Permissions of the files.
+#[derive(Clone, Copy)]
+pub(super) struct FileModes {
+    pub(super) directory: u32,
+    pub(super) script: u32,
+    pub(super) rules: u32,
+    pub(super) source: u32,
+}
+
+/// For a web server with a user of its own.
+const SHARED: FileModes =
+    FileModes { directory: 0o755, script: 0o755, rules: 0o644, source: 0o644 };
+
+/// For a web server that runs as the user: nobody else can enter the directory.
+const PRIVATE: FileModes =
+    FileModes { directory: 0o700, script: 0o700, rules: 0o600, source: 0o600 };
+
+/// A directory of the web server.
+pub(super) struct WebDirectory {
+    /// The path without links.
+    pub(super) path: PathBuf,
+    pub(super) modes: FileModes,
+    /// The directory for the sample and the log, if the user has a home directory.
+    pub(super) private_directory: Option<PathBuf>,
+    home: Option<PathBuf>,
+    exists: bool,
+}
+
+impl WebDirectory {
+    /// The directory at `path`, which need not exist if the one above it does.
+    ///
+    /// # Errors
+    /// Why no application can be served from there.
+    pub(super) fn open(path: &Path) -> Result<Self, LogMessage> {
+        let exists = path.exists();
+        let path = resolved(path, exists)?;
+        check_name(&path)?;
+        let home = home().filter(|_| !is_real_root());
+        if let Some(home) = home.as_ref().filter(|home| home.starts_with(&path)) {
+            return Err(refused(
+                format!("`{}` contains the home directory `{}`", path.display(), home.display()),
+                "name the directory that the web server shows, such as ~/public_html",
+            ));
+        }
+        let mut modes = SHARED;
+        if exists {
+            let found = fs::metadata(&path).map_err(|error| unusable(&path, &error))?;
+            check_owner(&path, &found)?;
+            let of_group = found.mode() & 0o070 != 0 && found.gid() != getegid().as_raw();
+            if found.mode() & 0o007 == 0 && !of_group {
+                modes = PRIVATE;
+            }
+        }
+        let private_directory =
+            home.as_ref().map(|home| home.join(APPS).join(name_of(&path, home)));
+        Ok(Self { path, modes, private_directory, home, exists })
+    }
+
+    /// The script of the application.
+    pub(super) fn script(&self) -> PathBuf {
+        self.path.join("app.wsgi")
+    }
+
+    /// Does the web server run all files of the directory?
+    pub(super) fn is_cgi_bin(&self) -> bool {
+        self.path.ends_with(CGI_BIN)
+    }
+
+    /// The directory, if it has to be created.
+    pub(super) fn missing_directories(&self) -> Vec<PathBuf> {
+        if self.exists { Vec::new() } else { vec![self.path.clone()] }
+    }
+
+    /// The directories to create for the sample and the log.
+    pub(super) fn missing_private_directories(&self) -> Vec<PathBuf> {
+        self.private_directory.as_deref().map(missing_above).unwrap_or_default()
+    }
+
+    /// What a person should know about the directory.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let shown = self.path.display();
+        if let Ok(found) = fs::metadata(&self.path) {
+            if found.mode() & 0o020 != 0 {
+                notes.push(format!(
+                    "the group may write in `{shown}`, and suexec runs no script there: chmod g-w \
+                     {shown}"
+                ));
+            }
+            if found.uid() != geteuid().as_raw() {
+                notes.push(format!(
+                    "`{shown}` belongs to user {}, and suexec runs only scripts of the owner",
+                    found.uid()
+                ));
+            }
+        }
+        for closed in self.closed_directories() {
+            notes.push(format!(
+                "the web server may not be able to enter `{0}`: chmod o+x {0}",
+                closed.display()
+            ));
+        }
+        let private = self.private_files();
+        if !private.is_empty() {
+            notes.push(format!(
+                "`{shown}` has {}: clients cannot fetch them while `.htaccess` is there; better \
+                 keep them elsewhere",
+                private.join(", ")
+            ));
+        }
+        notes
+    }
+
+    /// Directories of the path, from the home directory on, that other users cannot enter, although
+    /// they can enter the last one.
+    fn closed_directories(&self) -> Vec<PathBuf> {
+        let Some(home) = self.home.as_ref().filter(|_| self.modes.script == SHARED.script) else {
+            return Vec::new();
+        };
+        let above = self.path.ancestors().skip(1).filter(|directory| directory.starts_with(home));
+        let is_closed = |directory: &&Path| {
+            fs::metadata(directory).is_ok_and(|found| {
+                let of_group = found.mode() & 0o010 != 0 && found.gid() != getegid().as_raw();
+                found.mode() & 0o001 == 0 && !of_group
+            })
+        };
+        above.filter(is_closed).map(Path::to_owned).collect()
+    }
+
+    /// Names of files in the directory that clients should not see.
+    fn private_files(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().filter_map(Result::ok);
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let is_private = |name: &String| {
+            PRIVATE_NAMES.contains(&name.as_str())
+                || PRIVATE_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
+        };
+        let mut names: Vec<String> =
+            names.filter(is_private).map(|name| format!("`{}`", name.escape_debug())).collect();
+        names.sort();
+        if names.len() > MAX_NAMES {
+            let more = names.len() - MAX_NAMES;
+            names.truncate(MAX_NAMES);
+            names.push(format!("{more} more"));
+        }
+        names
+    }
+}
+
+/// `path` without links. The last part need not exist.
+fn resolved(path: &Path, exists: bool) -> Result<PathBuf, LogMessage> {
+    if exists {
+        let path = fs::canonicalize(path).map_err(|error| unusable(path, &error))?;
+        return if path.is_dir() {
+            Ok(path)
+        } else {
+            Err(refused(
+                format!("`{}` is not a directory", path.display()),
+                "name the directory that the web server shows, such as ~/public_html",
+            ))
+        };
+    }
+    if fs::symlink_metadata(path).is_ok() {
+        return Err(refused(
+            format!("`{}` is a link to something that does not exist", path.display()),
+            "remove the link, or create its target",
+        ));
+    }
+    let absolute = std::path::absolute(path).map_err(|error| unusable(path, &error))?;
+    let (Some(above), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+        return Err(refused(format!("`{}` is no directory", path.display()), "name a directory"));
+    };
+    let above = fs::canonicalize(above).map_err(|error| unusable(above, &error))?;
+    Ok(above.join(name))
+}
+
+fn check_owner(path: &Path, found: &fs::Metadata) -> Result<(), LogMessage> {
+    let shown = path.display();
+    if is_real_root() && found.uid() != 0 {
+        let user = users::passwd(&found.uid().to_string());
+        let name = user.as_deref().and_then(|line| line.split(':').next()).unwrap_or("USER");
+        return Err(refused(
+            format!("`{shown}` belongs to `{name}`, and files of root would not be run there"),
+            &format!("run the command as that user: sudo -u {name} -H wsgate init {shown}"),
+        ));
+    }
+    if found.mode() & 0o002 != 0 {
+        return Err(refused(
+            format!("every user may write in `{shown}`, and could replace the script"),
+            &format!("chmod o-w {shown}"),
+        ));
+    }
+    Ok(())
+}
+
+/// The home directory of the user, without links.
+fn home() -> Option<PathBuf> {
+    let uid = geteuid().as_raw();
+    let is_own = |home: &PathBuf| fs::metadata(home).is_ok_and(|found| found.uid() == uid);
+    let of_passwd = || {
+        let line = users::passwd(&uid.to_string())?;
+        Some(PathBuf::from(line.trim_end().split(':').nth(5)?))
+    };
+    let home = env::var_os("HOME").map(PathBuf::from).filter(is_own);
+    let home = home.or_else(|| of_passwd().filter(is_own))?;
+    fs::canonicalize(home).ok()
+}
+
+/// The name of the directory for the application in `path`: different for each directory of `home`.
+fn name_of(path: &Path, home: &Path) -> String {
+    let Ok(below) = path.strip_prefix(home) else {
+        return path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    };
+    let parts = below.components().map(|part| part.as_os_str().to_string_lossy().into_owned());
+    parts.collect::<Vec<_>>().join("-")
+}
+
+fn unusable(path: &Path, error: &std::io::Error) -> LogMessage {
+    refused(
+        format!("`{}` cannot be used: {error}", path.display()),
+        "create the directory, or check the path",
+    )
+}
+
+fn refused(sentence: String, hint: &str) -> LogMessage {
+    LogMessage::new(Code::BadSetting, sentence).hint(hint.to_owned())
+}

@@ -1,0 +1,162 @@
+//! Writes all files or none, and never over another file.
+
+use std::{
+    fs::{self, DirBuilder, Permissions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
+};
+
+use diagnostics::message::{Code, LogMessage};
+
+use crate::exit::CommandError;
+
+/// A file to be written.
+pub(super) struct PlannedFile {
+    path: PathBuf,
+    content: String,
+    mode: u32,
+}
+
+impl PlannedFile {
+    pub(super) fn new(path: &Path, content: &str, mode: u32) -> Self {
+        Self { path: path.to_owned(), content: content.to_owned(), mode }
+    }
+
+    /// The file for `--dry-run`.
+    pub(super) fn shown(&self) -> String {
+        let state = match fs::symlink_metadata(&self.path) {
+            Err(_) => "would write",
+            Ok(_) if self.is_written() => "already has",
+            Ok(_) => "another file is at",
+        };
+        format!(
+            "{state} {} (mode {:o}):\n{}\n",
+            self.path.display(),
+            self.mode,
+            self.content.trim_end()
+        )
+    }
+
+    /// Does the file exist with this content?
+    fn is_written(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|found| found.is_file())
+            && fs::read(&self.path).is_ok_and(|content| content == self.content.as_bytes())
+    }
+}
+
+/// Files and directories that were created, and that are removed again unless all were.
+#[derive(Default)]
+pub(super) struct Transaction {
+    files: Vec<PathBuf>,
+    directories: Vec<PathBuf>,
+}
+
+impl Transaction {
+    /// Creates the directory `path`.
+    ///
+    /// # Errors
+    /// If the directory cannot be created.
+    pub(super) fn create_directory(&mut self, path: &Path, mode: u32) -> Result<(), CommandError> {
+        DirBuilder::new().mode(mode).create(path).map_err(|error| not_written(path, &error))?;
+        self.directories.push(path.to_owned());
+        // The umask does not count: suexec refuses directories that a group can write in.
+        fs::set_permissions(path, Permissions::from_mode(mode))
+            .map_err(|error| not_written(path, &error))
+    }
+
+    /// Creates the link `path` to `target`. Returns a line about it.
+    ///
+    /// # Errors
+    /// If something else has that name.
+    pub(super) fn link(&mut self, path: &Path, target: &Path) -> Result<String, CommandError> {
+        if fs::read_link(path).is_ok_and(|found| found == target) {
+            return Ok(format!("kept {}\n", path.display()));
+        }
+        symlink(target, path).map_err(|error| not_written(path, &error))?;
+        self.files.push(path.to_owned());
+        Ok(format!("linked {} to {}\n", path.display(), target.display()))
+    }
+
+    /// Writes `file`. Returns a line about it.
+    ///
+    /// # Errors
+    /// If another file has that name, or the file cannot be written.
+    pub(super) fn write(&mut self, file: &PlannedFile) -> Result<String, CommandError> {
+        let PlannedFile { path, content, mode } = file;
+        if file.is_written() {
+            return Ok(format!("kept {}, which has this content already\n", path.display()));
+        }
+        if fs::symlink_metadata(path).is_ok() {
+            return Err(exists(path));
+        }
+        let write = || -> io::Result<()> {
+            let directory = path.parent().unwrap_or(Path::new("/"));
+            let mut draft = tempfile::Builder::new().prefix(".wsgate-").tempfile_in(directory)?;
+            draft.write_all(content.as_bytes())?;
+            draft.as_file().set_permissions(Permissions::from_mode(*mode))?;
+            draft.persist_noclobber(path)?;
+            Ok(())
+        };
+        write().map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => exists(path),
+            _ => not_written(path, &error),
+        })?;
+        self.files.push(path.clone());
+        Ok(format!("wrote {} (mode {mode:o})\n", path.display()))
+    }
+
+    /// Keeps everything that was created.
+    pub(super) fn keep(mut self) {
+        self.files.clear();
+        self.directories.clear();
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        // The error of the command says why. A directory that has other files stays.
+        self.files.iter().rev().for_each(|file| drop(fs::remove_file(file)));
+        self.directories.iter().rev().for_each(|directory| drop(fs::remove_dir(directory)));
+    }
+}
+
+/// The error about a file that stands where another should be written.
+fn exists(path: &Path) -> CommandError {
+    let what = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_symlink() => "a symbolic link",
+        Ok(found) if found.is_dir() => "a directory",
+        _ => "another file",
+    };
+    let first = fs::read_to_string(path).unwrap_or_default();
+    let first = first.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let message = LogMessage::new(
+        Code::BadSetting,
+        format!("`{}` exists: {what}, and nothing was written", path.display()),
+    )
+    .hint(
+        "rename it and run the command again; or run the command with --dry-run, and add the lines \
+         that it shows by hand",
+    );
+    CommandError::failed(if first.is_empty() {
+        message
+    } else {
+        message.detail(format!("its first line: {first}"))
+    })
+}
+
+fn not_written(path: &Path, error: &io::Error) -> CommandError {
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied => "run the command as the owner of the directory",
+        io::ErrorKind::NotFound => "create the directory above it first",
+        io::ErrorKind::AlreadyExists => "rename it, and run the command again",
+        _ => "check the file system: free space, quota, whether it is mounted read-only",
+    };
+    CommandError::failed(
+        LogMessage::new(
+            Code::BadSetting,
+            format!("`{}` cannot be written: {error}; nothing was written", path.display()),
+        )
+        .hint(hint),
+    )
+}

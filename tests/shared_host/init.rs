@@ -1,0 +1,286 @@
+//! `wsgate init` without a web server: what it recognises, writes, keeps and refuses.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+    process::Command,
+};
+
+use crate::{
+    shared_host::{host_user::HostUser, is_root},
+    support::{
+        child_process::{ExitedProcess, run},
+        install_dir::InstallDir,
+    },
+};
+
+/// A user without a virtualenv, and wsgate where every user can run it.
+struct Account {
+    user: HostUser,
+    dir: InstallDir,
+}
+
+impl Account {
+    fn new() -> Self {
+        let account = Self { user: HostUser::new(), dir: InstallDir::new() };
+        account.user.directory(&account.user.path("public_html"));
+        account
+    }
+
+    fn wsgate(&self, arguments: &str) -> ExitedProcess {
+        let program = self.dir.wsgate();
+        let line = format!("{} {arguments}", program.display());
+        self.user.run(&["/bin/sh", "-c", &line])
+    }
+
+    /// All files below the home directory, but those of a new account.
+    fn files(&self) -> Vec<String> {
+        let find = "find . -mindepth 1 ! -name '.bash*' ! -name .profile -printf '%P %m\\n' | sort";
+        self.user.run(&["/bin/sh", "-c", find]).text().lines().map(str::to_owned).collect()
+    }
+
+    /// The code of the script for `arguments`; the script is removed again.
+    #[track_caller]
+    fn code(&self, arguments: &str) -> String {
+        let ended = self.wsgate(&format!("init {arguments}"));
+        assert_eq!(ended.code(), Some(0), "{arguments}: {}", ended.stderr);
+        let script = self.user.path("public_html/app.wsgi");
+        let text = fs::read_to_string(&script).unwrap();
+        fs::remove_file(script).unwrap();
+        let code: Vec<&str> = text.lines().skip(2).filter(|line| !line.is_empty()).collect();
+        code.join("; ")
+    }
+}
+
+#[track_caller]
+fn is_refused(ended: &ExitedProcess, code: i32, said: &str) {
+    assert_eq!(ended.code(), Some(code), "{} {}", ended.text(), ended.stderr);
+    let is_complete = ended.stderr.contains("[W0105]") && ended.stderr.contains("hint: ");
+    assert!(ended.stderr.contains(said) && is_complete, "{}", ended.stderr);
+}
+
+/// The simplest application, under the name `name`.
+fn hello(name: &str) -> String {
+    format!(
+        "def {name}(environ, start_response):\n    start_response('200 OK', [('Content-Type', \
+         'text/plain')])\n    return [b'hello']\n"
+    )
+}
+
+#[test]
+fn a_sample_is_written_outside_and_a_second_run_keeps_it() {
+    if !is_root() {
+        return;
+    }
+    let account = Account::new();
+    let before = account.files();
+    let shown = account.wsgate("init --dry-run public_html");
+    assert_eq!((shown.code(), account.files()), (Some(0), before), "{}", shown.stderr);
+    assert!(shown.text().contains("def application(environ, start_response)"), "{}", shown.text());
+    assert!(shown.text().contains("(mode 755):\n#!"), "{}", shown.text());
+    let ended = account.wsgate("init public_html");
+    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    let files = account.files();
+    assert_eq!(
+        files,
+        [
+            "public_html 755",
+            "public_html/.htaccess 644",
+            "public_html/app.wsgi 755",
+            "wsgate-apps 755",
+            "wsgate-apps/public_html 755",
+            "wsgate-apps/public_html/app.py 644",
+        ]
+    );
+    let script = account.user.path("public_html/app.wsgi");
+    let first = fs::read_to_string(&script).unwrap();
+    assert!(first.starts_with(&format!("#!{} --mode warm ", account.dir.wsgate().display())));
+    let again = account.wsgate("init public_html");
+    assert_eq!(again.code(), Some(0), "{}", again.stderr);
+    assert_eq!((account.files(), fs::read_to_string(script).unwrap()), (files, first));
+    let called = account.wsgate("call public_html/app.wsgi /");
+    assert_eq!(called.text(), "Hello from WSGI\n", "{}", called.stderr);
+}
+
+#[test]
+fn applications_are_recognised_by_their_files() {
+    if !is_root() {
+        return;
+    }
+    let account = Account::new();
+    let user = &account.user;
+    user.file("flask/app.py", "from flask import Flask\nserver = Flask(__name__)\n");
+    user.file("factory/shop/__init__.py", "def create_app(config=None):\n    return config\n");
+    user.file("passenger/passenger_wsgi.py", &hello("application"));
+    user.file("odd/my-app.wsgi", &hello("app"));
+    user.file("pyramid/production.ini", "[app:main]\nuse = egg:shop\n");
+    user.file("pyramid/development.ini", "[app:main]\nuse = egg:shop\n");
+    user.file("django/manage.py", "x('DJANGO_SETTINGS_MODULE', 'shop.settings')\n");
+    user.file("django/shop/settings.py", "WSGI_APPLICATION = 'shop.serve.handler'\n");
+    user.file("django/shop/serve.py", "handler = 1\n");
+    user.file("old/manage.py", "x(\"DJANGO_SETTINGS_MODULE\", \"old.settings\")\n");
+    let home = user.path("").display().to_string();
+    let home = home.trim_end_matches('/');
+    for (app, code) in [
+        ("flask", "from app import server as application"),
+        ("factory", "from shop import create_app; application = create_app()"),
+        ("passenger", "from passenger_wsgi import application"),
+        ("django", "from shop.serve import handler as application"),
+        ("flask/app.py", "from app import server as application"),
+        ("flask/app.py:server", "from app import server as application"),
+    ] {
+        assert_eq!(account.code(&format!("public_html --app {app}")), code, "{app}");
+    }
+    let code = account.code("public_html --app pyramid");
+    let path = format!("loadapp(\"config:{home}/pyramid/production.ini\")");
+    assert!(code.ends_with(&path), "{code}");
+    let code = account.code("public_html --app odd/my-app.wsgi");
+    assert!(code.ends_with(&format!("run_path(\"{home}/odd/my-app.wsgi\")[\"app\"]")), "{code}");
+    let code = account.code("public_html --app old");
+    assert!(code.contains("setdefault(\"DJANGO_SETTINGS_MODULE\", \"old.settings\")"), "{code}");
+    // The working directory counts without --app.
+    let found = account.wsgate("init --dry-run public_html").text();
+    assert!(found.starts_with("found: no application"), "{found}");
+    let program = account.dir.wsgate();
+    let line = format!("cd passenger && {} init --dry-run ../public_html", program.display());
+    let found = user.run(&["/bin/sh", "-c", &line]).text();
+    assert!(found.starts_with("found: an application, `application` in "), "{found}");
+    for (app, said) in [
+        ("nothing.py", "`nothing.py`"),
+        ("pyramid/missing.ini", "cannot be opened"),
+        ("public_html", "no application was recognised"),
+        ("odd/my-app.wsgi:a-b", "a-b"),
+        ("shop", "the object in `shop` is not known"),
+    ] {
+        let ended = account.wsgate(&format!("init public_html --app {app}"));
+        assert!([2, 78].contains(&ended.code().unwrap()), "{app}: {}", ended.text());
+        assert!(ended.stderr.contains(said), "{app}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn files_that_exist_are_named_and_nothing_is_written() {
+    if !is_root() {
+        return;
+    }
+    let account = Account::new();
+    let rules = account.user.file("public_html/.htaccess", "# of the panel\nOptions -Indexes\n");
+    let before = account.files();
+    let ended = account.wsgate("init public_html");
+    is_refused(&ended, 1, ".htaccess` exists");
+    assert!(ended.stderr.contains("# of the panel"), "{}", ended.stderr);
+    assert_eq!(account.files(), before);
+    let shown = account.wsgate("init --dry-run public_html").text();
+    assert!(shown.contains("another file is at ") && shown.contains("RewriteRule"), "{shown}");
+    fs::remove_file(rules).unwrap();
+    // A link leads wherever another user wants.
+    let target = account.user.file("target", "mine\n");
+    for aim in [target.as_path(), Path::new("/nonexistent/x")] {
+        let link = account.user.path("public_html/app.wsgi");
+        symlink(aim, &link).unwrap();
+        let before = account.files();
+        is_refused(&account.wsgate("init public_html"), 1, "a symbolic link");
+        assert_eq!(account.files(), before, "{}", aim.display());
+        fs::remove_file(link).unwrap();
+    }
+    assert_eq!(fs::read_to_string(target).unwrap(), "mine\n");
+    // The last directory cannot be written to.
+    fs::set_permissions(account.user.path("public_html"), Permissions::from_mode(0o555)).unwrap();
+    let before = account.files();
+    is_refused(&account.wsgate("init public_html"), 1, "nothing was written");
+    assert_eq!(account.files(), before);
+}
+
+#[test]
+fn directories_that_cannot_be_served_are_refused() {
+    if !is_root() {
+        return;
+    }
+    let account = Account::new();
+    let user = &account.user;
+    user.file("file", "");
+    user.directory(&user.path("open"));
+    fs::set_permissions(user.path("open"), Permissions::from_mode(0o777)).unwrap();
+    symlink("/nonexistent", user.path("broken")).unwrap();
+    let before = account.files();
+    for (dir, said) in [
+        (".", "contains the home directory"),
+        ("/", "contains the home directory"),
+        ("file", "is not a directory"),
+        ("missing/public_html", "cannot be used"),
+        ("broken", "is a link to something that does not exist"),
+        ("open", "every user may write"),
+        ("\"$(printf 'a\\nb')\"", "not plain text"),
+    ] {
+        is_refused(&account.wsgate(&format!("init {dir}")), 78, said);
+    }
+    // Files of root would not be run in a directory of the user.
+    let mut as_root = Command::new(account.dir.wsgate());
+    let ended = run(as_root.arg("init").arg(user.path("public_html")), "");
+    is_refused(&ended, 78, &format!("belongs to `{}`", user.name));
+    assert!(ended.stderr.contains(&format!("sudo -u {} -H wsgate init", user.name)));
+    assert_eq!(account.files(), before);
+}
+
+#[test]
+fn modes_follow_the_directory_and_its_dangers_are_named() {
+    if !is_root() {
+        return;
+    }
+    let account = Account::new();
+    let user = &account.user;
+    let mode = |path: &str| fs::metadata(user.path(path)).unwrap().permissions().mode() & 0o777;
+    // A new directory, whatever the umask.
+    let program = account.dir.wsgate();
+    let line = format!("umask 002; {} init new", program.display());
+    assert_eq!(user.run(&["/bin/sh", "-c", &line]).code(), Some(0));
+    assert_eq!((mode("new"), mode("new/app.wsgi"), mode("new/.htaccess")), (0o755, 0o755, 0o644));
+    // A directory that only the user can enter.
+    fs::set_permissions(user.path("public_html"), Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(account.wsgate("init public_html").code(), Some(0));
+    assert_eq!((mode("public_html/app.wsgi"), mode("public_html/.htaccess")), (0o700, 0o600));
+    assert_eq!(mode("wsgate-apps/public_html/app.py"), 0o600);
+    user.file("shop/.env", "SECRET=1\n");
+    user.file("shop/db.sqlite3", "");
+    user.file("shop/app.py", &hello("app"));
+    fs::set_permissions(user.path("shop"), Permissions::from_mode(0o775)).unwrap();
+    fs::set_permissions(user.path(""), Permissions::from_mode(0o700)).unwrap();
+    let text = account.wsgate("init shop").text();
+    for said in ["chmod g-w", "chmod o+x", "`.env`, `app.py`, `db.sqlite3`", "move it elsewhere"] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+}
+
+#[test]
+fn a_program_that_no_first_line_can_name_has_a_link() {
+    if !is_root() {
+        return;
+    }
+    let account = Account::new();
+    let user = &account.user;
+    for name in ["with space", &"long".repeat(40)] {
+        let bin = user.path("tools").join(name).join("bin");
+        user.directory(&bin);
+        for file in ["wsgate", "libwsgate_engine.so"] {
+            let mut install = Command::new("install");
+            install.args(["-m", "755"]).arg(account.dir.path("bin").join(file)).arg(&bin);
+            assert!(install.status().unwrap().success());
+        }
+        let program = bin.join("wsgate").display().to_string();
+        let ended = user.run(&[&program, "init", "public_html"]);
+        assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+        assert!(ended.text().contains("the script uses a link to it"), "{}", ended.text());
+        let script = user.path("public_html/app.wsgi");
+        let link = user.path("wsgate-apps/public_html/wsgate");
+        let text = fs::read_to_string(&script).unwrap();
+        assert!(text.starts_with(&format!("#!{} ", link.display())), "{text}");
+        // The kernel runs the script by its first line.
+        let called = user.run(&[script.to_str().unwrap(), "/"]);
+        assert_eq!(called.text(), "Hello from WSGI\n", "{}", called.stderr);
+        for made in ["public_html/app.wsgi", "public_html/.htaccess"] {
+            fs::remove_file(user.path(made)).unwrap();
+        }
+        fs::remove_dir_all(user.path("wsgate-apps")).unwrap();
+    }
+}
