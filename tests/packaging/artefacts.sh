@@ -65,6 +65,7 @@ sed -n 's/^License: //p' "$copyright" | sed 's/,\? \(or\|and\) /\n/g' | sort -u 
     done
 
 # The packages need glibc and Python only.
+# cargo-generate-rpm reads what the engine needs.
 required=$(rpm -qpR "$rpm" | grep -v -e '^rpmlib(' -e '^config(' | LC_ALL=C sort -u)
 other=$(grep -v -E -e '^(/bin/sh|python3|rtld\(GNU_HASH\))$' \
     -e '^(libc|libm|libdl|libpthread|librt|ld-linux-[a-z0-9_-]+)\.so\.[0-9](\(|$)' \
@@ -74,8 +75,7 @@ newest=$(grep -o 'GLIBC_[0-9.]*' <<<"$required" | sort -t _ -k 2 -V | tail -n 1)
 [ "$(printf '%s\nGLIBC_2.17\n' "$newest" | sort -t _ -k 2 -V | tail -n 1)" = GLIBC_2.17 ] ||
     fail "the rpm requires $newest"
 depends=$(dpkg-deb -f "$deb" Depends)
-[[ $depends =~ ^libc6\ \(\>=\ 2\.(1[0-7]|[0-9])(\.[0-9]+)?\),\ python3\ \(\>=\ 3\.9\)$ ]] ||
-    fail "the deb depends on: $depends"
+[ "$depends" = "libc6 (>= 2.17), python3 (>= 3.9)" ] || fail "the deb depends on: $depends"
 
 # The scripts of the rpm are shell, and act on pools as they should.
 for script in preuninstall postuninstall postinstall; do
@@ -90,20 +90,20 @@ grep -q "stop 'wsgate@\*.socket'" "$work/preuninstall" || fail "the rpm does not
 complaints=$(rpmlint "$rpm" 2>/dev/null | grep -E ': [EW]: ' | grep -v -E \
     -e ': (no-signature|no-packager-tag|no-group-tag|no-changelogname-tag|no-buildhost-tag)' \
     -e ': (manpage-not-compressed bz2|no-manual-page-for-binary|invalid-license MIT)' \
-    -e ': statically-linked-binary /usr/bin/wsgate' || true)
+    -e ': (statically-linked-binary|unstripped-binary-or-object) /usr/' || true)
 [ -z "$complaints" ] || fail "rpmlint: $complaints"
 
 # The rpm installs, and leaves nothing when it is removed; its scripts run without systemd.
 unpack_root bookworm "$work/root"
 list() { (cd "$work/root" && find . -path ./var/lib/rpm -prune -o -print | LC_ALL=C sort); }
-rpm_in_root() { rpm --root "$work/root" --dbpath /var/lib/rpm --nodeps "$@"; }
+rpm_in_root() { rpm --root "$work/root" --dbpath /var/lib/rpm "$@"; }
 rpm_in_root --initdb
 list >"$work/before"
-rpm_in_root -i "$rpm"
+rpm_in_root --install --nodeps "$rpm"
 hello=/usr/share/doc/wsgate/examples/cgi-bin/hello.wsgi
 answer=$(chroot "$work/root" wsgate call "$hello")
 [ "$answer" = "Hello from WSGI" ] || fail "the rpm's wsgate answers: $answer"
 find "$work/root" -name __pycache__ -path '*/examples/*' -prune -exec rm -rf {} +
-rpm_in_root -e wsgate
+rpm_in_root --erase wsgate
 list | diff "$work/before" - || fail "the rpm leaves files"
 say "passed"
