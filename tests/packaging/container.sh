@@ -84,7 +84,8 @@ podman stop --time 40 app >/dev/null
 wait "$slow" || true
 state=$(podman inspect --format '{{.State.ExitCode}}' app)
 [ "$state" = 0 ] || fail "the stopped container exited with $state"
-[[ $(cat "$work/slow") == "Hello from user"* ]] || fail "the stop cut a request: $(cat "$work/slow")"
+[[ $(cat "$work/slow") == "Hello from user"* ]] ||
+    fail "the stop cut a request: $(cat "$work/slow")"
 podman rm app >/dev/null
 
 # The command of compose.yaml, with nginx in a container beside it: they share the socket only.
