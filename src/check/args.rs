@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::config::options::{
     AppOptions, Context, ModeOption, OptionGroup, RequestOptions, ScriptOptions, WarmUpOption,
-    account, contexts::ActsIn,
+    account, contexts::ActsIn, warm_up_target,
 };
 
 /// The arguments of `wsgate check`.
@@ -13,6 +13,10 @@ pub(crate) struct CheckArgs {
     /// Application to check: FILE[:CALLABLE] or MODULE[:CALLABLE]
     #[arg(value_name = "APP")]
     pub(crate) app: String,
+
+    /// Path and query of the first request, or a full URL [default: /]
+    #[arg(value_name = "TARGET", value_parser = warm_up_target)]
+    pub(crate) target: Option<String>,
 
     #[command(flatten)]
     pub(crate) check: CheckOptions,
@@ -49,7 +53,9 @@ impl CheckArgs {
 pub(crate) struct CheckOptions {
     /// Check that USER, the user of the web server, can read the files of the application
     ///
-    /// The default is the first of www-data, apache, nginx and http that exists.
+    /// The default is the owner of the document root that the script stands in, if that owner is a
+    /// person: suexec runs scripts as the owner. Otherwise it is the first of www-data, apache,
+    /// nginx and http that exists.
     #[arg(long, value_name = "USER", value_parser = account("www-data"))]
     pub(crate) user: Option<String>,
 }

@@ -18,7 +18,7 @@ use rustix::{
 use wire::app::App;
 
 use crate::{
-    check::Report,
+    check::report::Report,
     config::{
         options::{Mode, ScriptOptions},
         settings::INTERACTIVE_TIMEOUT_SECS,

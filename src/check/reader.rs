@@ -8,49 +8,104 @@ use std::{
 
 use diagnostics::message::{Code, LogMessage};
 
-use crate::system::users;
+use crate::{check::web_root::WebRoot, system::users};
 
 /// Users that web servers run CGI programs as, by distribution.
 const USUAL_USERS: [&str; 4] = ["www-data", "apache", "nginx", "http"];
 
+/// The first user ID of persons, on old and new distributions.
+const FIRST_PERSON: u32 = 500;
+
+/// The first user ID that suexec runs scripts as.
+const FIRST_SUEXEC_USER: u32 = 100;
+
+/// The user ID of `nobody`.
+const NOBODY: u32 = 65534;
+
+/// What a user needs to do with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Need {
+    /// Read the file.
+    Read,
+    /// Execute the file.
+    Execute,
+}
+
 /// The user and group IDs that file permissions refer to.
 pub(super) struct Reader {
     pub(super) name: String,
-    uid: u32,
+    pub(super) uid: u32,
     groups: Vec<u32>,
+    /// The user was not named, but is the owner of the document root.
+    pub(super) is_guessed_owner: bool,
 }
 
 impl Reader {
-    /// The user `name`, or the first of the usual users that exists.
-    pub(super) fn find(name: Option<&str>) -> Result<Option<Self>, LogMessage> {
+    /// The user `name`. Without a name, the owner of the document root `root` if that is a person,
+    /// because suexec then runs scripts as the owner; otherwise the first of the usual users that
+    /// exists.
+    pub(super) fn find(
+        name: Option<&str>,
+        root: Option<&WebRoot>,
+    ) -> Result<Option<Self>, LogMessage> {
         match name {
             Some(name) => Self::named(name).map(Some).ok_or_else(|| {
                 LogMessage::new(Code::BadSetting, format!("there is no user `{name}`"))
                     .hint("use a user that `id` knows")
             }),
-            None => Ok(USUAL_USERS.iter().find_map(|name| Self::named(name))),
+            None => Ok(root
+                .and_then(Self::owner_of)
+                .or_else(|| USUAL_USERS.iter().find_map(|name| Self::named(name)))),
         }
     }
 
-    fn named(name: &str) -> Option<Self> {
-        Some(Self { name: name.to_owned(), uid: users::user(name)?, groups: users::groups(name)? })
+    /// Does suexec run scripts as this user, as far as the user ID shows that?
+    pub(super) fn is_run_by_suexec(&self) -> bool {
+        self.uid >= FIRST_SUEXEC_USER
+            && self.uid != NOBODY
+            && !USUAL_USERS.contains(&self.name.as_str())
     }
 
-    /// The first directory of `path`, or `path` itself, that this user may not use.
-    pub(super) fn first_unusable(&self, path: &Path) -> Option<PathBuf> {
+    fn named(name: &str) -> Option<Self> {
+        let (uid, groups) = (users::user(name)?, users::groups(name)?);
+        Some(Self { name: name.to_owned(), uid, groups, is_guessed_owner: false })
+    }
+
+    /// The owner of `root`, if that is a person.
+    fn owner_of(root: &WebRoot) -> Option<Self> {
+        let found = fs::metadata(&root.directory).ok()?;
+        let uid = found.uid();
+        let name = users::passwd(&uid.to_string())
+            .and_then(|line| line.split(':').next().map(str::to_owned))
+            .unwrap_or_else(|| uid.to_string());
+        let is_person =
+            uid >= FIRST_PERSON && uid != NOBODY && !USUAL_USERS.contains(&name.as_str());
+        let groups = users::groups(&name).unwrap_or_else(|| vec![found.gid()]);
+        is_person.then_some(Self { name, uid, groups, is_guessed_owner: true })
+    }
+
+    /// The first directory of `path`, or `path` itself, that this user may not use for `need`, with
+    /// the mode to add.
+    pub(super) fn first_unusable(
+        &self,
+        path: &Path,
+        need: Need,
+    ) -> Option<(PathBuf, &'static str)> {
         let mut parts: Vec<&Path> =
             path.ancestors().filter(|part| !part.as_os_str().is_empty()).collect();
         parts.reverse();
-        parts
-            .into_iter()
-            .find(|part| {
-                fs::metadata(part)
-                    .is_ok_and(|found| !self.may(&found, if found.is_dir() { 0o1 } else { 0o4 }))
-            })
-            .map(Path::to_owned)
+        parts.into_iter().find_map(|part| {
+            let found = fs::metadata(part).ok()?;
+            let (wanted, mode) = match need {
+                _ if found.is_dir() => (0o1, "a+x"),
+                Need::Read => (0o4, "a+r"),
+                Need::Execute => (0o1, "a+x"),
+            };
+            (!self.may(&found, wanted)).then(|| (part.to_owned(), mode))
+        })
     }
 
-    /// Do the permissions of `found` grant this user `wanted` (4 to read, 1 to enter)?
+    /// Do the permissions of `found` grant this user `wanted` (4 to read, 1 to enter or execute)?
     fn may(&self, found: &fs::Metadata, wanted: u32) -> bool {
         let shift = if found.uid() == self.uid {
             6

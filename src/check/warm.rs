@@ -7,7 +7,7 @@ use wire::{
 };
 
 use crate::{
-    check::{Report, response},
+    check::{report::Report, response},
     config::{options::Mode, settings::Settings},
 };
 
@@ -64,15 +64,17 @@ pub(super) fn report_fitness(
     }
     match (sharing, mode) {
         (Sharing::Forked, _) => {}
-        (_, Mode::Warm) => report
-            .problem("the application is not fit for its --mode warm: see `warm` above".to_owned()),
-        (Sharing::OneProcess, Mode::Resident) => report.problem(
-            "the application is not fit for its --mode resident: see `warm` above".to_owned(),
-        ),
+        (_, Mode::Warm) => {
+            report.problem("the application is not fit for its --mode warm: see `warm` above")
+        }
+        (Sharing::OneProcess, Mode::Resident) => {
+            report.problem("the application is not fit for its --mode resident: see `warm` above")
+        }
         _ => {
-            report.conclusion = "the application is not fit for --mode warm and --preload: see \
-                `warm` \
-                above; no other problem was found"
+            report.conclude(
+                "the application is not fit for --mode warm and --preload: see `warm` above; no \
+                 other problem was found",
+            );
         }
     }
     report_random_state(report, &loaded.generators);

@@ -16,7 +16,7 @@ use std::{
 
 use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind};
 use diagnostics::message::{Code, LogMessage};
-use rustix::fs::{Access, Mode as FileMode, OFlags, access, open};
+use rustix::fs::{Mode as FileMode, OFlags, open};
 use wire::app::{App, Source};
 
 use crate::config::{
@@ -134,50 +134,14 @@ pub(crate) fn complete(
     Ok(options.completed_by(line, script.parent().unwrap_or(base)))
 }
 
-/// The problems that keep a web server from running `script` by its `#!` line. The kernel reports
-/// them to the web server alone, and only by an error number.
-pub(crate) fn problems(script: &Path) -> Vec<String> {
-    let shown = script.display();
-    let mut problems = Vec::new();
-    let line = first_line(script).unwrap_or_default();
-    let Some(words) = line.strip_prefix(b"#!") else {
-        // Another program runs the file.
-        return problems;
-    };
-    if words.ends_with(b"\r\n") {
-        problems.push(format!(
-            "the `#!` line of `{shown}` ends with CR LF, and the kernel looks for a program whose \
-                name ends with CR\n\
-             hint: save the file with Unix line ends: sed -i 's/\\r$//' {shown}"
-        ));
-    }
-    let program = words.trim_ascii().split(u8::is_ascii_whitespace).next().unwrap_or_default();
-    let program = Path::new(OsStr::from_bytes(program));
-    let words: Vec<&[u8]> =
-        words.trim_ascii().split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).collect();
-    if base_name(program.as_os_str().as_bytes()) == b"env"
-        && words.len() > 2
-        && !words[1].starts_with(b"-")
-    {
-        problems.push(format!(
-            "the `#!` line of `{shown}` passes arguments to `env`, and the kernel makes one name \
-                of \
-                all of them\n\
-             hint: write `env -S` instead of `env`"
-        ));
-    }
-    if !program.is_file() {
-        problems.push(format!(
-            "the `#!` line of `{shown}` names `{}`, which does not exist\nhint: write the path \
-                that \
-                `command -v wsgate` prints",
-            program.display()
-        ));
-    }
-    if access(script, Access::EXEC_OK).is_err() {
-        problems.push(format!("`{shown}` is not executable\nhint: chmod +x {shown}"));
-    }
-    problems
+/// The beginning of `script`, as far as its `#!` line may reach.
+///
+/// # Errors
+/// If the script cannot be read, or is not a regular file.
+pub(crate) fn beginning(script: &Path) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    opened(script)?.take(MAX_LINE_BYTES).read_to_end(&mut start)?;
+    Ok(start)
 }
 
 /// The first line of `script`, with its line end.
@@ -185,15 +149,20 @@ pub(crate) fn problems(script: &Path) -> Vec<String> {
 /// # Errors
 /// If the script cannot be read, or is not a regular file.
 fn first_line(script: &Path) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    io::BufReader::new(opened(script)?.take(MAX_LINE_BYTES)).read_until(b'\n', &mut line)?;
+    Ok(line)
+}
+
+/// The opened script, which is a regular file.
+fn opened(script: &Path) -> io::Result<File> {
     // Without NONBLOCK, opening a named pipe waits for a writer.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(open(script, flags, FileMode::empty())?);
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
-    let mut line = Vec::new();
-    io::BufReader::new(file.take(MAX_LINE_BYTES)).read_until(b'\n', &mut line)?;
-    Ok(line)
+    Ok(file)
 }
 
 /// The arguments of wsgate among the words of a `#!` line, which may start wsgate through `env`.
@@ -213,7 +182,8 @@ fn wsgate_arguments(words: &[Vec<u8>]) -> Option<&[Vec<u8>]> {
     program.starts_with(PROGRAM_NAME).then_some(rest)
 }
 
-fn base_name(path: &[u8]) -> &[u8] {
+/// The file name at the end of `path`.
+pub(crate) fn base_name(path: &[u8]) -> &[u8] {
     Path::new(OsStr::from_bytes(path)).file_name().map_or(&[], OsStr::as_bytes)
 }
 

@@ -36,7 +36,7 @@ use crate::{
 /// logged.
 pub(crate) fn run(
     settings: &Settings,
-    work: fn(RequestFds) -> Work,
+    work: impl FnOnce(RequestFds) -> Work,
     request: &Request,
     channels: Channels,
 ) -> Exit {
@@ -88,7 +88,7 @@ pub(crate) fn take_over(
 
 fn start_and_watch(
     settings: &Settings,
-    work: fn(RequestFds) -> Work,
+    work: impl FnOnce(RequestFds) -> Work,
     request: &Request,
     channels: Channels,
     audited: &mut dyn FnMut(Audit),

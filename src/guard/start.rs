@@ -103,6 +103,7 @@ impl Start {
                 .as_ref()
                 .map(|directory| directory.as_os_str().as_bytes().to_vec()),
             venv: settings.interpreter.venv.clone(),
+            skipped_venv: settings.interpreter.skipped.clone(),
             debug: settings.debug,
             request: request_message(settings, request, None),
             warm_up: settings.warm_up.clone(),

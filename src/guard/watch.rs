@@ -54,7 +54,7 @@ impl<'a> Guard<'a> {
     /// Starts python for `work`.
     pub(super) fn start(
         settings: &'a Settings,
-        work: fn(RequestFds) -> Work,
+        work: impl FnOnce(RequestFds) -> Work,
         request: &'a Request,
         channels: Channels,
     ) -> io::Result<Self> {

@@ -45,6 +45,8 @@ pub(crate) struct Interpreter {
     pub(crate) venv: Option<Venv>,
     /// Why this interpreter was chosen, for `wsgate check`.
     pub(crate) chosen_by: &'static str,
+    /// A sentence about the first virtualenv beside the script or above it that is not used.
+    pub(crate) skipped: Option<String>,
 }
 
 /// Finds the interpreter. `beside` are the directories of the script, or the working directory;
@@ -67,7 +69,7 @@ pub(crate) fn find(
         can_run(&program).map_err(|reason| bad_python(&program, &reason))?;
         let venv =
             program.parent().and_then(Path::parent).and_then(|directory| read_venv(directory).ok());
-        return Ok(Interpreter { program, venv, chosen_by: "--python" });
+        return Ok(Interpreter { program, venv, chosen_by: "--python", skipped: None });
     }
     if let Some(directory) = venv {
         return of_venv(directory, BY_OPTION);
@@ -79,21 +81,34 @@ pub(crate) fn find(
     if let Some(directory) = env::var_os("VIRTUAL_ENV").filter(|directory| !directory.is_empty()) {
         return of_venv(Path::new(&directory), BY_VARIABLE);
     }
+    let mut skipped = None;
     for directory in beside.iter().flat_map(|directory| directory.ancestors()) {
         for name in VENV_NAMES {
             let candidate = directory.join(name);
-            if is_trusted_venv(&candidate, owners) {
-                return of_venv(&candidate, "found beside the script or above it");
+            if fs::symlink_metadata(&candidate).is_err() {
+                continue;
+            }
+            match refusal(&candidate, owners) {
+                None => {
+                    let found = of_venv(&candidate, "found beside the script or above it")?;
+                    return Ok(Interpreter { skipped, ..found });
+                }
+                Some(reason) => {
+                    skipped.get_or_insert_with(|| {
+                        format!("`{}` is not used: {reason}", candidate.display())
+                    });
+                }
             }
         }
     }
     if let Some(directory) = own {
-        return of_venv(directory, OWN_VENV);
+        return of_venv(directory, OWN_VENV).map(|found| Interpreter { skipped, ..found });
     }
     Ok(Interpreter {
         program: on_path(OsStr::new("python3"))?,
         venv: None,
         chosen_by: "the first python3 on PATH",
+        skipped,
     })
 }
 
@@ -179,7 +194,7 @@ fn of_venv(directory: &Path, chosen_by: &'static str) -> Result<Interpreter, Log
         };
         bad(format!("its bin/python {reason}"), hint)
     })?;
-    Ok(Interpreter { program, venv: Some(venv), chosen_by })
+    Ok(Interpreter { program, venv: Some(venv), chosen_by, skipped: None })
 }
 
 /// A virtualenv of the usual names in `directory`.
@@ -201,24 +216,42 @@ fn read_venv(directory: &Path) -> io::Result<Venv> {
     Ok(Venv { directory: directory.as_os_str().as_bytes().to_vec(), version })
 }
 
-/// Is `candidate` a virtualenv whose parts all belong to root, to this user, or to an owner of the
-/// script? Any user may create a directory `/tmp/venv`, and links in it.
-fn is_trusted_venv(candidate: &Path, owners: &[u32]) -> bool {
-    let is_trusted = |path: &Path| {
+/// Why `candidate` is not used, if it is no virtualenv or any part of it belongs to somebody else
+/// than root, this user, or an owner of the script. Any user may create a directory `/tmp/venv`,
+/// and links in it.
+fn refusal(candidate: &Path, owners: &[u32]) -> Option<String> {
+    if !candidate.join("pyvenv.cfg").is_file() {
+        let reason = "it has no pyvenv.cfg that this user can read, so it is no virtualenv";
+        return Some(format!(
+            "{reason}; remove it, or make one of it: python3 -m venv {}",
+            candidate.display()
+        ));
+    }
+    let distrust = |path: &Path| {
+        let Ok(found) = fs::symlink_metadata(path) else {
+            return Some(format!(
+                "`{}` is missing; make it again: python3 -m venv {}",
+                path.display(),
+                candidate.display()
+            ));
+        };
         // The owner of the link counts, because that user has chosen the target.
-        fs::symlink_metadata(path).is_ok_and(|found| {
-            let owner = found.uid();
-            let is_open = !found.is_symlink() && found.mode() & 0o002 != 0;
-            (owner == 0 || owner == geteuid().as_raw() || owners.contains(&owner)) && !is_open
+        let owner = found.uid();
+        let named = format!("name it with --venv {} if you trust it", candidate.display());
+        let which = if path == candidate { "it" } else { "a part of it" };
+        if !found.is_symlink() && found.mode() & 0o002 != 0 {
+            return Some(format!("{which} can be changed by everybody: chmod -R o-w, or {named}"));
+        }
+        let is_trusted = owner == 0 || owner == geteuid().as_raw() || owners.contains(&owner);
+        (!is_trusted).then(|| {
+            format!("{which} belongs to user {owner}, who does not own the script; {named}")
         })
     };
-    let has_trusted_target = || {
-        fs::canonicalize(candidate).is_ok_and(|directory| {
-            let parts = ["pyvenv.cfg", "bin", "bin/python"].map(|part| directory.join(part));
-            is_trusted(&directory) && parts.iter().all(|part| is_trusted(part))
-        })
+    let Ok(directory) = fs::canonicalize(candidate) else {
+        return Some("it is a broken link".to_owned());
     };
-    candidate.join("pyvenv.cfg").is_file() && is_trusted(candidate) && has_trusted_target()
+    let parts = ["pyvenv.cfg", "bin", "bin/python"].map(|part| directory.join(part));
+    [candidate, &directory].into_iter().chain(parts.iter().map(PathBuf::as_path)).find_map(distrust)
 }
 
 /// Checks that `program` can be executed. The error is the part of a sentence after the program's

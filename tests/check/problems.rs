@@ -67,48 +67,6 @@ fn an_application_that_does_not_finish_is_killed() {
 }
 
 #[test]
-fn a_first_request_that_fails_is_a_problem() {
-    let site = CheckSite::new();
-    for (body, args) in [
-        ("raise RuntimeError('why')", "RuntimeError: why"),
-        ("return 'text'", "bytes"),
-        // Only `wsgiref.validate` reports the following mistakes.
-        ("pass", "must return an iterator"),
-        (
-            "start_response('204 No Content', [('Content-Type', 'text/plain')]); return []",
-            "Content-Type",
-        ),
-        ("start_response('200 OK', []); return [b'x']", "Content-Type"),
-    ] {
-        let ended =
-            site.check_code(&format!("def application(environ, start_response):\n    {body}\n"));
-        only_problem(&ended, args);
-        assert!(line(&ended.text(), "callable ").starts_with("application"), "{}", ended.text());
-    }
-}
-
-#[test]
-fn a_first_line_with_a_dos_line_end_is_a_problem() {
-    let site = CheckSite::new();
-    let text = format!(
-        "#!{}\r\n{}",
-        site.dir.wsgate().display(),
-        crate::support::probe::dedent(HELLO).replace('\n', "\r\n")
-    );
-    site.dir.executable("site/app.wsgi", text);
-    let ended = site.check(&["app.wsgi"]);
-    only_problem(&ended, "ends with CR LF");
-    assert!(ended.text().contains("sed -i"), "{}", ended.text());
-}
-
-#[test]
-fn a_first_line_that_names_nothing_is_a_problem() {
-    let site = CheckSite::new();
-    site.dir.script("site/app.wsgi", "#!/absent/wsgate --debug", HELLO);
-    only_problem(&site.check(&["app.wsgi"]), "names `/absent/wsgate`, which does not exist");
-}
-
-#[test]
 fn a_script_that_is_not_executable_is_a_problem_and_a_module_is_none() {
     let site = CheckSite::new();
     let script = site.dir.script("site/app.wsgi", "#!WSGATE", HELLO);
@@ -116,9 +74,6 @@ fn a_script_that_is_not_executable_is_a_problem_and_a_module_is_none() {
     let ended = site.check(&["app.wsgi"]);
     only_problem(&ended, "is not executable");
     assert!(ended.text().contains("hint: chmod +x"), "{}", ended.text());
-    // A script without a first line is started by another program.
-    site.dir.file("site/plain.wsgi", HELLO);
-    assert_eq!(site.check(&["plain.wsgi"]).code(), Some(0));
 }
 
 #[test]

@@ -186,10 +186,11 @@ fn the_last_line_and_the_exit_code_say_that_the_requested_mode_is_not_available(
         if code == 0 {
             assert!(text.ends_with(NOT_FIT), "{text}");
         } else {
-            let last = text.lines().last().unwrap();
+            let problem = line(&text, "problem ");
             let said =
                 format!("the application is not fit for its --mode {mode}: see `warm` above");
-            assert!(last.starts_with("problem ") && last.ends_with(&said), "{text}");
+            assert!(problem.ends_with(&said), "{text}");
+            assert!(text.ends_with("\n1 problem was found\n"), "{text}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! `wsgate check`: loads the application, sends one request under `wsgiref.validate`, and reports
-//! the findings.
+//! `wsgate check`: loads the application, sends one request, and another one under
+//! `wsgiref.validate`, and reports the findings.
 
 use std::{
     fs::File,
@@ -7,13 +7,13 @@ use std::{
         Write as _, {self},
     },
     os::unix::ffi::OsStringExt as _,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use pyo3::prelude::*;
 use wire::{
-    check::{Findings, Loaded},
-    launch::Launch,
+    check::{Findings, FirstRequest, Loaded, Validation},
+    launch::{Launch, target_parts},
     message,
     report::Report,
 };
@@ -27,7 +27,10 @@ use crate::{
             Tracing, {self},
         },
         load_error::search_path,
-        synthetic_request, warm_up,
+        synthetic_request::{
+            SyntheticResponse, {self},
+        },
+        warm_up,
     },
     log::Log,
     process::{forks::Descriptor, python_modules, random_state},
@@ -40,11 +43,12 @@ use crate::{
 pub(crate) fn run(
     py: Python<'_>,
     launch: &Launch,
+    target: Option<&str>,
     response: Descriptor,
     reporter: &Reporter,
     interruptible: Interruptible,
 ) -> PyResult<()> {
-    let findings = findings(py, launch, reporter, interruptible)?;
+    let findings = findings(py, launch, target, reporter, interruptible)?;
     write(message::encode(&findings).map_err(io::Error::other), response, reporter);
     Ok(())
 }
@@ -100,6 +104,7 @@ fn setting(launch: &Launch) -> ServerSettings {
 fn findings(
     py: Python<'_>,
     launch: &Launch,
+    target: Option<&str>,
     reporter: &Reporter,
     interruptible: Interruptible,
 ) -> PyResult<Findings> {
@@ -122,21 +127,24 @@ fn findings(
             Err(failure) => Err(failure.message.for_client()),
             Ok(loaded) => {
                 let generators = random_state::generators(py, &launch.app)?;
-                let validator = stdlib::import(py, "wsgiref.validate").and_then(|validate| {
-                    validate.getattr("validator")?.call1((&loaded.application,))
-                });
-                let not_validated =
-                    validator.as_ref().err().map(|error| ExceptionText::of(py, error).line);
-                let asked = validator.as_ref().unwrap_or(&loaded.application);
-                let (first_request, request_time) =
-                    first_request(asked, setting(launch), launch, interruptible)?;
+                let answer = ask(&loaded.application, launch, target, interruptible.clone())?;
+                let validation = if answer.is_complete && !has_error(&answer.messages) {
+                    validate(py, &loaded.application, launch, target, interruptible)?
+                } else {
+                    Validation::NotValidated("the first request failed".to_owned())
+                };
                 Ok(Loaded {
                     callable: loaded.name,
                     kind: loaded.application.get_type().fully_qualified_name()?.to_string(),
                     files: module_files(py)?,
-                    first_request,
-                    not_validated,
-                    request_time,
+                    request_time: answer.time,
+                    first_request: FirstRequest {
+                        target: answer.target,
+                        status: answer.status,
+                        messages: answer.messages,
+                        is_complete: answer.is_complete,
+                    },
+                    validation,
                     side_effects,
                     generators,
                     threads: std::fs::read_dir("/proc/self/task")
@@ -154,18 +162,55 @@ fn module_files(py: Python<'_>) -> PyResult<Vec<Vec<u8>>> {
     Ok(files.into_iter().map(|file| file.into_os_string().into_vec()).collect())
 }
 
-/// The status line of the response to `GET /`, or the log messages of that request.
-fn first_request(
+/// The response to a `GET` request to `target`, or to `/` on the host of the warm-up request.
+fn ask(
     application: &Bound<'_, PyAny>,
-    setting: ServerSettings,
     launch: &Launch,
+    target: Option<&str>,
     interruptible: Interruptible,
-) -> PyResult<(Result<String, String>, Duration)> {
-    let (scheme, host) = launch.warm_up.as_ref().map_or(("http", "localhost"), |warm_up| {
-        let (scheme, host, _) = warm_up.parts("");
-        (scheme, host)
+) -> PyResult<SyntheticResponse> {
+    let mount = launch.script_name.as_deref().unwrap_or_default();
+    let parts = match (target, &launch.warm_up) {
+        (Some(target), _) => target_parts(target, mount),
+        (None, Some(warm_up)) => {
+            let (scheme, host, _) = warm_up.parts(mount);
+            (scheme, host, "/")
+        }
+        (None, None) => ("http", "localhost", "/"),
+    };
+    synthetic_request::ask(application, setting(launch), "check", parts, interruptible)
+}
+
+/// Makes a request under `wsgiref.validate`.
+fn validate(
+    py: Python<'_>,
+    application: &Bound<'_, PyAny>,
+    launch: &Launch,
+    target: Option<&str>,
+    interruptible: Interruptible,
+) -> PyResult<Validation> {
+    let validator = stdlib::import(py, "wsgiref.validate")
+        .and_then(|validate| validate.getattr("validator")?.call1((application,)));
+    let validator = match validator {
+        Ok(validator) => validator,
+        Err(error) => {
+            return Ok(Validation::NotValidated(ExceptionText::of(py, &error).line));
+        }
+    };
+    let answer = ask(&validator, launch, target, interruptible)?;
+    // The validator raises this exception, which ends a traceback.
+    let finding = answer.messages.lines().rev().find_map(|line| {
+        let line = line.trim_start().strip_prefix("AssertionError")?;
+        Some(line.trim_start_matches(':').trim().to_owned())
     });
-    let answer =
-        synthetic_request::ask(application, setting, "check", (scheme, host, "/"), interruptible)?;
-    Ok((answer.status, answer.time))
+    Ok(match finding {
+        Some(finding) => Validation::Invalid(finding),
+        None if answer.is_complete && !has_error(&answer.messages) => Validation::Valid,
+        None => Validation::NotValidated("the second request failed".to_owned()),
+    })
+}
+
+/// Is one of the log messages an error?
+fn has_error(messages: &str) -> bool {
+    messages.lines().any(|line| line.starts_with("wsgate: error["))
 }

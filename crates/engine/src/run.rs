@@ -48,7 +48,7 @@ struct Launched {
 /// The work of this process, with the descriptors for it.
 enum Task {
     Cgi { body: Descriptor, response: Descriptor, is_first: bool },
-    Check { response: Descriptor },
+    Check { response: Descriptor, target: Option<String> },
     Trace { response: Descriptor },
     Template { service: Service, sockets: Sockets, status: StatusDescriptors },
     Worker { service: Service, sockets: Sockets, status: StatusDescriptors },
@@ -108,7 +108,9 @@ impl Task {
                 response: take_over(ends.response_fd)?,
                 is_first: matches!(work, Work::FirstCgi(_)),
             },
-            Work::Check(ends) => Self::Check { response: take_over_response(ends)? },
+            Work::Check(ends, target) => {
+                Self::Check { response: take_over_response(ends)?, target: target.clone() }
+            }
             Work::Trace(ends) => Self::Trace { response: take_over_response(ends)? },
             Work::Template(service) => Self::Template {
                 sockets: take_over_sockets(service)?,
@@ -200,13 +202,20 @@ impl Prepared {
                 }
                 if forks::take_unreported_loss() { EXIT_DESCRIPTORS_LOST } else { 0 }
             }
-            Task::Check { response } => {
+            Task::Check { response, target } => {
                 end_with_gateway(launch.gateway_pid, gateway_pipe.as_ref())?;
                 let reporter = Reporter::new(report_socket);
                 let interruptible =
                     interpreter::raise_on_sigterm(py, &reporter, SigtermSender::Anybody)?;
                 reporter.send(&Report::Ready);
-                crate::check::run(py, &launch, response, &reporter, interruptible)?;
+                crate::check::run(
+                    py,
+                    &launch,
+                    target.as_deref(),
+                    response,
+                    &reporter,
+                    interruptible,
+                )?;
                 0
             }
             Task::Trace { response } => {

@@ -37,11 +37,10 @@ pub struct Loaded {
     pub kind: String,
     /// Files of the loaded modules, as bytes.
     pub files: Vec<Vec<u8>>,
-    /// Status of the first request under `wsgiref.validate`, or the log message that says why it
-    /// failed.
-    pub first_request: Result<String, String>,
-    /// Why the first request was made without `wsgiref.validate`, if it was.
-    pub not_validated: Option<String>,
+    /// The first request.
+    pub first_request: FirstRequest,
+    /// Whether the application keeps to PEP 3333 in a second request.
+    pub validation: Validation,
     /// How long the first request took.
     pub request_time: Duration,
     /// Threads that were running after loading, besides the main thread.
@@ -51,6 +50,30 @@ pub struct Loaded {
     /// Random number generators in globals of modules, such as ``module `app.db` holds a
     /// `random.Random` as `rng` ``.
     pub generators: Vec<String>,
+}
+
+/// The first request of an application, and its response.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstRequest {
+    /// Path and query.
+    pub target: String,
+    /// Status line of the response that a client would get; empty if it would get none.
+    pub status: String,
+    /// Log messages of the request.
+    pub messages: String,
+    /// The client would get a complete response.
+    pub is_complete: bool,
+}
+
+/// What `wsgiref.validate` says about an application.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Validation {
+    /// The request was valid.
+    Valid,
+    /// What was not valid.
+    Invalid(String),
+    /// Why no request was validated.
+    NotValidated(String),
 }
 
 /// Something that loading an application left open or running.

@@ -28,6 +28,8 @@ pub struct Launch {
     pub pycache_prefix: Option<Vec<u8>>,
     /// The virtualenv of the interpreter.
     pub venv: Option<Venv>,
+    /// A sentence about a virtualenv beside the application that is not used.
+    pub skipped_venv: Option<String>,
     /// Tracebacks may be sent to the client.
     pub debug: bool,
     /// The request, as for a process of a warm pool. In a pool: how log messages and error pages
@@ -56,25 +58,28 @@ pub struct WarmUp {
 }
 
 impl WarmUp {
-    /// Scheme, host with its port if there is one, and path with query. If the path of a full URL
-    /// begins with the mount of the application, `script_name`, that part is removed.
+    /// The parts of the target, as [`target_parts`] gives them.
     pub fn parts(&self, script_name: &str) -> (&str, &str, &str) {
-        let with_host = ["http", "https"].into_iter().find_map(|scheme| {
-            let rest = self.target.strip_prefix(scheme)?.strip_prefix("://")?;
-            let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-            let mount = encode_path(script_name.as_bytes());
-            let below = path
-                .as_bytes()
-                .strip_prefix(&*mount)
-                .and_then(|rest| std::str::from_utf8(rest).ok());
-            let path = below
-                .filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
-                .unwrap_or(path);
-            let is_root = path.is_empty() && script_name.is_empty();
-            Some((scheme, host, if is_root { "/" } else { path }))
-        });
-        with_host.unwrap_or(("http", "localhost", &self.target))
+        target_parts(&self.target, script_name)
     }
+}
+
+/// Scheme, host with its port if there is one, and path with query of `target`, which is a path or
+/// a full URL. If the path of a full URL begins with the mount of the application, `script_name`,
+/// that part is removed.
+pub fn target_parts<'a>(target: &'a str, script_name: &str) -> (&'a str, &'a str, &'a str) {
+    let with_host = ["http", "https"].into_iter().find_map(|scheme| {
+        let rest = target.strip_prefix(scheme)?.strip_prefix("://")?;
+        let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let mount = encode_path(script_name.as_bytes());
+        let below =
+            path.as_bytes().strip_prefix(&*mount).and_then(|rest| std::str::from_utf8(rest).ok());
+        let path =
+            below.filter(|rest| rest.is_empty() || rest.starts_with(['/', '?'])).unwrap_or(path);
+        let is_root = path.is_empty() && script_name.is_empty();
+        Some((scheme, host, if is_root { "/" } else { path }))
+    });
+    with_host.unwrap_or(("http", "localhost", target))
 }
 
 /// The work of a Python process.
@@ -85,9 +90,9 @@ pub enum Work {
     /// As [`Work::Cgi`], and report whether loading the application leaves open what only one
     /// process at a time may have.
     FirstCgi(RequestFds),
-    /// Load the application, make one request under `wsgiref.validate`, and write the
-    /// [`crate::check::Findings`] as the response.
-    Check(RequestFds),
+    /// Load the application, make one request to this target, or else to `/`, and another one
+    /// under `wsgiref.validate`, and write the [`crate::check::Findings`] as the response.
+    Check(RequestFds, Option<String>),
     /// Load the application under a tracer, and write the [`crate::check::SideEffect`]s with the
     /// code that caused them as the response.
     Trace(RequestFds),

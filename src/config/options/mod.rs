@@ -21,7 +21,7 @@ pub(crate) use crate::config::options::{
     contexts::{Context, OptionGroup},
     error_log::ErrorLogOption,
     fastcgi::{FastcgiOptions, WorkerLimits},
-    values::{account, count, seconds},
+    values::{account, count, seconds, warm_up_target},
     warm::{Mode, ModeOption, WarmOptions, WhenFull},
 };
 

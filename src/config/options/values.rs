@@ -76,7 +76,7 @@ pub(super) fn script_name(value: &str) -> Result<String, String> {
 }
 
 /// `/path?query`, or the same after scheme and host.
-pub(super) fn warm_up_target(value: &str) -> Result<String, String> {
+pub(crate) fn warm_up_target(value: &str) -> Result<String, String> {
     let has_host = ["http://", "https://"].iter().any(|scheme| {
         value
             .strip_prefix(scheme)

@@ -112,17 +112,24 @@ fn installing(start: &Start, running: &str, name: &str, distribution: Option<&st
         None => "DIR/bin/python".to_owned(),
     };
     let into = distribution.map(|distribution| format!("{python} -m pip install {distribution}"));
-    match (&start.venv, into) {
-        (Some(_), Some(command)) => format!("install it there: {command}"),
-        (None, Some(command)) => format!(
+    let begin = match (&start.venv, &start.skipped_venv) {
+        (Some(_), _) => String::new(),
+        (None, Some(skipped)) => format!("{skipped}; "),
+        (None, None) => "no virtualenv is in use (--venv DIR); ".to_owned(),
+    };
+    match into {
+        Some(command) if start.venv.is_some() => format!("install it there: {command}"),
+        Some(command) if start.skipped_venv.is_some() => {
+            format!("{begin}then install it there: {command}")
+        }
+        Some(command) => format!(
             "no virtualenv is in use; name one with --venv DIR, or make one outside the \
              directories of the web server: python3 -m venv DIR && {command}"
         ),
-        (venv, None) => format!(
-            "{}if `{name}` is a module of your own, add its directory with --path DIR; if it comes \
-             from a package, the distribution may have another name: look it up before you install \
-             it with {python} -m pip",
-            if venv.is_some() { "" } else { "no virtualenv is in use (--venv DIR); " }
+        None => format!(
+            "{begin}if `{name}` is a module of your own, add its directory with --path DIR; if it \
+             comes from a package, the distribution may have another name: look it up before you \
+             install it with {python} -m pip"
         ),
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Start {
     /// The directories of the application on `sys.path`.
     directories: Vec<PathBuf>,
     venv: Option<Venv>,
+    /// A sentence about a virtualenv that is not used.
+    skipped_venv: Option<String>,
 }
 
 impl Start {
@@ -60,6 +62,7 @@ pub(crate) fn remember(launch: &Launch) {
         source: launch.app.source.clone(),
         directories,
         venv: launch.venv.clone(),
+        skipped_venv: launch.skipped_venv.clone(),
     });
 }
 

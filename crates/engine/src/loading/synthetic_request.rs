@@ -22,9 +22,14 @@ use crate::{
 
 /// The result of a synthetic request.
 pub(crate) struct SyntheticResponse {
-    /// The status line of the response, such as `200 OK`, or the log messages of a request without
-    /// a response.
-    pub(crate) status: Result<String, String>,
+    /// Path and query of the request.
+    pub(crate) target: String,
+    /// The status line of the response, such as `200 OK`; empty without a response.
+    pub(crate) status: String,
+    /// The log messages of the request.
+    pub(crate) messages: String,
+    /// A complete response was sent: the application's own, or an error page.
+    pub(crate) is_complete: bool,
     /// The duration of the request.
     pub(crate) time: Duration,
 }
@@ -57,7 +62,7 @@ pub(crate) fn ask(
         described.iter().map(|(name, value)| (name.as_bytes(), &**value)).collect();
     let variables = Variables::new(received, DuplicatePolicy::First)
         .map_err(|bad| PyRuntimeError::new_err(bad.to_string()))?;
-    let (log, messages) = Log::collecting(request_id, &format!("GET {request_uri}"));
+    let (log, collected) = Log::collecting(request_id, &format!("GET {request_uri}"));
     let response = HeadersSink::default();
     let begin = Instant::now();
     let exchange = Exchange {
@@ -72,14 +77,16 @@ pub(crate) fn ask(
     let outcome = Server::new(application.py(), setting, Arc::new(StandardError))?
         .serve(application, exchange);
     let time = begin.elapsed();
-    let messages = messages.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let messages = collected.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let bytes = response.bytes.lock().unwrap_or_else(PoisonError::into_inner);
     let headers = String::from_utf8_lossy(&bytes);
     let status =
         headers.strip_prefix("Status: ").and_then(|rest| rest.lines().next()).unwrap_or_default();
-    let is_good = outcome == RequestOutcome::Complete && messages.is_empty();
     Ok(SyntheticResponse {
-        status: if is_good { Ok(status.to_owned()) } else { Err(messages) },
+        target: request_uri,
+        status: status.to_owned(),
+        messages,
+        is_complete: outcome == RequestOutcome::Complete,
         time,
     })
 }

@@ -44,18 +44,20 @@ pub(crate) fn run(
     }
     let target = &warm_up.target;
     let message = match answer {
-        Ok(SyntheticResponse { status: Ok(status), .. }) if !status.starts_with(['4', '5']) => {
-            return;
+        Ok(SyntheticResponse { messages, is_complete, .. })
+            if !is_complete || !messages.is_empty() =>
+        {
+            LogMessage::new(
+                Code::WarmUpFailed,
+                format!("the warm-up request for `{target}` failed"),
+            )
+            .detail(messages)
         }
-        Ok(SyntheticResponse { status: Ok(status), .. }) => LogMessage::new(
+        Ok(SyntheticResponse { status, .. }) if !status.starts_with(['4', '5']) => return,
+        Ok(SyntheticResponse { status, .. }) => LogMessage::new(
             Code::WarmUpFailed,
             format!("the warm-up request for `{target}` was answered with `{status}`"),
         ),
-        Ok(SyntheticResponse { status: Err(messages), .. }) => LogMessage::new(
-            Code::WarmUpFailed,
-            format!("the warm-up request for `{target}` failed"),
-        )
-        .detail(messages),
         Err(error) => LogMessage::new(
             Code::WarmUpFailed,
             format!("no warm-up request could be made: {error}"),

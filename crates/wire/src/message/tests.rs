@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     app::App,
-    check::{CodeLocation, Findings, Loaded, Sharing, SideEffect},
+    check::{CodeLocation, Findings, FirstRequest, Loaded, Sharing, SideEffect, Validation},
     launch::{Launch, RequestFds, Venv, WarmUp, Work},
     report::{Report, StopReason},
     request::{Greeting, ProcessState, RequestFollows, RequestMessage, ResponseFormat},
@@ -34,6 +34,7 @@ fn launch() -> Launch {
         sys_path: vec![b"/srv/\xff".to_vec()],
         pycache_prefix: None,
         venv: Some(Venv { directory: b"/srv/venv".to_vec(), version: Some("3.11".into()) }),
+        skipped_venv: Some("`/srv/.venv` is not used".into()),
         debug: true,
         request: RequestMessage { process: None, ..request() },
         warm_up: Some(WarmUp { target: "/".into(), seconds: 30 }),
@@ -70,8 +71,13 @@ fn findings() -> Findings {
             callable: "application".into(),
             kind: "function".into(),
             files: vec![b"/srv/\xff.py".to_vec()],
-            first_request: Err("wsgate: error[W0501]: no\n".into()),
-            not_validated: None,
+            first_request: FirstRequest {
+                target: "/a?b".into(),
+                status: "500 Internal Server Error".into(),
+                messages: "wsgate: error[W0501]: no\n".into(),
+                is_complete: true,
+            },
+            validation: Validation::Invalid("no".into()),
             request_time: std::time::Duration::ZERO,
             threads: 2,
             side_effects: side_effects(),

@@ -1,0 +1,153 @@
+//! Files of an application that clients could fetch, because they stand below a document root.
+
+use std::{
+    ffi::OsStr,
+    io::{Read as _, Write as _},
+    os::unix::{ffi::OsStrExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::check::{quoted, report::Report, web_root::WebRoot};
+
+/// The program that looks at files and `.htaccess` files. Python has the regular expressions that
+/// Apache has.
+const PROGRAM: &str = include_str!("exposed.py");
+
+/// Maximum number of files in the report.
+const MAX_FILES: usize = 20;
+
+/// The kind of a virtualenv.
+const VIRTUALENV: &str = "virtualenv";
+
+/// How often the program is asked whether it has ended.
+const INTERVAL: Duration = Duration::from_millis(10);
+
+/// Something that clients could fetch.
+struct Exposed {
+    kind: String,
+    path: PathBuf,
+}
+
+/// Reports what clients could fetch below `root`: files beside `script` and below its directory,
+/// and `files`. `python` looks at the files, for at most `limit`.
+pub(super) fn inspect(
+    report: &mut Report,
+    root: &WebRoot,
+    script: &Path,
+    files: &[PathBuf],
+    python: &Path,
+    limit: Duration,
+) {
+    let Some(found) = find(&root.directory, script, files, python, limit) else {
+        report.warning(format!(
+            "the files below `{}` could not be looked at within {} s",
+            root.directory.display(),
+            limit.as_secs()
+        ));
+        return;
+    };
+    let (venvs, private): (Vec<Exposed>, Vec<Exposed>) =
+        found.into_iter().partition(|one| one.kind == VIRTUALENV);
+    let shown = root.directory.display();
+    for Exposed { path, .. } in venvs {
+        report.problem(format!(
+            "a virtualenv stands where clients can request its files, and run its python where the \
+             web server runs all files as programs: `{}`\n\
+             hint: create it outside `{shown}`, install the packages there, and name it with \
+             --venv DIR: python3 -m venv DIR; then rm -r {}",
+            path.display(),
+            quoted(&path)
+        ));
+    }
+    if private.is_empty() {
+        return;
+    }
+    let named = private.iter().take(MAX_FILES);
+    let mut named: Vec<String> =
+        named.map(|one| format!("{}: {}", one.kind, one.path.display())).collect();
+    if private.len() > MAX_FILES {
+        named.push(format!("and {} more", private.len() - MAX_FILES));
+    }
+    let named = named.join("\n");
+    let hint = hint(&root.directory, script);
+    if root.runs_programs {
+        report.warning(format!(
+            "clients can fetch files of the application from `{shown}`, unless the web server runs \
+             all files there (ScriptAlias):\n{named}\nhint: {hint}"
+        ));
+    } else {
+        report.problem(format!(
+            "clients can fetch files of the application, below the document root \
+             `{shown}`:\n{named}\nhint: {hint}"
+        ));
+    }
+}
+
+fn hint(root: &Path, script: &Path) -> String {
+    let name = script.file_name().unwrap_or_default().to_string_lossy().replace('.', "\\.");
+    format!(
+        "move all but the script out of `{}`, and name their directory with --path DIR; or deny \
+         all but the script: printf '<FilesMatch \"^(?!{name}$)\">\\nRequire all \
+         denied\\n</FilesMatch>\\n' >>{}",
+        root.display(),
+        quoted(&root.join(".htaccess"))
+    )
+}
+
+/// What `python` finds. `None` if it does not end in time, or fails.
+fn find(
+    root: &Path,
+    script: &Path,
+    files: &[PathBuf],
+    python: &Path,
+    limit: Duration,
+) -> Option<Vec<Exposed>> {
+    let start = script.parent()?;
+    let mut child = Command::new(python)
+        .args(["-I", "-S", "-c", PROGRAM])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .ok()?;
+    let paths = [root, start, script].into_iter().chain(files.iter().map(PathBuf::as_path));
+    let input = paths.map(|path| path.as_os_str().as_bytes()).collect::<Vec<_>>().join(&0);
+    let (mut stdin, mut stdout) = (child.stdin.take()?, child.stdout.take()?);
+    std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(&input));
+        let output = scope.spawn(move || {
+            let mut output = Vec::new();
+            stdout.read_to_end(&mut output).map(|_| output)
+        });
+        let begin = Instant::now();
+        let exit = loop {
+            match child.try_wait() {
+                Ok(None) if begin.elapsed() < limit => std::thread::sleep(INTERVAL),
+                Ok(Some(exit)) => break Some(exit),
+                _ => {
+                    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+                    let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+                    let _ = child.wait();
+                    break None;
+                }
+            }
+        };
+        let output = output.join().ok()?.ok()?;
+        exit.filter(|exit| exit.success())?;
+        let fields: Vec<&[u8]> = output.split(|&byte| byte == 0).collect();
+        Some(
+            fields
+                .chunks_exact(2)
+                .map(|pair| Exposed {
+                    kind: String::from_utf8_lossy(pair[0]).into_owned(),
+                    path: PathBuf::from(OsStr::from_bytes(pair[1])),
+                })
+                .collect(),
+        )
+    })
+}

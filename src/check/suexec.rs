@@ -1,0 +1,46 @@
+//! What Apache's suexec refuses: it runs a script as the owner only if nobody else can change the
+//! script or its directory.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::Path,
+};
+
+use crate::check::{quoted, reader::Reader, report::Report};
+
+/// Reports why suexec would not run `script` as `user`.
+pub(super) fn inspect(report: &mut Report, script: &Path, user: &Reader) {
+    let directory = script.parent().unwrap_or(Path::new("/"));
+    for (path, kind) in [(script, "script"), (directory, "directory of the script")] {
+        let Ok(found) = fs::metadata(path) else {
+            continue;
+        };
+        let (shown, file) = (path.display(), quoted(path));
+        let mode = found.permissions().mode();
+        if mode & 0o022 != 0 {
+            let whom = if mode & 0o002 != 0 { "everybody" } else { "its group" };
+            report.problem(format!(
+                "the {kind}, `{shown}`, can be changed by {whom} (mode {:o}): suexec refuses it\n\
+                 hint: chmod go-w {file}",
+                mode & 0o7777
+            ));
+        }
+        if found.is_file() && mode & 0o6000 != 0 {
+            report.problem(format!(
+                "the {kind}, `{shown}`, is setuid or setgid (mode {:o}): suexec refuses it\n\
+                 hint: chmod ug-s {file}",
+                mode & 0o7777
+            ));
+        }
+        if found.uid() != user.uid {
+            report.problem(format!(
+                "the {kind}, `{shown}`, belongs to user {}, not to {}: suexec refuses it\n\
+                 hint: chown {} {file}",
+                found.uid(),
+                user.name,
+                user.name
+            ));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The user that a script runs as, and what suexec refuses.
+
+use std::{
+    fs::{
+        Permissions, {self},
+    },
+    os::unix::fs::{PermissionsExt as _, chown},
+    path::Path,
+};
+
+use crate::{
+    check::{CheckSite, HELLO, first_line::mend, line, only_problem},
+    support::child_process::{
+        ExitedProcess, {self},
+    },
+};
+
+/// A user who is not in passwd(5), as a script's owner.
+const PERSON: u32 = 54321;
+
+/// The site of a person. Only root may give files away.
+fn site_of_person() -> CheckSite {
+    let site = CheckSite::new();
+    site.dir.script("public_html/app.wsgi", "#!WSGATE", HELLO);
+    for path in ["public_html", "public_html/app.wsgi"] {
+        chown(site.dir.path(path), Some(PERSON), Some(PERSON)).unwrap();
+    }
+    site
+}
+
+/// Checks the script without `--user`.
+#[track_caller]
+fn check(site: &CheckSite) -> ExitedProcess {
+    let mut command = site.command_without_user();
+    command.arg(site.dir.path("public_html/app.wsgi"));
+    child_process::run(&mut command, "")
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn the_owner_of_a_document_root_is_the_user_of_its_scripts() {
+    let site = site_of_person();
+    for mode in [0o755, 0o700] {
+        set_mode(&site.dir.path("public_html/app.wsgi"), mode);
+        let ended = check(&site);
+        assert_eq!(ended.code(), Some(0), "{mode:o}: {}", ended.text());
+        let user = line(&ended.text(), "user ").to_owned();
+        assert!(user.starts_with("54321, the owner of the document root"), "{user}");
+        assert!(line(&ended.text(), "readable ").ends_with("by user 54321"), "{}", ended.text());
+    }
+}
+
+#[test]
+fn what_suexec_refuses_is_a_problem_and_its_hint_mends_it() {
+    for (path, mode, said) in [
+        ("public_html/app.wsgi", 0o775, "can be changed by its group (mode 775)"),
+        ("public_html/app.wsgi", 0o757, "can be changed by everybody (mode 757)"),
+        ("public_html", 0o775, "can be changed by its group (mode 775)"),
+        ("public_html/app.wsgi", 0o4755, "is setuid or setgid (mode 4755)"),
+    ] {
+        let site = site_of_person();
+        set_mode(&site.dir.path(path), mode);
+        let ended = check(&site);
+        only_problem(&ended, said);
+        mend(&ended);
+        assert_eq!(check(&site).code(), Some(0), "{path}: {}", check(&site).text());
+    }
+    let site = site_of_person();
+    chown(site.dir.path("public_html/app.wsgi"), Some(1), None).unwrap();
+    let ended = check(&site);
+    only_problem(&ended, "belongs to user 1, not to 54321: suexec refuses it");
+    mend(&ended);
+    assert_eq!(check(&site).code(), Some(0));
+}
+
+#[test]
+fn a_named_user_is_checked_instead_of_the_owner() {
+    let site = site_of_person();
+    set_mode(&site.dir.path("public_html/app.wsgi"), 0o700);
+    let ended = site.check(&[site.dir.path("public_html/app.wsgi").to_str().unwrap()]);
+    only_problem(&ended, "user daemon cannot read");
+    mend(&ended);
+    let ended = site.check(&[site.dir.path("public_html/app.wsgi").to_str().unwrap()]);
+    assert_eq!(ended.code(), Some(0), "{}", ended.text());
+}
