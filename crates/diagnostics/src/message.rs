@@ -28,7 +28,9 @@ const MAX_SUMMARY_BYTES: usize = 500;
 
 /// `METHOD TARGET` of a request for its log messages, with `-` for a part that is empty.
 pub fn request_line(method: &str, target: &str) -> String {
-    let shown = |part| if part == "" { "-" } else { part };
+    fn shown(part: &str) -> &str {
+        if part.is_empty() { "-" } else { part }
+    }
     [shown(method), " ", shown(target)].concat()
 }
 
