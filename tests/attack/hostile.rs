@@ -45,7 +45,7 @@ impl Attack {
             // server.
             "traces_its_parent" => matches!(mode, Mode::Cold | Mode::Lone),
             // The socket belongs to the process that starts the worker, which also ends one that is
-            // stopped or has become another program. One whose parent is gone is what spawn-fcgi
+            // stopped or has become another program. One whose parent has exited is what spawn-fcgi
             // leaves behind.
             "removes_the_socket"
             | "shuts_every_socket_down"

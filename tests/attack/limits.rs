@@ -66,8 +66,8 @@ fn field(pid: i32, name: &str) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap_or_default()
 }
 
-/// Reaches a limit again and again by `reach`, and lifts it by `lift`. What `reach` gives is let go
-/// when the limit is lifted.
+/// Reaches a limit again and again by `reach`, and lifts it by `lift`. The value of `reach` is
+/// dropped when the limit is lifted.
 fn attack<R>(
     row: &str,
     what: &str,

@@ -40,7 +40,7 @@ fn c20_no_more_is_read_than_content_length_even_if_more_is_there() {
 
 #[test]
 fn c20_the_stream_need_not_end_behind_the_body() {
-    // A front may keep its end open: whoever waits for the end of the stream waits for ever.
+    // A web server may keep its end open: a reader that waits for the end waits for ever.
     let probe = Probe::new(READ).post("12345");
     let mut running = RunningProcess::start(piped(&mut probe.command(Implementation::Wsgate)));
     let mut stdin = running.stdin.take().unwrap();

@@ -138,7 +138,7 @@ fn a_command_that_failed_is_exit_code_1() {
 
 /// The rule stands in one page of the documents, in each man page, and in the help.
 #[test]
-fn the_rule_is_told_in_the_same_words_everywhere() {
+fn the_rule_has_the_same_words_everywhere() {
     let page = fs::read_to_string(crate::support::web_servers::source("docs/errors.md")).unwrap();
     let rows = page.split("## Exit codes").nth(1).unwrap();
     let man = super::output(&["man", "fastcgi"]).replace("\\-", "-");

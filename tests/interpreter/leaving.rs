@@ -29,12 +29,12 @@ fn exit_handlers_of_a_program_run() {
 #[test]
 fn c37_the_response_ends_when_it_is_complete_not_when_the_process_exits() {
     let dir = InstallDir::new();
-    let go = dir.fifo("go");
+    let gate = dir.fifo("gate");
     let code = format!(
         "
         import threading
         def application(environ, start_response):
-            threading.Thread(target=lambda: print('went on', open({go:?}).read())).start()
+            threading.Thread(target=lambda: print('went on', open({gate:?}).read())).start()
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [b'early']
         "
@@ -44,7 +44,7 @@ fn c37_the_response_ends_when_it_is_complete_not_when_the_process_exits() {
     let mut running = RunningProcess::start(piped(&mut dir.request(&script)));
     // The thread waits for us, and with it the process; the web server has its response already.
     assert!(running.await_end_of_output().ends_with(b"early"));
-    std::fs::write(&go, "afterwards").unwrap();
+    std::fs::write(&gate, "afterwards").unwrap();
     let ended = running.end();
     assert_eq!((ended.stderr.as_str(), ended.code()), ("went on afterwards\n", Some(0)));
 }

@@ -262,7 +262,7 @@ fn a_template_that_is_killed_costs_a_dynamic_pool_nothing_but_its_requests() {
     pool.stop();
 }
 
-/// How often a process has gone to sleep.
+/// How often a process went to sleep.
 fn sleeps(pid: i32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line =

@@ -232,13 +232,13 @@ fn stop_waits_until_a_pool_has_finished_its_requests() {
                 let mut command = Command::new(gated.site.dir.wsgate());
                 command.args(["stop", &gated.pool()]).env_clear();
                 command.env("WSGATE_RUNTIME_DIR", gated.site.dir.path("run"));
-                let told = RunningProcess::start(piped(&mut command));
-                let pid = told.pid().as_raw_nonzero().get();
-                assert!(!exits_within(pid, Duration::from_secs(22)), "{:?}", told.end());
+                let stop = RunningProcess::start(piped(&mut command));
+                let pid = stop.pid().as_raw_nonzero().get();
+                assert!(!exits_within(pid, Duration::from_secs(22)), "{:?}", stop.end());
                 gated.gate.open();
                 assert!(Who::of(&gated.response(occupied)).is_warm(), "{}", gated.site.log());
-                let told = told.end();
-                assert_eq!(told.code(), Some(0), "{mode}: {told:?}");
+                let stop = stop.end();
+                assert_eq!(stop.code(), Some(0), "{mode}: {stop:?}");
             });
         }
     });

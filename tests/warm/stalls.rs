@@ -109,6 +109,6 @@ fn a_request_that_is_ended_while_a_process_takes_it_is_not_served_cold() {
         assert!(ended.text().starts_with("Status: 503 "), "{mode}: {}", ended.text());
         let log = site.log();
         assert!(codes(&log).contains(&"W0606"), "{mode}: {log}");
-        assert!(!log.contains("it is served cold"), "{mode}: {log}");
+        assert!(!log.contains("falls back to cold CGI"), "{mode}: {log}");
     }
 }

@@ -168,7 +168,7 @@ fn a_handler_cannot_be_requested_directly() {
     }
 }
 
-/// PATH_INFO may hold any byte but NUL, and expressions stop at line ends where they are not told
+/// PATH_INFO may hold any byte but NUL, and expressions stop at line ends where no flag tells them
 /// to go on.
 #[test]
 fn a_line_end_in_a_path_is_part_of_it_or_refused() {

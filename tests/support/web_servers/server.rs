@@ -29,8 +29,8 @@ impl ServerProcess {
         mut command: impl FnMut(u16) -> Command,
     ) -> Self {
         for _ in 0..5 {
-            // Free now; whoever takes it before the server does makes the server end, and another
-            // one is tried.
+            // Free now. If another program takes it before the server does, the server exits, and
+            // another port is tried.
             let port =
                 TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
             let mut command = command(port);
@@ -102,8 +102,8 @@ impl Drop for ServerProcess {
     }
 }
 
-/// A command for a server: in the environment of an init system rather than of whoever runs the
-/// tests, with what it says at start in its log.
+/// A command for a server: in the environment of an init system rather than of the user who runs
+/// the tests, with what it says at start in its log.
 pub(crate) fn command(name: &str, log: &Path) -> Command {
     let mut command = Command::new("setpriv");
     // A test run that is interrupted takes its servers along.
