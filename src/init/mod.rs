@@ -10,12 +10,14 @@ mod web_directory;
 mod write;
 
 use std::{
+    fs,
     io::{self, Write as _},
-    os::unix::ffi::OsStrExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
 use diagnostics::message::{Code, LogMessage};
+use rustix::process::geteuid;
 
 use crate::{
     exit::{CommandError, Exit},
@@ -92,7 +94,7 @@ fn find_app(args: &InitArgs, web: &WebDirectory) -> Result<FoundApp, CommandErro
     if let Some(app) = &args.app {
         return FoundApp::named(app);
     }
-    let here = std::env::current_dir().ok();
+    let here = std::env::current_dir().ok().filter(|here| is_own(here));
     let private = web.private_directory.clone();
     let places = [here, Some(web.path.clone()), private.clone()];
     let script = web.script();
@@ -110,6 +112,14 @@ fn find_app(args: &InitArgs, web: &WebDirectory) -> Result<FoundApp, CommandErro
         )
     })?;
     Ok(FoundApp::sample(&private.join("app.py"), &script::interpreter_directory()))
+}
+
+/// Can only this user and root put files into `directory`? A file that another user has left in a
+/// shared directory, such as /tmp, is not the application.
+fn is_own(directory: &Path) -> bool {
+    fs::metadata(directory).is_ok_and(|found| {
+        [0, geteuid().as_raw()].contains(&found.uid()) && found.mode() & 0o002 == 0
+    })
 }
 
 /// What a person should know about the files.

@@ -146,6 +146,10 @@ fn applications_are_recognised_by_their_files() {
     let line = format!("cd passenger && {} init --dry-run ../public_html", program.display());
     let found = user.run(&["/bin/sh", "-c", &line]).text();
     assert!(found.starts_with("found: an application, `application` in "), "{found}");
+    // Another user may have put the file there.
+    fs::set_permissions(user.path("passenger"), Permissions::from_mode(0o777)).unwrap();
+    let found = user.run(&["/bin/sh", "-c", &line]).text();
+    assert!(found.starts_with("found: no application"), "{found}");
     for (app, said) in [
         ("nothing.py", "`nothing.py`"),
         ("pyramid/missing.ini", "cannot be opened"),
