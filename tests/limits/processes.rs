@@ -167,6 +167,16 @@ fn a_pool_whose_template_process_cannot_be_started_exits_with_the_name_of_the_li
 }
 
 #[test]
+fn a_pool_whose_first_worker_cannot_be_forked_exits_with_the_name_of_the_limit() {
+    // Supervisor and template process, which has not loaded the application.
+    let Some(pool) = limited(PoolSetup::new(WAITS).args(&["--preload", "no"]), 2) else { return };
+    let ended = pool.end();
+    assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
+    assert_eq!(codes(&ended.stderr), ["W0704"], "{}", ended.stderr);
+    assert!(ended.stderr.contains("raise the limit of processes"), "{}", ended.stderr);
+}
+
+#[test]
 fn a_pool_without_a_process_for_workers_refuses_requests_until_there_is_one() {
     // Supervisor and template process.
     let setup = PoolSetup::new(WAITS).args(&["--preload", "yes"]);
