@@ -257,7 +257,7 @@ impl ResponseSink for CgiResponse {
             return Ok(());
         }
         self.checked = Some(Instant::now());
-        let is_closed = self.descriptor.as_ref().is_none_or(|response| has_hung_up(response));
+        let is_closed = self.descriptor.as_ref().is_none_or(has_hung_up);
         if is_closed { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
     }
 
