@@ -27,7 +27,7 @@ use wire::running_clock;
 /// Pause before an unsent message is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// Time that the stop of a pool may take beyond `--drain`.
+/// Time that the stop of a pool may take beyond its own limits.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
 
 /// State of the pool for the service manager.
@@ -47,8 +47,9 @@ pub(super) struct ManagedState {
 #[derive(Debug)]
 pub(super) struct Notifier {
     socket: Option<ManagerSocket>,
-    /// How long workers may finish requests when the pool stops.
-    drain: Duration,
+    /// How long the pool may take to stop: its workers for their requests, and then the template
+    /// process for its exit.
+    stop_limit: Duration,
     announced: Announced,
     last_reload_failed: bool,
     /// The last status that was sent.
@@ -85,11 +86,12 @@ struct Watchdog {
 }
 
 impl Notifier {
-    /// Connects to the manager that `NOTIFY_SOCKET` names, for a pool with this `--drain`.
-    pub(super) fn from_environment(drain: Duration) -> Self {
+    /// Connects to the manager that `NOTIFY_SOCKET` names, for a pool that stops within
+    /// `stop_limit`.
+    pub(super) fn from_environment(stop_limit: Duration) -> Self {
         let mut notifier = Self {
             socket: None,
-            drain,
+            stop_limit,
             announced: Announced::Starting,
             last_reload_failed: false,
             status: String::new(),
@@ -137,7 +139,7 @@ impl Notifier {
             if state.is_stopping && self.announced != Announced::Stopping {
                 self.announced = Announced::Stopping;
                 // Otherwise the manager would kill the pool after its own timeout.
-                let timeout = (self.drain + STOP_MARGIN).as_micros();
+                let timeout = (self.stop_limit + STOP_MARGIN).as_micros();
                 self.send(format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={timeout}\n"));
             } else if state.serves && self.announced == Announced::Starting {
                 self.announced = Announced::Ready;

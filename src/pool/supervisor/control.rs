@@ -38,12 +38,13 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// Control interfaces of the pool `name`, without a control socket yet.
-    pub(super) fn new(name: String, drain: Duration) -> Self {
+    /// Control interfaces of the pool `name`, which stops within `stop_limit`, without a control
+    /// socket yet.
+    pub(super) fn new(name: String, stop_limit: Duration) -> Self {
         Self {
             name,
             socket: None,
-            notifier: Notifier::from_environment(drain),
+            notifier: Notifier::from_environment(stop_limit),
             status_clients: Vec::new(),
             reload_clients: Vec::new(),
             stop_clients: Vec::new(),

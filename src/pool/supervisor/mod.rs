@@ -100,7 +100,7 @@ impl<'a> Supervisor<'a> {
             timeouts: Timeouts::new(config.slow, settings.timeout, scoreboard.clone()),
             refusals: Refusals::new(settings),
             signals: Signals::install()?,
-            control: Control::new(config.name, config.drain),
+            control: Control::new(config.name, config.drain.saturating_add(config.linger)),
             code: Code::new(
                 settings,
                 config.code,
