@@ -23,8 +23,8 @@ const APP_FILES: &[Term] = &[
 
 const RELOAD_FILES: &[Term] = &[(
     "tmp/restart.txt",
-    "Beside the script: a change of this file reloads the application, as a change of the script \
-     does.",
+    "Beside the script: a change of this file stops the warm pool of --mode warm or resident, and \
+     the next request starts another.",
 )];
 
 const WARM_FILES: &[Term] =
@@ -191,7 +191,7 @@ const FASTCGI: Sections = Sections {
          no supervisor: wsgate becomes the worker.",
         "If no worker can serve a request, the supervisor answers it with 503 Service Unavailable.",
     ],
-    files: &[APP_FILES, RELOAD_FILES, RUNTIME_FILES],
+    files: &[APP_FILES, RUNTIME_FILES],
     environment: &[APP_ENVIRONMENT, POOL_ENVIRONMENT],
     signals: POOL_SIGNALS,
     examples: &[
