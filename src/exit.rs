@@ -1,8 +1,11 @@
-//! Exit codes of the program, and errors of commands.
+//! Exit codes of the program, and the errors and the output of commands.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
-use diagnostics::message::LogMessage;
+use diagnostics::message::{Code, LogMessage};
 
 /// The exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,5 +62,25 @@ impl CommandError {
     /// The command failed.
     pub(crate) fn failed(message: LogMessage) -> Self {
         Self { exit: Exit::Failure, message }
+    }
+}
+
+/// Writes the result of a command to standard output. A closed pipe is no error: nobody reads the
+/// rest.
+///
+/// # Errors
+/// If standard output cannot be written, such as on a full disk.
+pub(crate) fn print(text: &[u8]) -> Result<Exit, CommandError> {
+    let mut output = io::stdout().lock();
+    match output.write_all(text).and_then(|()| output.flush()) {
+        Ok(()) => Ok(Exit::Success),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Success),
+        Err(error) => Err(CommandError::failed(
+            LogMessage::new(
+                Code::NotWritten,
+                format!("standard output cannot be written: {error}"),
+            )
+            .hint("check what standard output is connected to"),
+        )),
     }
 }

@@ -7,13 +7,7 @@ mod man_sections;
 mod misspelt;
 mod parse;
 
-use std::{
-    env,
-    ffi::OsString,
-    io::{
-        Write as _, {self},
-    },
-};
+use std::{env, ffi::OsString};
 
 use diagnostics::{
     error_log,
@@ -29,7 +23,7 @@ use crate::{
     check,
     cli::commands::{Command, option_groups, program},
     config::{options::contexts::set_all_groups, settings::application},
-    exit::{CommandError, Exit},
+    exit::{CommandError, Exit, print},
     init, pool,
 };
 
@@ -97,11 +91,13 @@ fn dispatch(command: Command) -> Exit {
         Command::Call(args) => reported(call::run(&args)),
         Command::Check(args) => reported(check::run(&args)),
         Command::Init(args) => reported(init::run(&args)),
-        Command::Man { command } => reported(man::page(command.as_deref()).and_then(print)),
+        Command::Man { command } => {
+            reported(man::page(command.as_deref()).and_then(|page| print(&page)))
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut program(), "wsgate", &mut script);
-            reported(print(script))
+            reported(print(&script))
         }
     }
 }
@@ -115,18 +111,4 @@ fn reported(result: Result<Exit, CommandError>) -> Exit {
         );
         error.exit
     })
-}
-
-fn print(text: Vec<u8>) -> Result<Exit, CommandError> {
-    match io::stdout().lock().write_all(&text) {
-        Ok(()) => Ok(Exit::Success),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Success),
-        Err(error) => Err(CommandError::failed(
-            LogMessage::new(
-                Code::NotWritten,
-                format!("standard output cannot be written: {error}"),
-            )
-            .hint("check what standard output is connected to"),
-        )),
-    }
 }

@@ -11,7 +11,6 @@ mod write;
 
 use std::{
     fs,
-    io::{self, Write as _},
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
@@ -20,7 +19,7 @@ use diagnostics::message::{Code, LogMessage};
 use rustix::process::geteuid;
 
 use crate::{
-    exit::{CommandError, Exit},
+    exit::{CommandError, Exit, print},
     init::{
         args::InitArgs,
         recognition::FoundApp,
@@ -69,7 +68,7 @@ pub(crate) fn run(args: &InitArgs) -> Result<Exit, CommandError> {
             text += &file.shown();
         }
         text += &notes(&web, &app, &plan);
-        return print(&text);
+        return print(text.as_bytes());
     }
     let mut transaction = Transaction::default();
     for directory in &directories {
@@ -85,7 +84,7 @@ pub(crate) fn run(args: &InitArgs) -> Result<Exit, CommandError> {
     transaction.keep();
     text += &notes(&web, &app, &plan);
     text += &next_steps(&web, &plan);
-    print(&text)
+    print(text.as_bytes())
 }
 
 /// The application of `--app`, or the first that is found: in the working directory, in the
@@ -179,16 +178,4 @@ fn missing_above(path: &Path) -> Vec<PathBuf> {
     let mut missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
     missing.reverse();
     missing
-}
-
-fn print(text: &str) -> Result<Exit, CommandError> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(CommandError::failed(LogMessage::new(
-                Code::NotWritten,
-                format!("standard output cannot be written: {error}"),
-            )))
-        }
-        _ => Ok(Exit::Success),
-    }
 }

@@ -1,9 +1,6 @@
 //! `wsgate status`, `wsgate reload`, `wsgate stop`.
 
-use std::{
-    fmt::Write as _,
-    io::{self, Write as _},
-};
+use std::fmt::Write as _;
 
 use diagnostics::{
     error_log,
@@ -12,7 +9,9 @@ use diagnostics::{
 };
 
 use crate::{
-    exit::{CommandError, Exit},
+    exit::{
+        CommandError, Exit, {self},
+    },
     pool::{
         args::{PoolName, StatusArgs},
         control_client,
@@ -53,9 +52,8 @@ pub(crate) fn status(args: &StatusArgs) -> Result<Exit, CommandError> {
             &Subject::new(&Subject::no_request("command")),
         );
     }
-    // If standard output is closed, nobody reads the status.
-    let _ = io::stdout().lock().write_all(text.as_bytes());
-    let mut errors = failures.into_iter().map(unknown);
+    let printed = exit::print(text.as_bytes());
+    let mut errors = failures.into_iter().map(unknown).chain(printed.err());
     let Some(last) = errors.next_back() else { return Ok(Exit::Success) };
     for error in errors {
         error_log::write(

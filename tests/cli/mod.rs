@@ -183,6 +183,29 @@ fn a_man_page_has_every_option_of_its_command() {
 }
 
 #[test]
+fn results_that_cannot_be_written_are_an_error() {
+    let pool = crate::pool::PoolSetup::new(crate::pool::ECHO).start();
+    let run_directory = pool.setup().path("run");
+    for args in [&["man"][..], &["completions", "bash"], &["status"]] {
+        let mut command = Command::new(artefacts::gateway());
+        command.args(args).env_clear().env("PATH", "/usr/bin:/bin");
+        command.env("WSGATE_RUNTIME_DIR", &run_directory);
+        command.stdout(std::fs::File::options().write(true).open("/dev/full").unwrap());
+        let output = command.output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {stderr}");
+        assert!(stderr.contains("error[W0510]: standard output cannot"), "{args:?}: {stderr}");
+    }
+    pool.stop();
+}
+
+#[test]
+fn a_restart_file_is_named_where_it_has_an_effect() {
+    assert!(output(&["man", "cgi"]).contains("tmp/restart.txt"));
+    assert!(!output(&["man", "fastcgi"]).contains("tmp/restart.txt"));
+}
+
+#[test]
 fn a_command_without_a_man_page_is_an_error() {
     for name in ["man", "warm-pool", "no-such-command"] {
         let ended = wsgate(&["man", name]);

@@ -62,7 +62,7 @@ use crate::support::assertions::only_log_message;
 pub(crate) use crate::support::pool::{Pool, PoolSetup, children};
 
 /// Answers with its process id, its path and its body.
-const ECHO: &str = "
+pub(crate) const ECHO: &str = "
     import os
     def application(environ, start_response):
         body = environ['wsgi.input'].read()
