@@ -21,28 +21,32 @@ pub(super) fn needed(engine: &[u8], reason: &str) -> Option<String> {
     let needed = highest(engine)?;
     // The message may name another library of glibc, with fewer versions.
     let library = library.rsplit(' ').next().and_then(|path| Path::new(path).parent());
-    let found = library.and_then(|directory| highest(&fs::read(directory.join("libc.so.6")).ok()?));
+    let found = library.and_then(|directory| release(&fs::read(directory.join("libc.so.6")).ok()?));
     let found = found.map(|version| format!(", this system has {version}")).unwrap_or_default();
     Some(format!("it needs glibc {needed}{found}"))
 }
 
-/// The highest version of glibc in the string tables of an ELF file. A program names the versions
-/// that it needs, and a library of glibc those that it has.
-fn highest(file: &[u8]) -> Option<Version> {
-    let prefix = b"GLIBC_";
-    let starts = positions(file, prefix);
-    starts.filter_map(|at| version(&file[at + prefix.len()..])).max()
+/// The highest version of glibc that a program needs, by the names in its string tables.
+fn highest(program: &[u8]) -> Option<Version> {
+    after(program, b"GLIBC_").filter_map(|rest| version(rest, b"\0")).max()
 }
 
-/// The positions of `name` in `file`.
-fn positions(file: &[u8], name: &[u8]) -> impl Iterator<Item = usize> {
-    file.windows(name.len()).enumerate().filter(move |(_, found)| *found == name).map(|(at, _)| at)
+/// The version of the glibc `libc`, by its own description: "stable release version 2.31." A
+/// release need not define symbols with its version.
+fn release(libc: &[u8]) -> Option<Version> {
+    after(libc, b" release version ").find_map(|rest| version(rest, b".\n"))
 }
 
-/// The version at the start of `text`, up to a NUL byte. Other names, such as `PRIVATE`, are none.
-fn version(text: &[u8]) -> Option<Version> {
-    let end = text.iter().take(20).position(|&byte| byte == 0)?;
-    let numbers = std::str::from_utf8(&text[..end]).ok()?.split('.');
+/// What follows each `name` in `file`.
+fn after<'a>(file: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    let starts = file.windows(name.len()).enumerate().filter(move |(_, found)| *found == name);
+    starts.map(|(at, _)| &file[at + name.len()..])
+}
+
+/// The version at the start of `text`, up to `end`. Other names, such as `PRIVATE`, are none.
+fn version(text: &[u8], end: &[u8]) -> Option<Version> {
+    let length = text.windows(end.len()).take(20).position(|found| found == end)?;
+    let numbers = std::str::from_utf8(&text[..length]).ok()?.split('.');
     numbers.map(|number| number.parse().ok()).collect::<Option<Vec<u32>>>().map(Version)
 }
 
@@ -55,6 +59,8 @@ mod tests {
         let table = b"\0libc.so.6\0GLIBC_2.2.5\0GLIBC_2.34\0GLIBC_2.4\0GLIBC_PRIVATE\0GLIBC_9.9";
         assert_eq!(highest(table).unwrap().to_string(), "2.34");
         assert_eq!(highest(b"GLIBC_PRIVATE\0GLIBC_"), None);
+        let libc = b"GLIBC_2.30\0GNU C Library (Debian) stable release version 2.31.\nCopyright";
+        assert_eq!(release(libc).unwrap().to_string(), "2.31");
     }
 
     #[test]
