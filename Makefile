@@ -20,6 +20,17 @@ LIBC_ARCHIVE := $(findstring /,$(shell $(or $(CC),cc) -print-file-name=libc.a 2>
 # Evaluated when it is used: the target `musl` may have installed the libraries by then.
 GATEWAY_TARGET = $(shell [ -d '$(MUSL_LIBRARIES)' ] && echo $(MUSL) || echo $(HOST))
 GATEWAY_FLAGS := $(if $(LIBC_ARCHIVE),-C target-feature=+crt-static)
+# Build tools from PyPI. Where they are installed, zig links the engine so that it runs with this
+# glibc and all later ones. Otherwise the engine needs the glibc of the build machine.
+TOOLS := $(TARGET)/tools
+GLIBC := 2.17
+# Evaluated when it is used, as above: the target `tools` may have installed it by then.
+HAS_ZIG = $(shell [ ! -e '$(TOOLS)/tools.txt' ] || echo yes)
+ZIG := PATH="$(abspath $(TOOLS))/bin:$$PATH" \
+	CARGO_ZIGBUILD_CACHE_DIR="$(abspath $(TARGET))/zig" \
+	ZIG_GLOBAL_CACHE_DIR="$(abspath $(TARGET))/zig"
+BUILD_ENGINE = $(if $(HAS_ZIG),$(ZIG) $(CARGO) zigbuild --target $(HOST).$(GLIBC),$(CARGO) build --target $(HOST))
+RUSTFLAGS_OF = CARGO_ENCODED_RUSTFLAGS="$$(packaging/rustflags '$(TARGET)' $(1))"
 # Names or beginnings of names of tests, for `make try`.
 TESTS ?=
 
@@ -37,16 +48,21 @@ UNITS := $(PLACE)/lib/systemd/system
 SERVICE := $(UNITS)/wsgate@.service
 SOCKET := $(UNITS)/wsgate@.socket
 
-.PHONY: help build musl demo test test-fast try test-attack bench fuzz install uninstall ci fmt clippy doc
+.PHONY: help build musl tools demo test test-fast try test-attack bench fuzz install uninstall ci fmt clippy doc
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 build: musl ## build gateway and engine for release, in target/dist
-	$(CARGO) build --release -p wsgate-engine
-	RUSTFLAGS="$(RUSTFLAGS) $(GATEWAY_FLAGS)" $(CARGO) build --release -p wsgate --target $(GATEWAY_TARGET)
+	@$(if $(HAS_ZIG),:,echo 'note: linking the engine with the glibc of this system; after `make tools` with glibc $(GLIBC)')
+	$(call RUSTFLAGS_OF) $(BUILD_ENGINE) --release -p wsgate-engine
+	$(call RUSTFLAGS_OF,$(GATEWAY_FLAGS)) $(CARGO) build --release -p wsgate --target $(GATEWAY_TARGET)
 	$(INSTALL) -D -m 755 $(TARGET)/$(GATEWAY_TARGET)/release/wsgate $(GATEWAY)
-	$(INSTALL) -D -m 755 $(TARGET)/release/libwsgate_engine.so $(ENGINE)
+	$(INSTALL) -D -m 755 $(TARGET)/$(HOST)/release/libwsgate_engine.so $(ENGINE)
+	@packaging/linkage $(DIST) || true
+
+tools: ## install the build tools from PyPI, in target/tools
+	packaging/tools '$(TOOLS)'
 
 musl:
 	@[ -d '$(MUSL_LIBRARIES)' ] || ! command -v rustup >/dev/null || timeout 300 rustup target add $(MUSL) || true
@@ -58,7 +74,10 @@ demo: build ## build, and answer one request to cgi-bin/hello.wsgi; needs Rust a
 	@echo '$$ wsgate call -i cgi-bin/hello.wsgi'
 	@$(GATEWAY) call -i cgi-bin/hello.wsgi
 
-test: build ## run all tests with the release build; installs web servers where they are missing
+# Without PyPI, the engine is linked with the glibc of this system.
+test: ## run all tests with what ships; installs web servers where they are missing
+	$(MAKE) tools || true
+	$(MAKE) build
 	tests/setup.sh
 	WSGATE_TEST_DIST= $(CARGO) test --workspace
 
@@ -125,9 +144,10 @@ uninstall: ## remove the installed files
 
 include packaging/packages.mk
 
-ci: fmt clippy doc test demo ## run everything that continuous integration runs
+ci: fmt clippy doc test demo dist ## run everything that continuous integration runs
 	$(MAKE) bench QUICK=1
 	tests/install.sh
+	tests/packaging/run
 
 fmt:
 	$(CARGO) fmt --all --check

@@ -117,6 +117,16 @@ fn the_gateway_that_ships_needs_no_shared_library_where_a_static_one_is_installe
 }
 
 #[test]
+fn the_artefacts_that_ship_run_on_old_systems_where_the_build_tools_are_installed() {
+    if named().is_some() || !target().join("tools/tools.txt").exists() {
+        return;
+    }
+    let linkage = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/linkage");
+    let checked = Command::new(linkage).arg(target().join("dist")).arg("2.17").output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+}
+
+#[test]
 fn artefacts_that_are_missing_or_older_than_a_source_are_refused() {
     let directory = tempfile::TempDir::new().unwrap();
     let missing = find(directory.path()).err().unwrap();
