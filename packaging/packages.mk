@@ -1,7 +1,9 @@
-# Packages of a build: deb, rpm and container image. The Makefile includes this file.
+# What ships: wheel, archive, deb, rpm and container image. The Makefile includes this file.
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 ARTIFACTS := $(TARGET)/artifacts
+# The files of an installation, for the wheel and the archive.
+STAGE := $(TARGET)/stage
 # The files of the packages. Cargo.toml lists them, so this directory is always here.
 PACKAGE_FILES := target/packages
 EXAMPLES := $(PACKAGE_FILES)/examples
@@ -18,7 +20,22 @@ RPM := $(ARTIFACTS)/wsgate-$(VERSION)-1.$(shell uname -m).rpm
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
 CHANGELOG_DATE = $(shell LC_ALL=C date -u -R -d @$(SOURCE_DATE_EPOCH))
 
-.PHONY: deb rpm container-image package-files test-packages
+.PHONY: dist stage deb rpm container-image package-files test-packages
+
+# Tests run what ships: `make test` builds the same gateway and engine.
+dist: export SOURCE_DATE_EPOCH := $(SOURCE_DATE_EPOCH)
+dist: tools ## build all that ships, in target/artifacts; needs rustup, PyPI and crates.io
+	$(MAKE) stage
+	packaging/linkage '$(DIST)' $(GLIBC)
+	rm -rf '$(ARTIFACTS)' && mkdir -p '$(ARTIFACTS)'
+	packaging/tarball/build '$(STAGE)' '$(ARTIFACTS)'
+	packaging/wheel/build '$(STAGE)' '$(ARTIFACTS)' '$(TOOLS)'
+	$(MAKE) deb rpm
+	cd '$(ARTIFACTS)' && sha256sum -- * > SHA256SUMS
+
+stage: build
+	rm -rf '$(STAGE)'
+	$(MAKE) install DESTDIR='$(abspath $(STAGE))' PREFIX=/usr/local
 
 # Debug builds of the tools take less time to build, and need seconds for a package.
 $(CARGO_DEB):
@@ -58,8 +75,11 @@ rpm: $(CARGO_RPM) package-files ## package a release build as rpm, in target/art
 container-image: deb ## build the container image `wsgate` with podman
 	podman build --format docker -t wsgate -f packaging/container/Containerfile $(ARTIFACTS)
 
-test-packages: deb rpm ## test the packages in roots of distributions; needs root, and Debian
+test-packages: dist ## test what ships, in roots of distributions; needs root, and Debian
 	tests/setup.sh packages
+	tests/packaging/run
 	tests/packaging/artefacts.sh
 	tests/packaging/deb.sh
 	tests/packaging/container.sh
+	tests/packaging/sdist
+	tests/packaging/reproducible
