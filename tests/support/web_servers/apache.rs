@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, fs, path::Path};
 
 use crate::support::web_servers::{
-    WebServer,
+    SingleServer,
     server::{ServerProcess, command},
     site::{ServerUser, WebSite},
     source,
@@ -70,22 +70,17 @@ impl Apache {
     }
 }
 
-impl WebServer for Apache {
+impl SingleServer for Apache {
     fn site(&self) -> &WebSite {
         &self.site
     }
 
-    fn url(&self, path: &str) -> String {
-        self.server.url(path)
+    fn server(&self) -> &ServerProcess {
+        &self.server
     }
 
-    fn log(&self) -> String {
-        self.server.log()
-    }
-
-    fn stop(&mut self) -> String {
-        self.server.stop();
-        self.server.log()
+    fn server_mut(&mut self) -> &mut ServerProcess {
+        &mut self.server
     }
 }
 

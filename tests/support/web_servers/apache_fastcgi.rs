@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::support::web_servers::{
-    Habits, WebServer,
+    Habits, SingleServer,
     apache::{MPM_EVENT, granted_cgi_bin, httpd, preamble},
     behind_pools::BehindPools,
     pools::{Pools, scripts},
@@ -45,22 +45,17 @@ Include "{}"
     }
 }
 
-impl WebServer for ApacheFcgid {
+impl SingleServer for ApacheFcgid {
     fn site(&self) -> &WebSite {
         &self.site
     }
 
-    fn url(&self, path: &str) -> String {
-        self.server.url(path)
+    fn server(&self) -> &ServerProcess {
+        &self.server
     }
 
-    fn log(&self) -> String {
-        self.server.log()
-    }
-
-    fn stop(&mut self) -> String {
-        self.server.stop();
-        self.server.log()
+    fn server_mut(&mut self) -> &mut ServerProcess {
+        &mut self.server
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::support::web_servers::{
-    WebServer,
+    SingleServer,
     server::{ServerProcess, command},
     site::{ServerUser, WebSite},
     source,
@@ -35,22 +35,17 @@ impl Lighttpd {
     }
 }
 
-impl WebServer for Lighttpd {
+impl SingleServer for Lighttpd {
     fn site(&self) -> &WebSite {
         &self.site
     }
 
-    fn url(&self, path: &str) -> String {
-        self.server.url(path)
+    fn server(&self) -> &ServerProcess {
+        &self.server
     }
 
-    fn log(&self) -> String {
-        self.server.log()
-    }
-
-    fn stop(&mut self) -> String {
-        self.server.stop();
-        self.server.log()
+    fn server_mut(&mut self) -> &mut ServerProcess {
+        &mut self.server
     }
 }
 

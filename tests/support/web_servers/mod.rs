@@ -20,6 +20,7 @@ pub(crate) mod warm;
 
 use std::path::{Path, PathBuf};
 
+use crate::support::web_servers::server::ServerProcess;
 pub(crate) use crate::support::{
     waiting::{eventually, exists, exits_within, wait_for_exit},
     web_servers::{
@@ -63,6 +64,35 @@ pub(crate) trait WebServer {
     /// Asks for a script of cgi-bin: `rest` is the script's name and all that comes after it.
     fn script(&self, rest: &str) -> String {
         self.url(&format!("/cgi-bin/{rest}"))
+    }
+}
+
+/// A web server of one process, which starts all others by itself.
+pub(crate) trait SingleServer {
+    /// The files that it serves.
+    fn site(&self) -> &WebSite;
+
+    fn server(&self) -> &ServerProcess;
+
+    fn server_mut(&mut self) -> &mut ServerProcess;
+}
+
+impl<T: SingleServer> WebServer for T {
+    fn site(&self) -> &WebSite {
+        SingleServer::site(self)
+    }
+
+    fn url(&self, path: &str) -> String {
+        self.server().url(path)
+    }
+
+    fn log(&self) -> String {
+        self.server().log()
+    }
+
+    fn stop(&mut self) -> String {
+        self.server_mut().stop();
+        self.server().log()
     }
 }
 
