@@ -45,7 +45,9 @@ $(CARGO_RPM):
 	$(CARGO) install --quiet --locked --debug --root $(PACKAGE_TOOLS) \
 		cargo-generate-rpm@$(CARGO_RPM_VERSION)
 
+# The packages promise the glibc that they name.
 package-files: $(GATEWAY) $(ENGINE)
+	packaging/linkage '$(DIST)' $(GLIBC)
 	rm -rf $(PACKAGE_FILES)
 	$(MAKE) --no-print-directory install DESTDIR='$(CURDIR)/$(PACKAGE_FILES)' PREFIX=/usr
 	gzip -9 -n $(PACKAGE_FILES)/usr/share/man/man1/*
