@@ -75,7 +75,10 @@ impl ProcessFailure<'_> {
             return match stopped {
                 stop if stop.is_timeout() && !self.engine_loaded => (
                     Status::GatewayTimeout,
-                    self.engine_not_loaded("runs, and has not loaded the engine in time"),
+                    self.engine_not_loaded(&format!(
+                        "runs, and has not loaded the engine within {} s",
+                        self.load_seconds()
+                    )),
                 ),
                 stop if stop.is_timeout() && self.engine_loaded && !self.app_loaded => (
                     Status::GatewayTimeout,

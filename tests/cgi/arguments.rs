@@ -106,6 +106,7 @@ fn c25_arguments_after_the_path_of_a_script_are_no_options() {
 fn c25_arguments_after_a_script_are_no_options_where_the_script_line_has_some() {
     let dir = InstallDir::new();
     let script = dir.script("cgi-bin/app.wsgi", "#!WSGATE --env SET_BY_OPTION=own --path lib", APP);
+    std::fs::create_dir(dir.path("cgi-bin/lib")).unwrap();
     for args in attacks(&dir) {
         let ended = child_process::run(
             dir.request(&script).args(&args).env("QUERY_STRING", args.join("+")),

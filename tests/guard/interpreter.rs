@@ -170,7 +170,7 @@ fn an_interpreter_that_does_not_get_ready_in_time_is_answered_with_504() {
             .variable("MARK", program.to_str().unwrap())
             .run();
         let message = page(&response, 504, code);
-        assert!(message.contains("has not loaded the engine in time"), "{message}");
+        assert!(message.contains("has not loaded the engine within "), "{message}");
         crate::guard::nothing_is_left_of(&format!("MARK={}", program.display()));
     }
 }

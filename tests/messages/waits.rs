@@ -92,7 +92,7 @@ fn a_python_that_hangs_before_the_engine_is_loaded_times_out_with_the_limit() {
     dir.file("hangs/sitecustomize.py", "import time\ntime.sleep(1000)\n");
     let path = format!("PYTHONPATH={}", dir.path("hangs").display());
     let ended = ran(&dir, &["call", "--env", &path, "app.py"]);
-    assert!(ended.stderr.contains("longer than 30 s"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("not loaded the engine within 30 s"), "{}", ended.stderr);
 }
 
 #[test]
