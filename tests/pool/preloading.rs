@@ -371,7 +371,7 @@ fn the_hint_for_an_application_with_numpy_makes_it_forkable() {
     }
     let venv = crate::support::web_servers::venv().display().to_string();
     let code = format!("import numpy\n{}", dedent(DRAWN));
-    let mut pool = PoolSetup::new(&code).args(&["--venv", &venv]).start();
+    let mut pool = PoolSetup::new(&code).own_interpreter().args(&["--venv", &venv]).start();
     pool.await_log("OPENBLAS_NUM_THREADS=1");
     let log = pool.log();
     for args in [
@@ -383,7 +383,9 @@ fn the_hint_for_an_application_with_numpy_makes_it_forkable() {
         assert!(log.contains(args), "{args}: {log}");
     }
     drop(pool);
-    let pool =
-        PoolSetup::new(&code).args(&["--venv", &venv, "--env", "OPENBLAS_NUM_THREADS=1"]).start();
+    let pool = PoolSetup::new(&code)
+        .own_interpreter()
+        .args(&["--venv", &venv, "--env", "OPENBLAS_NUM_THREADS=1"])
+        .start();
     assert_eq!((preload(&pool).as_str(), pool.log().matches("W0309").count()), ("yes", 0));
 }

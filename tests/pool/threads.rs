@@ -99,8 +99,12 @@ fn numpy_computes_the_same_in_every_thread() {
             start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
             return [b'right' if max(wrong) < 1e-6 else repr(wrong).encode()]
         ";
-    let setup =
-        PoolSetup::new(COMPUTES).args(&["--threads", "2", "--venv", venv().to_str().unwrap()]);
+    let setup = PoolSetup::new(COMPUTES).own_interpreter().args(&[
+        "--threads",
+        "2",
+        "--venv",
+        venv().to_str().unwrap(),
+    ]);
     let pool = setup.variable("OPENBLAS_NUM_THREADS", "1").start();
     for _ in 0..10 {
         assert_eq!(two(&pool, "/"), ["right", "right"]);
