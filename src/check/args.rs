@@ -1,6 +1,9 @@
 //! The arguments of `wsgate check`.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
+use diagnostics::message::LogMessage;
 
 use crate::config::options::{
     AppOptions, Context, ModeOption, OptionGroup, RequestOptions, ScriptOptions, WarmUpOption,
@@ -11,12 +14,16 @@ use crate::config::options::{
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CheckArgs {
     /// Application to check: FILE[:CALLABLE] or MODULE[:CALLABLE]
-    #[arg(value_name = "APP")]
-    pub(crate) app: String,
+    #[arg(value_name = "APP", required_unless_present = "config")]
+    pub(crate) app: Option<String>,
 
     /// Path and query of the first request, or a full URL [default: /]
     #[arg(value_name = "TARGET", value_parser = warm_up_target)]
     pub(crate) target: Option<String>,
+
+    /// Check the pool that FILE describes, a configuration file of `wsgate fastcgi`
+    #[arg(long, value_name = "FILE", help_heading = "Check", conflicts_with = "app")]
+    pub(crate) config: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) check: CheckOptions,
@@ -34,9 +41,58 @@ pub(crate) struct CheckArgs {
     pub(crate) app_options: AppOptions,
 }
 
+/// What `wsgate check` checks.
+pub(crate) struct CheckedApp {
+    /// The argument APP.
+    pub(super) app: String,
+    pub(super) options: ScriptOptions,
+    /// The user who must be able to read the files.
+    pub(super) user: Option<String>,
+    /// The time limit on the command line, in seconds.
+    pub(super) timeout: Option<u64>,
+    pub(super) target: Option<String>,
+    /// Is this the application of a configuration file?
+    pub(super) is_pool: bool,
+    /// What is wrong with the configuration file.
+    pub(super) problems: Vec<LogMessage>,
+}
+
 impl CheckArgs {
+    /// The application on the command line.
+    pub(crate) fn checked_app(&self) -> CheckedApp {
+        CheckedApp {
+            app: self.app.clone().unwrap_or_default(),
+            options: self.script_options(),
+            user: self.check.user.clone(),
+            timeout: self.request.timeout,
+            target: self.target.clone(),
+            is_pool: false,
+            problems: Vec::new(),
+        }
+    }
+
+    /// The application `app` of a configuration file, with its `options`, whose paths are absolute,
+    /// and what is wrong with them. The pool runs as `user`.
+    pub(crate) fn checked_app_of_pool(
+        &self,
+        app: String,
+        user: Option<String>,
+        options: ScriptOptions,
+        problems: Vec<LogMessage>,
+    ) -> CheckedApp {
+        let checked = self.checked_app();
+        CheckedApp {
+            app,
+            options: checked.options.completed_by(options, Path::new("/")),
+            user: checked.user.or(user),
+            is_pool: true,
+            problems,
+            ..checked
+        }
+    }
+
     /// The options that a `#!` line may have, too.
-    pub(crate) fn script_options(&self) -> ScriptOptions {
+    fn script_options(&self) -> ScriptOptions {
         ScriptOptions {
             app: self.app_options.clone(),
             request: self.request.clone(),

@@ -206,8 +206,9 @@ pub(super) fn readability(
     ));
 }
 
-/// Reports what depends on the environment of this check.
-pub(super) fn notes(report: &mut Report, settings: &Settings) {
+/// Reports what depends on the environment of this check. `is_pool`: the options are those of a
+/// configuration file.
+pub(super) fn notes(report: &mut Report, settings: &Settings, is_pool: bool) {
     if std::env::var_os("PYTHONDONTWRITEBYTECODE").is_some() {
         report.line(
             "note",
@@ -215,7 +216,7 @@ pub(super) fn notes(report: &mut Report, settings: &Settings) {
              the modules again",
         );
     }
-    if is_real_root() {
+    if is_real_root() && !is_pool {
         report.line(
             "note",
             "this user is root: `wsgate fastcgi` serves as root, too, unless --user names another \

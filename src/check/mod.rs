@@ -29,7 +29,9 @@ use wire::{
 };
 
 use crate::{
-    check::{args::CheckArgs, budget::Measured, reader::Reader, report::Report, web_root::WebRoot},
+    check::{
+        args::CheckedApp, budget::Measured, reader::Reader, report::Report, web_root::WebRoot,
+    },
     config::{
         missing_path::MissingPath,
         options::ScriptOptions,
@@ -45,17 +47,20 @@ use crate::{
 ///
 /// # Errors
 /// If the application cannot be checked.
-pub(crate) fn run(args: &CheckArgs) -> Result<Exit, CommandError> {
-    let (app, base) = application(&args.app)?;
+pub(crate) fn run(checked: CheckedApp) -> Result<Exit, CommandError> {
+    let (app, base) = application(&checked.app)?;
     let script = match &app.source {
         Source::File(path) => Some(base.join(OsStr::from_bytes(path))),
         Source::Module(_) => None,
     };
     let root = script.as_deref().and_then(WebRoot::of);
     let reader =
-        Reader::find(args.check.user.as_deref(), root.as_ref()).map_err(CommandError::settings)?;
+        Reader::find(checked.user.as_deref(), root.as_ref()).map_err(CommandError::settings)?;
     let mut report = Report::default();
     report.line("application", &app);
+    for problem in &checked.problems {
+        report.problem(problem.for_client());
+    }
     if let Some(reader) = reader.as_ref().filter(|reader| reader.is_guessed_owner) {
         report.line(
             "user",
@@ -66,11 +71,13 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, CommandError> {
             ),
         );
     }
+    // A pool does not execute the script.
     let program = script
         .as_deref()
+        .filter(|_| !checked.is_pool)
         .and_then(|script| first_line::inspect(&mut report, script, root.is_some()));
-    let settings = script_line::complete(args.script_options(), &app, &base).and_then(|options| {
-        let options = with_limit(options, args.request.timeout);
+    let settings = script_line::complete(checked.options, &app, &base).and_then(|options| {
+        let options = with_limit(options, checked.timeout);
         Ok((Settings::resolve(&options, app.clone(), &base)?, options))
     });
     let (settings, options) = settings.map_err(|message| {
@@ -81,7 +88,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, CommandError> {
     for missing in MissingPath::of_loading(&settings) {
         report.problem(missing.message().for_client());
     }
-    let findings = findings(&settings, args.target.as_deref());
+    let findings = findings(&settings, checked.target.as_deref());
     match &findings {
         Some(findings) => {
             let mode = options.mode.mode;
@@ -109,7 +116,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, CommandError> {
     if let Some(reader) = &reader {
         describe::readability(&mut report, &settings, &modules, program.as_deref(), reader);
     }
-    describe::notes(&mut report, &settings);
+    describe::notes(&mut report, &settings, checked.is_pool);
     Ok(report.print())
 }
 

@@ -10,6 +10,8 @@ use clap::{
     error::{ContextKind, ContextValue},
 };
 
+use crate::config::options::nearest::nearest;
+
 /// The message about `arguments`, which begin with no command and are for `program`, if their
 /// first is a misspelt command. A file is never taken for a command.
 pub(super) fn command(arguments: &[OsString], program: &Command) -> Option<String> {
@@ -52,18 +54,4 @@ pub(super) fn with_tip(mut error: clap::Error, command: &Command, also: &[&str])
         error.insert(ContextKind::SuggestedArg, ContextValue::String(tip));
     }
     error
-}
-
-/// The name that `misspelt` most likely stands for.
-fn nearest<'a>(misspelt: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let is_near = |name: &str, distance: usize| {
-        let is_part =
-            misspelt.len() > 2 && name.starts_with(misspelt) || misspelt.starts_with(name);
-        is_part || distance <= (name.len() / 3).max(1)
-    };
-    names
-        .map(|name| (strsim::damerau_levenshtein(misspelt, name), name))
-        .filter(|(distance, name)| is_near(name, *distance))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
 }

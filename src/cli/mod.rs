@@ -2,6 +2,7 @@
 //! input.
 
 mod commands;
+mod config_file;
 mod man;
 mod man_sections;
 mod misspelt;
@@ -20,11 +21,18 @@ use crate::{
     cgi::{
         Invocation, {self},
     },
-    check,
-    cli::commands::{Command, option_groups, program},
+    check::{
+        args::{CheckArgs, CheckedApp},
+        {self},
+    },
+    cli::{
+        commands::{Command, option_groups, program},
+        parse::Refusal,
+    },
     config::{options::contexts::set_all_groups, settings::application},
     exit::{CommandError, Exit, print},
     init, pool,
+    system::users,
 };
 
 /// Runs the command or the request that the arguments and the environment describe.
@@ -39,7 +47,10 @@ pub(crate) fn run() -> Exit {
             Invocation::Served(exit) => exit,
             Invocation::Arguments => match parse::command(arguments, "cgi") {
                 Ok(command) => dispatch(command),
-                Err(error) => refuse_arguments(&error),
+                Err(Refusal::Arguments(error)) => refuse_arguments(&error),
+                Err(Refusal::ConfigFile(message)) => {
+                    cgi::refuse(Status::InternalServerError, &message)
+                }
             },
         };
     }
@@ -65,10 +76,11 @@ fn refuse_arguments(error: &clap::Error) -> Exit {
     cgi::refuse(Status::InternalServerError, &message)
 }
 
-fn dispatch_or_print(command: Result<Command, clap::Error>) -> Exit {
+fn dispatch_or_print(command: Result<Command, Refusal>) -> Exit {
     match command {
         Ok(command) => dispatch(command),
-        Err(error) => {
+        Err(Refusal::ConfigFile(message)) => reported(Err(CommandError::settings(message))),
+        Err(Refusal::Arguments(error)) => {
             // Help goes to standard output, errors to standard error. If the stream is closed,
             // nobody reads the text.
             let _ = error.print();
@@ -89,7 +101,7 @@ fn dispatch(command: Command) -> Exit {
         Command::Reload(pool) => reported(pool::commands::reload(&pool)),
         Command::Stop(pool) => reported(pool::commands::stop(&pool)),
         Command::Call(args) => reported(call::run(&args)),
-        Command::Check(args) => reported(check::run(&args)),
+        Command::Check(args) => reported(checked_app(&args).and_then(check::run)),
         Command::Init(args) => reported(init::run(&args)),
         Command::Man { command } => {
             reported(man::page(command.as_deref()).and_then(|page| print(&page)))
@@ -100,6 +112,16 @@ fn dispatch(command: Command) -> Exit {
             reported(print(&script))
         }
     }
+}
+
+/// What `wsgate check` checks: an application, or the pool of a configuration file.
+fn checked_app(args: &CheckArgs) -> Result<CheckedApp, CommandError> {
+    let Some(path) = &args.config else { return Ok(args.checked_app()) };
+    let pool = config_file::pool(path).map_err(CommandError::settings)?;
+    let problems = pool::config_problems::problems(&pool);
+    // An unknown user is a problem already.
+    let user = pool.pool.user.clone().filter(|user| users::user(user).is_some());
+    Ok(args.checked_app_of_pool(pool.app.clone(), user, pool.script_options(), problems))
 }
 
 /// The exit code of a command; its error is written to standard error.

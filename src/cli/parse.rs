@@ -3,12 +3,13 @@
 use std::{ffi::OsString, path::Path};
 
 use clap::{ArgMatches, Args, FromArgMatches as _, Subcommand as _, error::ErrorKind};
+use diagnostics::message::LogMessage;
 
 use crate::{
     cgi,
     cli::{
         commands::{Command, CommandLine, option_groups, prepared, program},
-        misspelt,
+        config_file, misspelt,
     },
     config::options::{
         Context, Mode,
@@ -19,12 +20,23 @@ use crate::{
 /// The options of the program that are possible without a command.
 const PROGRAM_OPTIONS: [&str; 2] = ["help", "version"];
 
+/// Why arguments were refused.
+pub(super) enum Refusal {
+    /// The arguments are wrong, or ask for help.
+    Arguments(clap::Error),
+    /// A configuration file is wrong.
+    ConfigFile(LogMessage),
+}
+
+impl From<clap::Error> for Refusal {
+    fn from(error: clap::Error) -> Self {
+        Self::Arguments(error)
+    }
+}
+
 /// The command in `arguments`. Arguments that begin with no command are those of the command
 /// `default`: `wsgate [OPTIONS] SCRIPT`.
-pub(super) fn command(
-    arguments: Vec<OsString>,
-    default: &'static str,
-) -> Result<Command, clap::Error> {
+pub(super) fn command(arguments: Vec<OsString>, default: &'static str) -> Result<Command, Refusal> {
     let first = arguments.first().and_then(|first| first.to_str());
     if first == Some("help") {
         return help(arguments.get(1));
@@ -38,13 +50,17 @@ pub(super) fn command(
     if default == "call" {
         let mut program = program();
         if let Some(message) = misspelt::command(&arguments, &program) {
-            return Err(program.error(ErrorKind::InvalidSubcommand, message));
+            return Err(program.error(ErrorKind::InvalidSubcommand, message).into());
         }
     }
     // Each CGI request with arguments comes here: only one command is built for it.
     let command = match default {
         "cgi" => of_command(default, &arguments).map(Command::Cgi),
-        "fastcgi" => of_command(default, &arguments).map(Command::Fastcgi),
+        "fastcgi" => {
+            let arguments =
+                config_file::completed(arguments.clone()).map_err(Refusal::ConfigFile)?;
+            of_command(default, &arguments).map(Command::Fastcgi)
+        }
         _ => of_command(default, &arguments).map(Command::Call),
     };
     match command {
@@ -52,12 +68,12 @@ pub(super) fn command(
         Err(error) if !error.use_stderr() => {
             of_program(std::iter::once(OsString::from(default)).chain(arguments).collect())
         }
-        command => command,
+        command => command.map_err(Refusal::from),
     }
 }
 
 /// The help that `wsgate help` asks for; an unknown command is an error.
-fn help(command: Option<&OsString>) -> Result<Command, clap::Error> {
+fn help(command: Option<&OsString>) -> Result<Command, Refusal> {
     let is_known = command.and_then(|name| name.to_str()).is_none_or(Command::has_subcommand);
     let help = is_known.then(|| OsString::from("--help"));
     of_program(command.cloned().into_iter().chain(help).collect())
@@ -76,19 +92,25 @@ pub(super) fn without_script_line(arguments: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// The command that `arguments` begin with.
-fn of_program(arguments: Vec<OsString>) -> Result<Command, clap::Error> {
+fn of_program(arguments: Vec<OsString>) -> Result<Command, Refusal> {
     let mut program = program();
-    let name = arguments.first().and_then(|first| first.to_str()).unwrap_or_default().to_owned();
-    let arguments = std::iter::once(OsString::from("wsgate")).chain(arguments);
-    let parsed = program.try_get_matches_from_mut(arguments);
-    let Some(command) = program.find_subcommand_mut(&name) else {
-        return CommandLine::from_arg_matches(&parsed?).map(|line| line.command);
+    let mut arguments = arguments.into_iter();
+    let name = arguments.next().unwrap_or_default();
+    let arguments = match name.as_encoded_bytes() {
+        b"fastcgi" => config_file::completed(arguments.collect()).map_err(Refusal::ConfigFile)?,
+        _ => arguments.collect(),
     };
-    let matches = parsed.map_err(|error| named(error, &name, command, &[]))?;
+    let words = [OsString::from("wsgate"), name.clone()].into_iter().chain(arguments);
+    let parsed = program.try_get_matches_from_mut(words);
+    let name = name.to_str().unwrap_or_default();
+    let Some(command) = program.find_subcommand_mut(name) else {
+        return Ok(CommandLine::from_arg_matches(&parsed?)?.command);
+    };
+    let matches = parsed.map_err(|error| named(error, name, command, &[]))?;
     if let Some((_, matches)) = matches.subcommand() {
-        refuse_without_effect(&name, command, matches)?;
+        refuse_without_effect(name, command, matches)?;
     }
-    CommandLine::from_arg_matches(&matches).map(|line| line.command)
+    Ok(CommandLine::from_arg_matches(&matches)?.command)
 }
 
 /// The command `name` with `arguments`, without the other commands.

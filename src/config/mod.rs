@@ -1,5 +1,7 @@
-//! Options, settings, the `#!` line of a script, and the number of workers that the limits hold.
+//! Options, settings, configuration files, the `#!` line of a script, and the number of workers
+//! that the limits hold.
 
+pub(crate) mod file;
 pub(crate) mod missing_path;
 pub(crate) mod options;
 pub(crate) mod script_line;

@@ -188,15 +188,14 @@ pub(crate) fn application(app: &str) -> Result<(App, PathBuf), CommandError> {
     Ok((app, base))
 }
 
-/// The name of a pool without `--name`: that of the file or module of the application.
-pub(crate) fn default_pool_name(app: &App) -> String {
-    let name = match &app.source {
-        Source::File(path) => Path::new(OsStr::from_bytes(path))
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned(),
-        Source::Module(name) => name.clone(),
+/// The name of a pool without `--name`: that of its configuration file, or of the file or module of
+/// the application.
+pub(crate) fn default_pool_name(config_file: Option<&Path>, app: &App) -> String {
+    let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let name = match (config_file, &app.source) {
+        (Some(path), _) => stem(path),
+        (None, Source::File(path)) => stem(Path::new(OsStr::from_bytes(path))),
+        (None, Source::Module(name)) => name.clone(),
     };
     let plain = name
         .chars()

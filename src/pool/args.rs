@@ -17,6 +17,7 @@ use crate::{
     pool::{
         address::Address,
         pool_name::check_name,
+        process_options::ProcessOptions,
         socket_access::{FileMode, SocketOwner},
     },
 };
@@ -37,11 +38,14 @@ const MAX_THREADS: u32 = 256;
 #[derive(Args, Clone, Debug)]
 pub(crate) struct FastcgiArgs {
     /// Application to serve: FILE[:CALLABLE] or MODULE[:CALLABLE]
-    #[arg(value_name = "APP")]
+    #[arg(value_name = "APP", required = false, required_unless_present = "config")]
     pub(crate) app: String,
 
     #[command(flatten)]
     pub(crate) pool: PoolOptions,
+
+    #[command(flatten)]
+    pub(crate) process: ProcessOptions,
 
     #[command(flatten)]
     pub(crate) logs: LogOptions,
@@ -114,6 +118,13 @@ impl FastcgiArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Listening")]
 pub(crate) struct PoolOptions {
+    /// Read the application and options from FILE, in TOML
+    ///
+    /// The keys are the options without dashes, and `app`. Relative paths in FILE start at its
+    /// directory. An option on the command line replaces the one in FILE.
+    #[arg(long, value_name = "FILE", help_heading = "Process")]
+    pub(crate) config: Option<PathBuf>,
+
     /// Listen on ADDRESS: unix:PATH, HOST:PORT, or fd:N for an inherited listening socket
     /// (repeatable)
     ///
@@ -204,7 +215,8 @@ pub(crate) struct PoolOptions {
     )]
     pub(crate) preload: Preload,
 
-    /// Name the pool for `wsgate status` [default: the name of the file or module]
+    /// Name the pool for `wsgate status` [default: that of the configuration file,
+    /// or of the file or module of the application]
     #[arg(long, value_name = "NAME", help_heading = "Process", value_parser = name)]
     pub(crate) name: Option<String>,
 
@@ -293,8 +305,12 @@ impl ActsIn for LogOptions {
 }
 
 /// The groups of options that `wsgate fastcgi` alone has.
-pub(crate) fn groups() -> [OptionGroup; 2] {
-    [OptionGroup::of::<PoolOptions>(), OptionGroup::of::<LogOptions>()]
+pub(crate) fn groups() -> [OptionGroup; 3] {
+    [
+        OptionGroup::of::<PoolOptions>(),
+        OptionGroup::of::<ProcessOptions>(),
+        OptionGroup::of::<LogOptions>(),
+    ]
 }
 
 /// The format of the lines of an access log.

@@ -45,13 +45,16 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
         return Err(CommandError::usage(LogMessage::new(Code::BadSetting, sentence).hint(hint)));
     }
     let code = CodeSource::new(&args.app, &args.script_options())?;
-    let account = options.user.as_deref().map(|user| Account::find(user, options.group.as_deref()));
+    let account = options.user.as_deref().map(|user| {
+        Account::find(user, options.group.as_deref(), &args.process.supplementary_group)
+    });
     let account = account.transpose().map_err(CommandError::settings)?;
     let creator = FileCreator::new(account.as_ref());
     let mut inherited = InheritedSockets::take_over(&options.listen)?;
     let addresses = inherited.addresses(&options.listen);
     let listeners = open_listeners(options, &addresses, creator, &mut inherited)?;
     let mut logs = Logs::open(args, creator).map_err(CommandError::settings)?;
+    args.process.apply().map_err(CommandError::settings)?;
     // Root's permissions are no longer needed, and no file of the application was read yet.
     let mut code = match &account {
         Some(account) => assume(account, code)?,
@@ -117,7 +120,10 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
         service,
         min_workers: plan.min_workers,
         idle: Duration::from_secs(options.idle),
-        name: options.name.clone().unwrap_or_else(|| default_pool_name(&settings.app)),
+        name: options
+            .name
+            .clone()
+            .unwrap_or_else(|| default_pool_name(options.config.as_deref(), &settings.app)),
         drain,
         linger: drain.max(MIN_LINGER),
         reload_on: plan.reload_on,

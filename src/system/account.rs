@@ -26,11 +26,16 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// The user with the name or number `user`, in `group`, or in the user's primary group.
+    /// The user with the name or number `user`, in `group`, or in the user's primary group. The
+    /// groups are those of the user, and `supplementary`.
     ///
     /// # Errors
     /// If there is no such user or group.
-    pub(crate) fn find(user: &str, group: Option<&str>) -> Result<Self, LogMessage> {
+    pub(crate) fn find(
+        user: &str,
+        group: Option<&str>,
+        supplementary: &[String],
+    ) -> Result<Self, LogMessage> {
         let unknown = |sentence: String| {
             LogMessage::new(Code::NotThatUser, sentence)
                 .hint("`getent passwd` and `getent group` list users and groups")
@@ -43,11 +48,12 @@ impl Account {
         let uid = number(2)
             .or_else(|| users::number(user))
             .ok_or_else(|| unknown(format!("there is no user `{user}`")))?;
+        let group_id = |name: &str| {
+            let number = users::group(name).or_else(|| users::number(name));
+            number.ok_or_else(|| unknown(format!("there is no group `{name}`")))
+        };
         let gid = match group {
-            Some(name) => {
-                let number = users::group(name).or_else(|| users::number(name));
-                number.ok_or_else(|| unknown(format!("there is no group `{name}`")))?
-            }
+            Some(name) => group_id(name)?,
             None => number(3).ok_or_else(|| {
                 LogMessage::new(
                     Code::NotThatUser,
@@ -60,6 +66,12 @@ impl Account {
         let mut groups = name.and_then(users::groups).unwrap_or_default();
         if !groups.contains(&gid) {
             groups.insert(0, gid);
+        }
+        for name in supplementary {
+            let group = group_id(name)?;
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
         }
         let known = [("HOME", fields.get(5)), ("SHELL", fields.get(6)), ("USER", fields.first())];
         let variables = known.into_iter().chain([("LOGNAME", fields.first())]);
@@ -149,22 +161,22 @@ mod tests {
 
     #[test]
     fn a_user_is_found_by_name_and_by_number_and_its_group_can_be_another() {
-        let root = Account::find("root", None).unwrap();
+        let root = Account::find("root", None, &[]).unwrap();
         assert_eq!((root.uid, root.gid), (0, 0));
-        assert_eq!(Account::find("0", None).unwrap().uid, 0);
+        assert_eq!(Account::find("0", None, &[]).unwrap().uid, 0);
         let home = root.variables().iter().find(|(name, _)| name == "HOME");
         assert_eq!(home.map(|(_, value)| value.as_os_str()), Some("/root".as_ref()));
-        let other = Account::find("root", Some("4242")).unwrap();
-        assert_eq!((other.gid, other.groups[0]), (4242, 4242));
-        let number = Account::find("424242", Some("4242")).unwrap();
+        let other = Account::find("root", Some("4242"), &["4243".to_owned()]).unwrap();
+        assert_eq!((other.gid, other.groups[0], other.groups.last()), (4242, 4242, Some(&4243)));
+        let number = Account::find("424242", Some("4242"), &[]).unwrap();
         assert_eq!((number.uid, number.gid, number.variables()), (424_242, 4242, &[][..]));
         for (user, group) in
             [("no-such-user", None), ("424242", None), ("", None), ("root", Some("no-such-group"))]
         {
-            assert!(Account::find(user, group).is_err(), "{user} {group:?}");
+            assert!(Account::find(user, group, &[]).is_err(), "{user} {group:?}");
         }
         for wrong in ["-1", "4294967295", "-u"] {
-            assert!(Account::find(wrong, Some("0")).is_err(), "{wrong}");
+            assert!(Account::find(wrong, Some("0"), &[]).is_err(), "{wrong}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod budget;
+mod config_file;
 mod exposed;
 mod files;
 mod first_line;

@@ -28,8 +28,10 @@ fn value(option: &str) -> Option<&'static str> {
     Some(match form {
         "DIR" | "PATH" | "FILE" => "/nonexistent/x",
         "EXE" => "/nonexistent/python",
+        "NAME=VALUE" if option.starts_with("--rlimit") => "core=0",
         "NAME=VALUE" => "A=b",
-        "SECONDS" | "COUNT" => "1",
+        "SECONDS" | "COUNT" | "NICENESS" => "1",
+        "MASK" => "022",
         "SIZE" => "1M",
         "ACTION" => "cold",
         "ADDRESS" => "unix:/nonexistent/socket",

@@ -11,6 +11,7 @@ mod access_log;
 mod access_log_failures;
 mod changes;
 mod commands;
+mod config_file;
 mod connection_queue;
 mod connections;
 mod control;

@@ -87,7 +87,7 @@ impl WarmPool {
                 ),
             )
         })?;
-        let stem: String = default_pool_name(&settings.app).chars().take(12).collect();
+        let stem: String = default_pool_name(None, &settings.app).chars().take(12).collect();
         let prefix = format!("warm-{stem}-{:06x}-", identity::app_digest(settings) & 0xff_ffff);
         let name = format!("{prefix}{:012x}", digest & 0xffff_ffff_ffff);
         let socket = directory.join(format!("{name}.sock"));

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use serde::{Deserialize, Serialize};
 
 use crate::config::options::{
@@ -38,7 +38,7 @@ pub(crate) struct AppOptions {
     /// Run the Python interpreter EXE, CPython 3.9 or later [default: python3]
     ///
     /// The default holds where no virtualenv is found.
-    #[arg(long, value_name = "EXE")]
+    #[arg(long, value_name = "EXE", value_hint = ValueHint::ExecutablePath)]
     #[serde(with = "os_paths")]
     pub(crate) python: Option<PathBuf>,
 

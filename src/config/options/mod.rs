@@ -7,6 +7,7 @@ pub(crate) mod app;
 pub(crate) mod contexts;
 pub(crate) mod error_log;
 pub(crate) mod fastcgi;
+pub(crate) mod nearest;
 pub(crate) mod os_paths;
 mod values;
 pub(crate) mod warm;
@@ -21,7 +22,7 @@ pub(crate) use crate::config::options::{
     contexts::{Context, OptionGroup},
     error_log::ErrorLogOption,
     fastcgi::{FastcgiOptions, WorkerLimits},
-    values::{account, count, seconds, warm_up_target},
+    values::{account, count, seconds, size, warm_up_target},
     warm::{Mode, ModeOption, WarmOptions, WhenFull},
 };
 

@@ -96,7 +96,7 @@ pub(crate) fn warm_up_target(value: &str) -> Result<String, String> {
 const SIZES: &str = "give a number of bytes, or a number with the unit K, M or G, such as `200M`";
 
 /// A number of bytes, with or without a unit.
-pub(super) fn size(value: &str) -> Result<u64, String> {
+pub(crate) fn size(value: &str) -> Result<u64, String> {
     let digits = value.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
     let factor = match value[digits.len()..].to_ascii_uppercase().as_str() {
         "" => 1,

@@ -1,0 +1,45 @@
+//! What is wrong with the options of a pool on this machine, found without starting the pool.
+
+use std::path::Path;
+
+use diagnostics::message::{Code, LogMessage};
+
+use crate::{
+    pool::{address::Address, args::FastcgiArgs},
+    system::account::Account,
+};
+
+/// The log messages about options that would stop the pool from starting.
+pub(crate) fn problems(args: &FastcgiArgs) -> Vec<LogMessage> {
+    let options = &args.pool;
+    let mut problems = Vec::new();
+    if let Some((sentence, hint)) = options.contradiction() {
+        problems.push(LogMessage::new(Code::BadSetting, sentence).hint(hint));
+    }
+    if let Some(user) = &options.user {
+        let groups = &args.process.supplementary_group;
+        problems.extend(Account::find(user, options.group.as_deref(), groups).err());
+    }
+    for address in &options.listen {
+        if let Address::Unix(path) = address {
+            problems.extend(missing_directory(path, "listen", Code::BadListener));
+        }
+    }
+    for (path, option) in
+        [(&args.logs.access_log, "access-log"), (&args.error_log.error_log, "error-log")]
+    {
+        let path = path.as_deref().filter(|path| path.as_os_str() != "-");
+        problems.extend(path.and_then(|path| missing_directory(path, option, Code::BadSetting)));
+    }
+    problems
+}
+
+/// The log message about the directory of `path`, if there is none.
+fn missing_directory(path: &Path, option: &str, code: Code) -> Option<LogMessage> {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty())?;
+    (!directory.is_dir()).then(|| {
+        let shown = directory.display();
+        let sentence = format!("the directory `{shown}` of --{option} does not exist");
+        LogMessage::new(code, sentence).hint(format!("create the directory: mkdir -p {shown}"))
+    })
+}
