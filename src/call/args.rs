@@ -19,7 +19,7 @@ use crate::{
         <ADDRESS> [TARGET]"
 )]
 pub(crate) struct CallArgs {
-    /// Application that answers, FILE[:CALLABLE] or MODULE[:CALLABLE]; none with --via
+    /// Application that answers, FILE, MODULE, or one of them with :CALLABLE; none with --via
     #[arg(value_name = "APP", required_unless_present = "via")]
     pub(crate) app: Option<String>,
 

@@ -13,7 +13,7 @@ use crate::config::options::{
 /// The arguments of `wsgate check`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CheckArgs {
-    /// Application to check: FILE[:CALLABLE] or MODULE[:CALLABLE]
+    /// Application to check: FILE, MODULE, or one of them with :CALLABLE
     #[arg(value_name = "APP", required_unless_present = "config")]
     pub(crate) app: Option<String>,
 

@@ -86,7 +86,7 @@ pub(super) enum Command {
     --worker-connections, --reload-on, --reload and --slow of `wsgate fastcgi`."
 )]
 pub(super) struct CgiArgs {
-    /// Application that answers the request: FILE[:CALLABLE] or MODULE[:CALLABLE]
+    /// Application that answers the request: FILE, MODULE, or one of them with :CALLABLE
     #[arg(value_name = "APP")]
     pub(super) app: String,
 

@@ -37,7 +37,7 @@ const MAX_THREADS: u32 = 256;
 /// The arguments of `wsgate fastcgi`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct FastcgiArgs {
-    /// Application to serve: FILE[:CALLABLE] or MODULE[:CALLABLE]
+    /// Application to serve: FILE, MODULE, or one of them with :CALLABLE
     #[arg(value_name = "APP", required = false, required_unless_present = "config")]
     pub(crate) app: String,
 
