@@ -22,7 +22,7 @@ use crate::{
         web_root::WebRoot,
     },
     config::{options::Mode, settings::Settings},
-    system::trusted_path::is_real_root,
+    system::{trusted_path::is_real_root, users},
 };
 
 /// Maximum number of unreadable files in the report.
@@ -156,12 +156,13 @@ fn first_request(report: &mut Report, loaded: &Loaded) {
     }
 }
 
-/// Reports which files of the application `reader` cannot use.
+/// Reports which files of the application `reader` cannot use: among them the program of the `#!`
+/// line and the engine.
 pub(super) fn readability(
     report: &mut Report,
     settings: &Settings,
     modules: &[PathBuf],
-    program: Option<&Path>,
+    (program, engine): (Option<&Path>, Option<&Path>),
     reader: &Reader,
 ) {
     // A file that nobody can execute is reported with the first line.
@@ -177,7 +178,7 @@ pub(super) fn readability(
         }
         paths.insert((script, Need::Read));
     }
-    paths.insert((settings.engine.path().to_owned(), Need::Read));
+    paths.extend(engine.map(|engine| (engine.to_owned(), Need::Read)));
     paths.insert((settings.interpreter.program.clone(), Need::Execute));
     let program = program.map(Path::to_owned).filter(executed);
     paths.extend(program.map(|program| (program, Need::Execute)));
@@ -193,22 +194,43 @@ pub(super) fn readability(
     if unusable.len() > MAX_FILES {
         named.push(format!("and {} more", unusable.len() - MAX_FILES));
     }
-    let commands: Vec<String> = unusable
-        .iter()
-        .take(MAX_FILES)
-        .map(|(path, mode)| format!("chmod {mode} {}", quoted(path)))
-        .collect();
+    let (of_root, others): (Vec<_>, Vec<_>) =
+        unusable.iter().take(MAX_FILES).partition(|(path, _)| is_home_of_root(path));
+    let commands: Vec<String> =
+        others.iter().map(|(path, mode)| format!("chmod {mode} {}", quoted(path))).collect();
+    let elsewhere = of_root.iter().map(|(path, _)| {
+        format!(
+            "install what is in `{}`, the home directory of root, where other users can use it, \
+             such as in /usr/local",
+            path.display()
+        )
+    });
+    let mut hints: Vec<String> = elsewhere.collect();
+    if !commands.is_empty() {
+        hints.push(commands.join(" && "));
+    }
     report.problem(format!(
         "user {} cannot read files of the application:\n{}\nhint: {}",
         reader.name,
         named.join("\n"),
-        commands.join(" && ")
+        hints.join("; ")
     ));
 }
 
-/// Reports what depends on the environment of this check. `is_pool`: the options are those of a
-/// configuration file.
-pub(super) fn notes(report: &mut Report, settings: &Settings, is_pool: bool) {
+/// Is `path` the home directory of root, which no other user should enter?
+fn is_home_of_root(path: &Path) -> bool {
+    let root = users::passwd("0");
+    root.is_some_and(|root| root.split(':').nth(5).is_some_and(|home| path == Path::new(home)))
+}
+
+/// Reports what depends on the environment of this check, and on its user instead of `reader`.
+/// `is_pool`: the options are those of a configuration file.
+pub(super) fn notes(
+    report: &mut Report,
+    settings: &Settings,
+    reader: Option<&Reader>,
+    is_pool: bool,
+) {
     if std::env::var_os("PYTHONDONTWRITEBYTECODE").is_some() {
         report.line(
             "note",
@@ -217,10 +239,21 @@ pub(super) fn notes(report: &mut Report, settings: &Settings, is_pool: bool) {
         );
     }
     if is_real_root() && !is_pool {
+        let other = reader.filter(|reader| reader.uid != 0).map(|reader| {
+            let number = if users::number(&reader.name).is_some() { "\\#" } else { "" };
+            format!(
+                "; this check has loaded the application as root, too: to load it as the web \
+                 server does, run `sudo -u {number}{} wsgate check`",
+                reader.name
+            )
+        });
         report.line(
             "note",
-            "this user is root: `wsgate fastcgi` serves as root, too, unless --user names another \
-             user (W0723)",
+            format!(
+                "this user is root: `wsgate fastcgi` serves as root, too, unless --user names \
+                 another user (W0723){}",
+                other.unwrap_or_default()
+            ),
         );
     }
     if let Some(prefix) = &settings.pycache_prefix {

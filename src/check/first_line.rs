@@ -60,6 +60,13 @@ pub(super) fn inspect(report: &mut Report, path: &Path, is_in_web_root: bool) ->
     script.with_program(report, &line[..end])
 }
 
+/// The path of `program` without links, if that is a wsgate at another path than this program.
+pub(super) fn other_wsgate(program: &Path) -> Option<PathBuf> {
+    let path =
+        fs::canonicalize(program).ok().filter(|path| is_wsgate(program) && path.is_file())?;
+    std::env::current_exe().is_ok_and(|this| this != path).then_some(path)
+}
+
 impl Script<'_> {
     /// Reports on a file that does not begin with `#!`.
     fn without_program(&self, report: &mut Report, start: &[u8]) {
@@ -153,13 +160,12 @@ impl Script<'_> {
             self.through_env(report, &words);
             return Some(program.to_owned());
         }
-        let is_wsgate = base_name(program.as_os_str().as_bytes()).starts_with(b"wsgate");
         if let Some((what, hint)) = self.unusable(program) {
             report.problem(format!(
                 "the `#!` line of `{shown}` names `{}`, which {what}\nhint: {hint}",
                 program.display()
             ));
-        } else if !is_wsgate {
+        } else if !is_wsgate(program) {
             self.other_program(report, &program.display().to_string());
         } else if is_other_file(program, &self.wsgate) {
             report.line(
@@ -203,7 +209,7 @@ impl Script<'_> {
             return;
         };
         let name = program.display();
-        if !base_name(program.as_os_str().as_bytes()).starts_with(b"wsgate") {
+        if !is_wsgate(program) {
             self.other_program(report, &name.to_string());
             return;
         }
@@ -303,6 +309,11 @@ fn misspelt(start: &[u8]) -> Option<&'static str> {
     }
     let program = rest.split(u8::is_ascii_whitespace).next().unwrap_or_default();
     (rest.starts_with(b"/") && base_name(program).starts_with(b"wsgate")).then_some("1s|^# */|#!/|")
+}
+
+/// Has `program` a name of wsgate?
+fn is_wsgate(program: &Path) -> bool {
+    base_name(program.as_os_str().as_bytes()).starts_with(b"wsgate")
 }
 
 /// Has the file any permission to be executed? Permissions of one user are judged elsewhere.

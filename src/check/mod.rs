@@ -11,6 +11,7 @@ mod report;
 mod suexec;
 mod warm;
 mod web_root;
+mod web_server;
 
 use std::{
     ffi::OsStr,
@@ -41,6 +42,7 @@ use crate::{
     exit::{CommandError, Exit},
     guard,
     request::Request,
+    system::trusted_path::is_real_root,
 };
 
 /// Checks an application, and prints the report.
@@ -76,9 +78,20 @@ pub(crate) fn run(checked: CheckedApp) -> Result<Exit, CommandError> {
         .as_deref()
         .filter(|_| !checked.is_pool)
         .and_then(|script| first_line::inspect(&mut report, script, root.is_some()));
+    let other_wsgate = program.as_deref().and_then(first_line::other_wsgate);
     let settings = script_line::complete(checked.options, &app, &base).and_then(|options| {
-        let options = with_limit(options, checked.timeout);
-        Ok((Settings::resolve(&options, app.clone(), &base)?, options))
+        let mut options = with_limit(options, checked.timeout);
+        if is_real_root() && reader.as_ref().is_some_and(|reader| reader.uid != 0) {
+            // Another user could not replace the files of root.
+            options.app.env.insert(0, ("PYTHONDONTWRITEBYTECODE".into(), "1".into()));
+        }
+        let app = (&app, base.as_path());
+        let settings =
+            web_server::settings(&options, app, other_wsgate.as_deref(), reader.as_ref())?;
+        // The pool that is measured would search for itself.
+        options.app.venv = None;
+        options.app.python = Some(settings.interpreter.program.clone());
+        Ok((settings, options))
     });
     let (settings, options) = settings.map_err(|message| {
         report.print_findings();
@@ -114,9 +127,12 @@ pub(crate) fn run(checked: CheckedApp) -> Result<Exit, CommandError> {
         }
     }
     if let Some(reader) = &reader {
-        describe::readability(&mut report, &settings, &modules, program.as_deref(), reader);
+        // Another wsgate has another engine.
+        let engine = Some(settings.engine.path()).filter(|_| other_wsgate.is_none());
+        let programs = (program.as_deref(), engine);
+        describe::readability(&mut report, &settings, &modules, programs, reader);
     }
-    describe::notes(&mut report, &settings, checked.is_pool);
+    describe::notes(&mut report, &settings, reader.as_ref(), checked.is_pool);
     Ok(report.print())
 }
 

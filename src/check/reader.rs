@@ -85,12 +85,19 @@ impl Reader {
     }
 
     /// The first directory of `path`, or `path` itself, that this user may not use for `need`, with
-    /// the mode to add.
+    /// the mode to add. If the path has links, also of the path that they lead to.
     pub(super) fn first_unusable(
         &self,
         path: &Path,
         need: Need,
     ) -> Option<(PathBuf, &'static str)> {
+        self.first_unusable_of(path, need).or_else(|| {
+            let target = fs::canonicalize(path).ok().filter(|target| target != path)?;
+            self.first_unusable_of(&target, need)
+        })
+    }
+
+    fn first_unusable_of(&self, path: &Path, need: Need) -> Option<(PathBuf, &'static str)> {
         let mut parts: Vec<&Path> =
             path.ancestors().filter(|part| !part.as_os_str().is_empty()).collect();
         parts.reverse();

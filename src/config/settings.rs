@@ -29,7 +29,7 @@ use crate::{
     python::{
         engine::Engine,
         interpreter::{
-            Interpreter, {self},
+            Interpreter, InterpreterSearch, {self},
         },
     },
     system::runtime_directory,
@@ -92,10 +92,11 @@ impl Settings {
         app: App,
         base: &Path,
     ) -> Result<Self, LogMessage> {
-        Self::resolve_with(options, app, base, Engine::find)
+        Self::resolve_with(options, app, base, &InterpreterSearch::of_this_process(), Engine::find)
     }
 
-    /// Resolves `options` as [`Settings::resolve`] does, with the engine that `engine` finds.
+    /// Resolves `options` as [`Settings::resolve`] does, with the interpreter that `search` finds,
+    /// and the engine that `engine` finds.
     ///
     /// # Errors
     /// As [`Settings::resolve`].
@@ -103,6 +104,7 @@ impl Settings {
         options: &ScriptOptions,
         app: App,
         base: &Path,
+        search: &InterpreterSearch,
         engine: impl FnOnce() -> Result<Engine, LogMessage>,
     ) -> Result<Self, LogMessage> {
         let app = match app.source {
@@ -135,6 +137,7 @@ impl Settings {
             options.app.venv.as_ref().map(|directory| base.join(directory)).as_deref(),
             &homes,
             &owners_of(&app, &homes),
+            search,
         )?;
         let timeout = options.request.timeout.filter(|&seconds| seconds > 0);
         Ok(Self {

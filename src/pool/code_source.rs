@@ -15,7 +15,7 @@ use crate::{
         settings::{Settings, application},
     },
     exit::CommandError,
-    python::engine::Engine,
+    python::{engine::Engine, interpreter::InterpreterSearch},
 };
 
 /// Application and options of the command line.
@@ -56,12 +56,13 @@ impl CodeSource {
     /// The log message that names the invalid setting.
     pub(super) fn resolve(&self) -> Result<Settings, LogMessage> {
         let options = script_line::complete(self.options.clone(), &self.app, &self.base)?;
-        let mut settings = Settings::resolve_with(&options, self.app.clone(), &self.base, || {
-            match &self.engine {
-                Some(engine) => Ok(engine.clone()),
-                None => Engine::find(),
-            }
-        })?;
+        let engine = || match &self.engine {
+            Some(engine) => Ok(engine.clone()),
+            None => Engine::find(),
+        };
+        let search = InterpreterSearch::of_this_process();
+        let mut settings =
+            Settings::resolve_with(&options, self.app.clone(), &self.base, &search, engine)?;
         // Variables of --env come later in the list, and override these.
         settings.variables.splice(0..0, self.variables.iter().cloned());
         Ok(settings)

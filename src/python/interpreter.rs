@@ -7,7 +7,7 @@
 
 use std::{
     env,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs, io,
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
@@ -36,6 +36,10 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// Why the virtualenv of [`own_venv`] was chosen.
 const OWN_VENV: &str = "wsgate is installed in it";
 
+/// Why a program of the search path was chosen.
+const BY_PATH: &str = "the first python3 on PATH";
+const BY_DEFAULT_PATH: &str = "the first python3 on the PATH of a web server";
+
 /// An interpreter that can be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Interpreter {
@@ -49,6 +53,62 @@ pub(crate) struct Interpreter {
     pub(crate) skipped: Option<String>,
 }
 
+impl Interpreter {
+    /// Does the choice depend on the environment variables of this process?
+    pub(crate) fn is_by_variable(&self) -> bool {
+        [BY_VARIABLE, BY_PATH].contains(&self.chosen_by)
+    }
+}
+
+/// What an interpreter is searched by, if no option names one.
+#[derive(Clone, Debug)]
+pub(crate) struct InterpreterSearch {
+    /// The virtualenv that wsgate is installed in.
+    own_venv: Option<PathBuf>,
+    /// The value of `VIRTUAL_ENV`.
+    virtual_env: Option<OsString>,
+    /// The value of `PATH`.
+    path: Option<OsString>,
+}
+
+impl InterpreterSearch {
+    /// The search of this program, with its environment variables.
+    pub(crate) fn of_this_process() -> Self {
+        let variable = |name| env::var_os(name).filter(|value| !value.is_empty());
+        Self {
+            own_venv: own_venv().map(Path::to_owned),
+            virtual_env: variable("VIRTUAL_ENV"),
+            path: variable("PATH"),
+        }
+    }
+
+    /// This search by another wsgate, the file `program`.
+    pub(crate) fn by_program(self, program: &Path) -> Self {
+        Self { own_venv: venv_of_program(program), ..self }
+    }
+
+    /// This search in a web server that sets no variables.
+    pub(crate) fn without_variables(self) -> Self {
+        Self { virtual_env: None, path: None, ..self }
+    }
+
+    /// The first program `name` on the search path.
+    fn on_path(&self, name: &OsStr) -> Result<PathBuf, LogMessage> {
+        let path = self.path.as_deref().unwrap_or(OsStr::new(DEFAULT_PATH));
+        env::split_paths(path)
+            // A relative directory would depend on the working directory of the web server.
+            .filter(|directory| directory.is_absolute())
+            .map(|directory| directory.join(name))
+            .find(|program| can_run(program).is_ok())
+            .ok_or_else(|| {
+                bad_python(
+                    Path::new(name),
+                    &format!("is in none of the directories `{}`", Path::new(path).display()),
+                )
+            })
+    }
+}
+
 /// Finds the interpreter. `beside` are the directories of the script, or the working directory;
 /// `owners` are the users who may change files there.
 ///
@@ -59,10 +119,11 @@ pub(crate) fn find(
     venv: Option<&Path>,
     beside: &[PathBuf],
     owners: &[u32],
+    search: &InterpreterSearch,
 ) -> Result<Interpreter, LogMessage> {
     if let Some(program) = python {
         let program = if program.components().count() == 1 {
-            on_path(program.as_os_str())?
+            search.on_path(program.as_os_str())?
         } else {
             program.to_owned()
         };
@@ -74,12 +135,12 @@ pub(crate) fn find(
     if let Some(directory) = venv {
         return of_venv(directory, BY_OPTION);
     }
-    let own = own_venv();
+    let own = search.own_venv.as_deref();
     if let Some(directory) = own.filter(|directory| !is_tool_venv(directory)) {
         return of_venv(directory, OWN_VENV);
     }
-    if let Some(directory) = env::var_os("VIRTUAL_ENV").filter(|directory| !directory.is_empty()) {
-        return of_venv(Path::new(&directory), BY_VARIABLE);
+    if let Some(directory) = &search.virtual_env {
+        return of_venv(Path::new(directory), BY_VARIABLE);
     }
     let mut skipped = None;
     for directory in beside.iter().flat_map(|directory| directory.ancestors()) {
@@ -105,9 +166,9 @@ pub(crate) fn find(
         return of_venv(directory, OWN_VENV).map(|found| Interpreter { skipped, ..found });
     }
     Ok(Interpreter {
-        program: on_path(OsStr::new("python3"))?,
+        program: search.on_path(OsStr::new("python3"))?,
         venv: None,
-        chosen_by: "the first python3 on PATH",
+        chosen_by: if search.path.is_some() { BY_PATH } else { BY_DEFAULT_PATH },
         skipped,
     })
 }
@@ -117,12 +178,13 @@ pub(crate) fn find(
 /// The first call decides, at the start: an upgrade by pip moves the program of a running pool.
 pub(crate) fn own_venv() -> Option<&'static Path> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let find = || {
-        let program = env::current_exe().ok()?;
-        let directory = program.parent().filter(|bin| bin.ends_with("bin"))?.parent()?;
-        directory.join("pyvenv.cfg").is_file().then(|| directory.to_owned())
-    };
-    FOUND.get_or_init(find).as_deref()
+    FOUND.get_or_init(|| venv_of_program(&env::current_exe().ok()?)).as_deref()
+}
+
+/// The virtualenv in whose `bin` the file `program` is.
+fn venv_of_program(program: &Path) -> Option<PathBuf> {
+    let directory = program.parent().filter(|bin| bin.ends_with("bin"))?.parent()?;
+    directory.join("pyvenv.cfg").is_file().then(|| directory.to_owned())
 }
 
 /// Did pipx or `uv tool` make this virtualenv? Such a virtualenv is meant for one program without
@@ -269,22 +331,6 @@ fn can_run(program: &Path) -> Result<(), String> {
             _ => Err(format!("cannot be accessed: {error}")),
         },
     }
-}
-
-fn on_path(name: &OsStr) -> Result<PathBuf, LogMessage> {
-    let path =
-        env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| DEFAULT_PATH.into());
-    env::split_paths(&path)
-        // A relative directory would depend on the working directory of the web server.
-        .filter(|directory| directory.is_absolute())
-        .map(|directory| directory.join(name))
-        .find(|program| can_run(program).is_ok())
-        .ok_or_else(|| {
-            bad_python(
-                Path::new(name),
-                &format!("is in none of the directories `{}`", path.display()),
-            )
-        })
 }
 
 fn bad_python(program: &Path, reason: &str) -> LogMessage {

@@ -6,6 +6,7 @@ mod config_file;
 mod exposed;
 mod files;
 mod first_line;
+mod interpreters;
 mod problems;
 mod random_state;
 mod requests;

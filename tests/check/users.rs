@@ -8,10 +8,15 @@ use std::{
     path::Path,
 };
 
+use rustix::process::geteuid;
+
 use crate::{
     check::{CheckSite, HELLO, first_line::mend, line, only_problem},
-    support::child_process::{
-        ExitedProcess, {self},
+    support::{
+        child_process::{
+            ExitedProcess, {self},
+        },
+        probe::dedent,
     },
 };
 
@@ -85,4 +90,22 @@ fn a_named_user_is_checked_instead_of_the_owner() {
     mend(&ended);
     let ended = site.check(&[site.dir.path("public_html/app.wsgi").to_str().unwrap()]);
     assert_eq!(ended.code(), Some(0), "{}", ended.text());
+}
+
+#[test]
+fn a_check_by_root_leaves_no_file_in_the_site() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let site = CheckSite::new();
+    site.dir.file("site/beside.py", "");
+    let code = format!("import beside\n{}", dedent(HELLO));
+    for mode in ["#!WSGATE", "#!WSGATE --mode warm"] {
+        site.dir.script("site/app.wsgi", mode, &code);
+        let ended = site.check(&["app.wsgi"]);
+        assert_eq!(ended.code(), Some(0), "{}", ended.text());
+        let found = line(&ended.text(), "note ").to_owned();
+        assert!(found.ends_with("run `sudo -u daemon wsgate check`"), "{found}");
+        assert!(!site.dir.path("site/__pycache__").exists(), "{mode}");
+    }
 }
