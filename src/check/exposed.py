@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 
 MOST_ENTRIES = 20_000
 REPOSITORIES = {".git", ".hg", ".svn", ".bzr"}
+REFUSALS = [["403"], ["404"], ["410"], ["gone"]]
 KINDS = [
     ("secret", r"\.env(\..+)?|.*\.(pem|key|p12|pfx|kdbx|keystore)|id_(rsa|dsa|ecdsa|ed25519)"
                r"|\.(pgpass|netrc|my\.cnf|npmrc|pypirc)"
@@ -77,6 +78,8 @@ def directives(directory, known={}):
 
 
 def parse(path):
+    if not os.path.isfile(path):
+        return
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             text = file.read(1 << 20)
@@ -183,7 +186,7 @@ def is_reachable(root, path):
         found = access(rule for rule in rules if rule.is_for_files)
         by_file = by_file if found is None else found
         for rule in rules:
-            if rule.name == "redirectmatch" and rule.arguments[0] in ("403", "404", "410", "gone"):
+            if rule.name == "redirectmatch" and rule.arguments[:1] in REFUSALS:
                 if matches(rule.arguments[-1], "/" + os.path.relpath(path, root)):
                     return False
         engine = [rule.arguments for rule in rules if rule.name == "rewriteengine"]
@@ -200,7 +203,14 @@ def candidates(root, start, script, files):
     for name in sorted(REPOSITORIES):
         yield "repository", os.path.join(root, name), os.path.join(root, name, "config")
     count = 0
-    for directory, names, found in os.walk(start):
+    walked = set()
+    # Web servers follow links to directories, too.
+    for directory, names, found in os.walk(start, followlinks=True):
+        target = os.path.realpath(directory)
+        if target in walked:
+            names.clear()
+            continue
+        walked.add(target)
         count += len(names) + len(found)
         if count > MOST_ENTRIES:
             break

@@ -44,8 +44,9 @@ pub(super) fn inspect(
 ) {
     let Some(found) = find(&root.directory, script, files, python, limit) else {
         report.warning(format!(
-            "the files below `{}` could not be looked at within {} s",
+            "the files below `{}` were not looked at: `{}` failed, or took longer than {} s",
             root.directory.display(),
+            python.display(),
             limit.as_secs()
         ));
         return;
@@ -88,12 +89,19 @@ pub(super) fn inspect(
 }
 
 fn hint(root: &Path, script: &Path) -> String {
-    let name = script.file_name().unwrap_or_default().to_string_lossy().replace('.', "\\.");
+    let mut name = String::new();
+    for character in script.file_name().unwrap_or_default().to_string_lossy().chars() {
+        if character.is_ascii_punctuation() && !"-_'".contains(character) {
+            name.push('\\');
+        }
+        name.push(character);
+    }
+    let section = PathBuf::from(format!("<FilesMatch \"^(?!{name}$)\">"));
     format!(
         "move all but the script out of `{}`, and name their directory with --path DIR; or deny \
-         all but the script: printf '<FilesMatch \"^(?!{name}$)\">\\nRequire all \
-         denied\\n</FilesMatch>\\n' >>{}",
+         all but the script: printf '%s\\n' {} 'Require all denied' '</FilesMatch>' >>{}",
         root.display(),
+        quoted(&section),
         quoted(&root.join(".htaccess"))
     )
 }

@@ -1,6 +1,6 @@
 //! Files below a document root that clients could fetch.
 
-use std::{fs, process::Command};
+use std::{fs, os::unix::fs::symlink, process::Command};
 
 use crate::{
     check::{CheckSite, HELLO, first_line::mend, only_problem},
@@ -76,6 +76,7 @@ fn an_htaccess_file_that_denies_is_respected() {
         ),
         (&shipped("public_html.htaccess"), true),
         (&shipped("cgi-bin.htaccess"), true),
+        ("RedirectMatch\nRedirectMatch 404\nRewriteCond\nRequire all granted\n", false),
         ("Options -Indexes\n", false),
         ("# Require all denied\n", false),
         ("<Files \"other\">\nRequire all denied\n</Files>\n", false),
@@ -96,6 +97,34 @@ fn an_htaccess_file_that_denies_is_respected() {
         fs::write(site.dir.path("public_html/.htaccess"), text).unwrap();
         let ended = check(&site);
         assert_eq!(ended.code(), Some(i32::from(!denies)), "{text}\n{}", ended.text());
+    }
+}
+
+#[test]
+fn a_link_to_a_directory_leads_clients_there_and_may_form_a_loop() {
+    let site = site();
+    site.dir.file("project/settings.py", "");
+    symlink("../project", site.dir.path("public_html/project")).unwrap();
+    symlink(".", site.dir.path("public_html/loop")).unwrap();
+    let ended = check(&site);
+    only_problem(&ended, "public_html/project/settings.py\n");
+    mend(&ended);
+    assert_eq!(check(&site).code(), Some(0), "{}", check(&site).text());
+}
+
+#[test]
+fn the_hint_mends_a_site_whose_script_has_any_name() {
+    for name in ["it's 100% new.wsgi", "a+b (\"c\").wsgi", "$HOME `x` \u{e9}.wsgi"] {
+        let site = CheckSite::new();
+        let script = site.dir.script(&format!("public_html/{name}"), "#!WSGATE", HELLO);
+        site.dir.file("public_html/settings.py", "");
+        let check = || site.check(&[script.to_str().unwrap()]);
+        let ended = check();
+        only_problem(&ended, "source: ");
+        mend(&ended);
+        assert_eq!(check().code(), Some(0), "{name}: {}", check().text());
+        let rules = fs::read_to_string(site.dir.path("public_html/.htaccess")).unwrap();
+        assert_eq!(rules.lines().count(), 3, "{rules}");
     }
 }
 
