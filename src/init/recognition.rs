@@ -3,7 +3,8 @@
 
 use std::{
     ffi::OsStr,
-    fs,
+    fs::{self, File},
+    io::Read as _,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
@@ -27,7 +28,7 @@ const FILES: [&str; 6] =
     ["wsgi.py", "passenger_wsgi.py", "app.py", "main.py", "application.py", "server.py"];
 
 /// How much of a file is looked at.
-const MAX_BYTES: usize = 1 << 20;
+const MAX_BYTES: u64 = 1 << 20;
 
 /// A sample for a virtualenv without Flask.
 const SAMPLE: &str = "\
@@ -307,11 +308,13 @@ fn file_of(directory: &Path, module: &str) -> Option<PathBuf> {
 
 /// The text of a regular file; empty if it cannot be read.
 fn read(file: &Path) -> String {
-    if !file.is_file() {
-        return String::new();
+    let mut bytes = Vec::new();
+    if file.is_file()
+        && let Ok(file) = File::open(file)
+    {
+        // What was read until an error is looked at.
+        let _ = file.take(MAX_BYTES).read_to_end(&mut bytes);
     }
-    let mut bytes = fs::read(file).unwrap_or_default();
-    bytes.truncate(MAX_BYTES);
     String::from_utf8_lossy(&bytes).into_owned()
 }
 

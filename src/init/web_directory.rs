@@ -240,11 +240,10 @@ fn home() -> Option<PathBuf> {
     fs::canonicalize(home).ok()
 }
 
-/// The name of the directory for the application in `path`: different for each directory of `home`.
+/// The name of the directory for the application in `path`. Several sites may have a directory of
+/// the same name, such as `htdocs`: those above it belong to the name, from `home` on.
 fn name_of(path: &Path, home: &Path) -> String {
-    let Ok(below) = path.strip_prefix(home) else {
-        return path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    };
+    let below = path.strip_prefix(home).or_else(|_| path.strip_prefix("/")).unwrap_or(path);
     let parts = below.components().map(|part| part.as_os_str().to_string_lossy().into_owned());
     parts.collect::<Vec<_>>().join("-")
 }

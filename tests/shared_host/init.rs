@@ -164,6 +164,28 @@ fn applications_are_recognised_by_their_files() {
 }
 
 #[test]
+fn sites_outside_the_home_directory_have_an_application_each() {
+    if !is_root() {
+        return;
+    }
+    let account = Account::new();
+    for site in ["one", "two"] {
+        let directory = account.dir.path(site);
+        fs::create_dir_all(directory.join("htdocs")).unwrap();
+        account.user.give_all(&directory);
+        let ended = account.wsgate(&format!("init {}/htdocs", directory.display()));
+        assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+        assert!(ended.text().starts_with("found: no application"), "{}", ended.text());
+    }
+    let apps = fs::read_dir(account.user.path("wsgate-apps")).unwrap();
+    let names = apps.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut ends: Vec<String> =
+        names.map(|name| name.rsplitn(3, '-').take(2).collect::<Vec<_>>().join(" ")).collect();
+    ends.sort();
+    assert_eq!(ends, ["htdocs one", "htdocs two"]);
+}
+
+#[test]
 fn files_that_exist_are_named_and_nothing_is_written() {
     if !is_root() {
         return;
