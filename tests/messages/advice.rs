@@ -79,6 +79,21 @@ fn a_module_of_the_application_is_found_where_it_is() {
 }
 
 #[test]
+fn an_error_that_names_no_module_is_not_explained_as_one() {
+    for arguments in ["'gone'", "'gone', name=''", "'gone', name='../../x'", "'gone', name=5"] {
+        let raise = format!("raise ModuleNotFoundError({arguments})");
+        for (probe, code) in
+            [(Probe::new(&raise), "W0301"), (Probe::new(&in_request(&raise)), "W0501")]
+        {
+            // Any package above the application has such a file.
+            fs::write(probe.directory().join("__init__.py"), "").unwrap();
+            let hint = hint_of(&probe, code);
+            assert!(!hint.contains("``") && !hint.contains("--path"), "{arguments}: {hint}");
+        }
+    }
+}
+
+#[test]
 fn a_module_in_a_directory_that_anybody_may_change_is_not_named() {
     let probe = Probe::new("import helper");
     let shared = probe.directory().join("lib");

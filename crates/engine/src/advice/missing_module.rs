@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use pyo3::prelude::*;
+use pyo3::{exceptions::PyModuleNotFoundError, prelude::*};
 use wire::app::Source;
 
 use crate::advice::{
@@ -12,9 +12,16 @@ use crate::advice::{
     running,
 };
 
-/// The name of the module that was not found.
-pub(crate) fn name(py: Python<'_>, error: &PyErr) -> String {
-    error.value(py).getattr("name").and_then(|name| name.extract()).unwrap_or_default()
+/// The name of the module that was not found, if `error` says that. Code that raises such an error
+/// itself may give any text, or none.
+pub(crate) fn name(py: Python<'_>, error: &PyErr) -> Option<String> {
+    if !error.is_instance_of::<PyModuleNotFoundError>(py) {
+        return None;
+    }
+    let name: String = error.value(py).getattr("name").and_then(|name| name.extract()).ok()?;
+    let is_hostile = |character: char| character == '/' || character.is_control();
+    let is_part = |part: &str| !part.is_empty() && !part.contains(is_hostile);
+    name.split('.').all(is_part).then_some(name)
 }
 
 /// What to do about the module `name`, which was not found. No hint lets a person install a package

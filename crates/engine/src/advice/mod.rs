@@ -16,7 +16,7 @@ use std::{
 };
 
 use pyo3::{
-    exceptions::{PyAttributeError, PyModuleNotFoundError, PyNameError, PySyntaxError},
+    exceptions::{PyAttributeError, PyNameError, PySyntaxError},
     prelude::*,
 };
 use wire::{
@@ -68,8 +68,8 @@ pub(crate) fn remember(launch: &Launch) {
 
 /// The advice about `error`, if it is a common mistake.
 pub(crate) fn for_exception(py: Python<'_>, error: &PyErr) -> Option<String> {
-    if error.is_instance_of::<PyModuleNotFoundError>(py) {
-        return Some(missing_module::advice(py, &missing_module::name(py, error)));
+    if let Some(name) = missing_module::name(py, error) {
+        return Some(missing_module::advice(py, &name));
     }
     let is_of_python_2 = if error.is_instance_of::<PySyntaxError>(py) {
         let text = |name: &str| -> String {

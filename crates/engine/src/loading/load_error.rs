@@ -7,7 +7,7 @@ use diagnostics::{
     message::{Code, LogMessage},
 };
 use pyo3::{
-    exceptions::{PyModuleNotFoundError, PyOSError, PySystemExit},
+    exceptions::{PyOSError, PySystemExit},
     prelude::*,
 };
 use wire::{
@@ -113,8 +113,8 @@ pub(super) fn failed_import(
         })
         .into();
     }
-    if error.is_instance_of::<PyModuleNotFoundError>(py) {
-        return missing_module(py, launch, error, &trace).into();
+    if let Some(name) = advice::missing_name(py, error) {
+        return missing_module(py, launch, &name, &trace).into();
     }
     let value = error.value(py);
     let unreadable = value.is_instance_of::<PyOSError>()
@@ -138,8 +138,7 @@ pub(super) fn failed_import(
         .into()
 }
 
-fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -> LogMessage {
-    let name = advice::missing_name(py, error);
+fn missing_module(py: Python<'_>, launch: &Launch, name: &str, trace: &str) -> LogMessage {
     let version = py.version_info();
     let running = format!("{}.{}", version.major, version.minor);
     let path = py
@@ -148,21 +147,21 @@ fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -
         .map(|path| path.iter().map(|directory| format!("  {directory}\n")).collect::<String>())
         .unwrap_or_default();
     if let Source::Module(module) = &launch.app.source
-        && (*module == name || module.starts_with(&format!("{name}.")))
+        && (module == name || module.starts_with(&format!("{name}.")))
     {
         return LogMessage::new(
             Code::ModuleNotFound,
             format!("there is no module `{name}`, and no file `{module}`"),
         )
         .detail(format!("Python {running} searched:\n{path}"))
-        .hint(advice::for_application(&name));
+        .hint(advice::for_application(name));
     }
     LogMessage::new(
         Code::ModuleNotFound,
         format!("`{}` needs the module `{name}`, which was not found", launch.app),
     )
     .detail(format!("{trace}Python {running} searched:\n{path}"))
-    .hint(advice::for_missing_module(py, &name))
+    .hint(advice::for_missing_module(py, name))
 }
 
 /// `sys.path` as text.
