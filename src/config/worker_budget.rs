@@ -65,7 +65,7 @@ pub(crate) fn within(
     let divisor = if part == Part::Half { 2 } else { 1 };
     let workers = |limit: &Limit, used: u64, fixed: u64, each: u64| WorkerBudget {
         workers: u32::try_from(
-            ((limit.left() + used) / divisor).saturating_sub(fixed) / each.max(1),
+            (limit.left().saturating_add(used) / divisor).saturating_sub(fixed) / each.max(1),
         )
         .unwrap_or(u32::MAX)
         .max(1),

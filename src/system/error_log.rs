@@ -28,7 +28,7 @@ pub(crate) fn redirect_stderr(path: &Path) -> Option<LogMessage> {
         .and_then(|file| Ok((dup2_stderr(&file)?, file).1));
     match opened {
         // A log that has messages has this one, too.
-        Ok(file) => document_root_of(path).filter(|_| is_empty(&file)).map(|root| {
+        Ok(file) => is_empty(&file).then(|| document_root_of(path)).flatten().map(|root| {
             LogMessage::new(
                 Code::ErrorLogExposed,
                 format!(
