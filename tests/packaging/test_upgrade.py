@@ -87,7 +87,7 @@ class Upgrade(Case):
 
     def build(self, venv=None):
         wsgate = (venv or self.venv) / "bin/wsgate"
-        said = self.run_program(wsgate, "check", self.write("build.wsgi"))
+        said = self.run_program(wsgate, "check", self.write("build.wsgi", f"#!{wsgate}"))
         return re.search(r"(?m)^engine .* build (\S+)$", said.stdout)[1]
 
     def cgi(self, script):
