@@ -124,6 +124,7 @@ pub(crate) fn run(checked: CheckedApp) -> Result<Exit, CommandError> {
         exposed::inspect(&mut report, root, script, &modules, python, limit);
         if let Some(owner) = reader.as_ref().filter(|reader| reader.is_run_by_suexec()) {
             suexec::inspect(&mut report, script, owner);
+            suexec::web_server(&mut report, root, owner);
         }
     }
     if let Some(reader) = &reader {

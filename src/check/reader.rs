@@ -112,6 +112,16 @@ impl Reader {
         })
     }
 
+    /// Does this user own `directory`, and keep the user of the web server out? A directory that
+    /// belongs to another group may be open for the web server's group.
+    pub(super) fn closes(&self, directory: &Path) -> bool {
+        fs::metadata(directory).is_ok_and(|found| {
+            let is_of_other_group =
+                found.mode() & 0o010 != 0 && !self.groups.contains(&found.gid());
+            found.uid() == self.uid && found.mode() & 0o001 == 0 && !is_of_other_group
+        })
+    }
+
     /// Do the permissions of `found` grant this user `wanted` (4 to read, 1 to enter or execute)?
     fn may(&self, found: &fs::Metadata, wanted: u32) -> bool {
         let shift = if found.uid() == self.uid {

@@ -1,5 +1,5 @@
 //! What Apache's suexec refuses: it runs a script as the owner only if nobody else can change the
-//! script or its directory.
+//! script or its directory. The web server itself, which reads `.htaccess`, is another user.
 
 use std::{
     fs,
@@ -7,7 +7,23 @@ use std::{
     path::Path,
 };
 
-use crate::check::{quoted, reader::Reader, report::Report};
+use crate::check::{quoted, reader::Reader, report::Report, web_root::WebRoot};
+
+/// Reports directories of `user` above the document root `root` that the web server cannot enter.
+pub(super) fn web_server(report: &mut Report, root: &WebRoot, user: &Reader) {
+    // A closed document root belongs to a host that runs the web server as the user, too.
+    if user.closes(&root.directory) {
+        return;
+    }
+    for directory in root.directory.ancestors().skip(1).filter(|above| user.closes(above)) {
+        report.warning(format!(
+            "the web server may not be able to enter `{}`, and then answers 403\n\
+             hint: chmod o+x {}",
+            directory.display(),
+            quoted(directory)
+        ));
+    }
+}
 
 /// Reports why suexec would not run `script` as `user`.
 pub(super) fn inspect(report: &mut Report, script: &Path, user: &Reader) {

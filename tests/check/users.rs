@@ -82,6 +82,37 @@ fn what_suexec_refuses_is_a_problem_and_its_hint_mends_it() {
 }
 
 #[test]
+fn a_home_directory_that_the_web_server_cannot_enter_is_a_warning() {
+    let site = CheckSite::new();
+    site.dir.script("home/public_html/app.wsgi", "#!WSGATE", HELLO);
+    let home = site.dir.path("home");
+    let root = home.join("public_html");
+    let script = root.join("app.wsgi");
+    for path in [&home, &root, &script] {
+        chown(path, Some(PERSON), Some(PERSON)).unwrap();
+    }
+    let check = || {
+        let mut command = site.command_without_user();
+        child_process::run(command.arg(&script), "")
+    };
+    for (of_home, of_root, is_closed) in
+        [(0o700, 0o755, true), (0o711, 0o755, false), (0o700, 0o700, false)]
+    {
+        set_mode(&home, of_home);
+        set_mode(&root, of_root);
+        let ended = check();
+        let warning =
+            format!("warning        the web server may not be able to enter `{}`", home.display());
+        let text = ended.text();
+        assert_eq!(text.contains(&warning), is_closed, "{of_home:o} {of_root:o}: {text}");
+        assert_eq!(ended.code(), Some(0), "{text}");
+    }
+    set_mode(&root, 0o755);
+    mend(&check());
+    assert!(check().text().ends_with("no problem was found\n"), "{}", check().text());
+}
+
+#[test]
 fn a_named_user_is_checked_instead_of_the_owner() {
     let site = site_of_person();
     set_mode(&site.dir.path("public_html/app.wsgi"), 0o700);
