@@ -125,18 +125,12 @@ impl Script<'_> {
     fn with_program(&self, report: &mut Report, line: &[u8]) -> Option<PathBuf> {
         let shown = self.path.display();
         let file = quoted(self.path);
-        if line.ends_with(b"\r") {
-            report.problem(format!(
-                "the `#!` line of `{shown}` ends with CR LF, and the kernel looks for a program \
-                 whose name ends with CR\n\
-                 hint: save the file with Unix line ends: sed -i 's/\\r$//' {file}"
-            ));
-        }
         let words: Vec<&[u8]> = line
             .trim_ascii()
             .split(u8::is_ascii_whitespace)
             .filter(|word| !word.is_empty())
             .collect();
+        self.line_end(report, line, &words);
         let this = self.wsgate.display();
         let Some(&program) = words.first() else {
             report.problem(format!(
@@ -177,6 +171,35 @@ impl Script<'_> {
             report.problem(format!("`{shown}` is not executable\nhint: chmod +x {file}"));
         }
         Some(program.to_owned())
+    }
+
+    /// Reports on a CR at the end of `line`, which has the words `words`.
+    fn line_end(&self, report: &mut Report, line: &[u8], words: &[&[u8]]) {
+        if !line.ends_with(b"\r") {
+            return;
+        }
+        let shown = self.path.display();
+        let file = quoted(self.path);
+        let hint = format!("save the file with Unix line ends: sed -i 's/\\r$//' {file}");
+        // The kernel passes everything after the first program as one argument, CR included, and
+        // wsgate and `env -S` ignore white space at its end.
+        let is_of_a_name = match words {
+            [program, rest @ ..] if base_name(program) == b"env" => {
+                rest.first().is_none_or(|option| !option.starts_with(b"-"))
+            }
+            _ => words.len() < 2,
+        };
+        if is_of_a_name {
+            report.problem(format!(
+                "the `#!` line of `{shown}` ends with CR LF, and the kernel looks for a program \
+                 whose name ends with CR\nhint: {hint}"
+            ));
+        } else {
+            report.line(
+                "note",
+                format!("the `#!` line of `{shown}` ends with CR LF; wsgate ignores CR\n{hint}"),
+            );
+        }
     }
 
     /// Reports on a line that starts its program through `env`.

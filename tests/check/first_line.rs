@@ -11,7 +11,10 @@ use std::{
 
 use crate::{
     check::{CheckSite, HELLO, only_problem},
-    support::{child_process::ExitedProcess, probe::dedent},
+    support::{
+        child_process::{self, ExitedProcess},
+        probe::dedent,
+    },
 };
 
 /// A first line, where `WSGATE` stands for the path of the gateway, and what is said of it.
@@ -57,6 +60,25 @@ fn a_wrong_first_line_is_a_problem_and_its_hint_mends_it() {
         mend(&ended);
         let ended = site.check(&["app.wsgi"]);
         assert_eq!(ended.code(), Some(0), "{line:?}: {}{}", ended.text(), ended.stderr);
+    }
+}
+
+#[test]
+fn a_cr_after_an_option_of_the_first_line_is_a_note() {
+    let site = CheckSite::new();
+    let program = site.dir.wsgate();
+    let program = program.display();
+    for line in [format!("#!{program} --debug"), format!("#!/usr/bin/env -S {program}")] {
+        site.dir.executable("site/app.wsgi", format!("{line}\r\n{}", dedent(HELLO)));
+        let ended = site.check(&["app.wsgi"]);
+        let text = ended.text();
+        assert!(text.contains("\nnote           the `#!` line of `"), "{line}: {text}");
+        assert!(text.contains("ends with CR LF; wsgate ignores CR"), "{line}: {text}");
+        assert_eq!(ended.code(), Some(0), "{line}: {text}");
+        let mut request = Command::new(site.dir.path("site/app.wsgi"));
+        request.envs([("GATEWAY_INTERFACE", "CGI/1.1"), ("REQUEST_METHOD", "GET")]);
+        let response = child_process::run(&mut request, "");
+        assert!(response.text().starts_with("Status: 200 OK"), "{line}: {}", response.text());
     }
 }
 
