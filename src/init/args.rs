@@ -13,7 +13,7 @@ pub(crate) struct InitArgs {
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
 
-    /// Serve APP: a file, a directory, MODULE:NAME, or FILE.ini
+    /// Serve APP: a file, a directory, FILE:NAME, MODULE:NAME, or FILE.ini
     ///
     /// Without this option, wsgate looks for Flask, Django, `wsgi.py`, `passenger_wsgi.py` and
     /// PasteDeploy files in the working directory and in DIR. If there is none, wsgate writes a

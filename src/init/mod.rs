@@ -55,7 +55,8 @@ pub(crate) fn run(args: &InitArgs) -> Result<Exit, CommandError> {
     if plan.needs_private_directory || app.sample.is_some() {
         directories.extend(web.missing_private_directories());
     }
-    let mut text = format!("found: {}\n", app.what);
+    let label = if args.app.is_some() { "application" } else { "found" };
+    let mut text = format!("{label}: {}\n", app.what);
     if args.dry_run {
         for directory in &directories {
             text +=
@@ -72,7 +73,7 @@ pub(crate) fn run(args: &InitArgs) -> Result<Exit, CommandError> {
     }
     let mut transaction = Transaction::default();
     for directory in &directories {
-        transaction.create_directory(directory, modes.directory)?;
+        text += &transaction.create_directory(directory, modes.directory)?;
     }
     if let Some((link, target)) = &plan.link {
         text += &transaction.link(link, target)?;

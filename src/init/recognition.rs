@@ -75,7 +75,7 @@ impl FoundApp {
         let missing = |sentence: String| {
             CommandError::usage(
                 LogMessage::new(Code::BadSetting, sentence)
-                    .hint("--app takes a file, a directory, MODULE:NAME, or FILE.ini"),
+                    .hint("--app takes a file, a directory, FILE:NAME, MODULE:NAME, or FILE.ini"),
             )
         };
         if Path::new(app).is_dir() {
@@ -115,15 +115,31 @@ impl FoundApp {
                 let file = file_of(&directory, &module);
                 let text = file.as_deref().map(read).unwrap_or_default();
                 let callable = callable.or_else(|| callable_in(&text)).ok_or_else(|| {
-                    missing(format!("the object in `{module}` is not known; write {module}:NAME"))
+                    missing(match &file {
+                        Some(file) => format!(
+                            "`{}` seems to define no application; name it: --app {module}:NAME",
+                            file.display()
+                        ),
+                        None => format!(
+                            "there is no file, directory or module `{module}` here; for a module \
+                             of the virtualenv, write {module}:NAME"
+                        ),
+                    })
                 })?;
+                let note = file.is_none().then(|| {
+                    format!(
+                        "the module `{module}` is not in `{}`: unless it is installed in the \
+                         virtualenv, run `wsgate init` in the directory that has it",
+                        directory.display()
+                    )
+                });
                 Ok(Self {
                     what: format!("`{module}:{}`", callable.name),
                     code: imported(&module, &callable),
                     file: file.unwrap_or_else(|| PathBuf::from(&module)),
                     directory,
                     sample: None,
-                    note: None,
+                    note,
                 })
             }
         }

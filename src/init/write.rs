@@ -53,16 +53,21 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
-    /// Creates the directory `path`.
+    /// Creates the directory `path`. Returns a line about it.
     ///
     /// # Errors
     /// If the directory cannot be created.
-    pub(super) fn create_directory(&mut self, path: &Path, mode: u32) -> Result<(), CommandError> {
+    pub(super) fn create_directory(
+        &mut self,
+        path: &Path,
+        mode: u32,
+    ) -> Result<String, CommandError> {
         DirBuilder::new().mode(mode).create(path).map_err(|error| not_written(path, &error))?;
         self.directories.push(path.to_owned());
         // The umask does not count: suexec refuses directories that a group can write in.
         fs::set_permissions(path, Permissions::from_mode(mode))
-            .map_err(|error| not_written(path, &error))
+            .map_err(|error| not_written(path, &error))?;
+        Ok(format!("created {}/ (mode {mode:o})\n", path.display()))
     }
 
     /// Creates the link `path` to `target`. Returns a line about it.

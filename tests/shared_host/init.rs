@@ -81,6 +81,9 @@ fn a_sample_is_written_outside_and_a_second_run_keeps_it() {
     assert!(shown.text().contains("(mode 755):\n#!"), "{}", shown.text());
     let ended = account.wsgate("init public_html");
     assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    // A directory that is created is named: its name may be misspelt.
+    let created = format!("created {}/ (mode 755)\n", account.user.path("wsgate-apps").display());
+    assert!(ended.text().contains(&created), "{}", ended.text());
     let files = account.files();
     assert_eq!(
         files,
@@ -139,6 +142,10 @@ fn applications_are_recognised_by_their_files() {
     assert!(code.ends_with(&format!("run_path(\"{home}/odd/my-app.wsgi\")[\"app\"]")), "{code}");
     let code = account.code("public_html --app old");
     assert!(code.contains("setdefault(\"DJANGO_SETTINGS_MODULE\", \"old.settings\")"), "{code}");
+    // An installed module is not looked for; a misspelt one gets a note.
+    let named = account.wsgate("init --dry-run public_html --app shop:app").text();
+    assert!(named.starts_with("application: `shop:app`\n"), "{named}");
+    assert!(named.contains("\nnote: the module `shop` is not in `"), "{named}");
     // The working directory counts without --app.
     let found = account.wsgate("init --dry-run public_html").text();
     assert!(found.starts_with("found: no application"), "{found}");
@@ -155,7 +162,7 @@ fn applications_are_recognised_by_their_files() {
         ("pyramid/missing.ini", "cannot be opened"),
         ("public_html", "no application was recognised"),
         ("odd/my-app.wsgi:a-b", "a-b"),
-        ("shop", "the object in `shop` is not known"),
+        ("shop", "there is no file, directory or module `shop`"),
     ] {
         let ended = account.wsgate(&format!("init public_html --app {app}"));
         assert!([2, 78].contains(&ended.code().unwrap()), "{app}: {}", ended.text());
