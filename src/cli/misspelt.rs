@@ -26,7 +26,12 @@ pub(super) fn command(arguments: &[OsString], program: &Command) -> Option<Strin
         return Some("`version` is not a command; use `wsgate --version`".to_owned());
     }
     let commands = program.get_subcommands().filter(|command| !command.is_hide_set());
-    let nearest = nearest(name, commands.map(Command::get_name))?;
+    let Some(nearest) = nearest(name, commands.map(Command::get_name)) else {
+        let has_file = arguments.get(1).is_some_and(|second| Path::new(second).is_file());
+        return has_file.then(|| {
+            format!("`{name}` is neither a command nor a file: `wsgate --help` lists the commands")
+        });
+    };
     let is_module = !name.contains('-');
     let module = if is_module { "; a module is called by `wsgate call MODULE`" } else { "" };
     Some(format!(

@@ -36,6 +36,18 @@ fn a_misspelt_command_names_the_nearest_command() {
 }
 
 #[test]
+fn an_unknown_command_before_a_file_is_named() {
+    let dir = InstallDir::new();
+    dir.file("app.wsgi", "");
+    let mut command = Command::new(artefacts::gateway());
+    command.args(["serve", "app.wsgi"]).current_dir(dir.path(""));
+    let ended = child_process::run(&mut command, "");
+    assert_eq!(ended.code(), Some(2), "{}", ended.stderr);
+    let said = "error: `serve` is neither a command nor a file: `wsgate --help` lists the commands";
+    assert!(ended.stderr.starts_with(said), "{}", ended.stderr);
+}
+
+#[test]
 fn a_file_or_module_whose_name_is_near_a_command_is_served() {
     let dir = InstallDir::new();
     let app = "def application(environ, start_response):\n\
