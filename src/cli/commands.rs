@@ -154,7 +154,8 @@ pub(super) fn program() -> clap::Command {
 
 /// `command` as it parses arguments and shows its help.
 pub(super) fn prepared(command: clap::Command) -> clap::Command {
-    accept_negative_numbers(in_own_words(with_help(command)))
+    // Options with own words move to the end: the option `--help` comes after them.
+    accept_negative_numbers(with_help(in_own_words(command)))
 }
 
 /// `command` with the help of options that mean something else in it than in other commands.
@@ -248,6 +249,14 @@ mod tests {
                 let verb = help.split(' ').next().unwrap_or_default();
                 assert!(VERBS.contains(&verb), "{name}: {help}");
             }
+        }
+    }
+
+    #[test]
+    fn the_help_option_is_the_last_of_each_command() {
+        for command in program().get_subcommands() {
+            let last = command.get_arguments().last().unwrap();
+            assert_eq!(last.get_help_heading(), Some("Help"), "{}", command.get_name());
         }
     }
 
