@@ -123,7 +123,7 @@ fn state(status: &PoolStatus) -> &'static str {
 /// Summary of the workers.
 fn summary(status: &PoolStatus) -> String {
     let busy = status.workers.iter().filter(|worker| worker.busy).count();
-    let waiting = status.workers.iter().filter(|worker| !worker.busy && !worker.leaving).count();
+    let idle = status.workers.iter().filter(|worker| !worker.busy && !worker.leaving).count();
     let mode = match status.mode {
         PoolMode::Fastcgi if status.min == status.max => {
             return format!("{} workers, {busy} of {} busy", status.max, status.workers.len());
@@ -136,8 +136,9 @@ fn summary(status: &PoolStatus) -> String {
         PoolMode::Resident => "resident",
     };
     let (served, age) = (status.served, age(status.seconds));
+    let requests = if served == 1 { "request" } else { "requests" };
     format!(
-        "{mode}, {busy} serving, {waiting} waiting, {} at most, {served} requests in {age}",
+        "{mode}, {busy} busy, {idle} idle, {} at most, {served} {requests} in {age}",
         status.max
     )
 }

@@ -92,7 +92,7 @@ fn requests_are_counted_and_current_ones_are_named() {
         });
         let text = site.wsgate(&["status"]);
         assert!(
-            text.contains(&format!(": {mode}, 1 serving, "))
+            text.contains(&format!(": {mode}, 1 busy, "))
                 && text.contains("5 at most, 8 requests in "),
             "{text}"
         );
