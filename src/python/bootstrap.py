@@ -3,7 +3,7 @@ posix.close(bootstrap)
 del bootstrap
 try:
     if sys.version_info < (3, 9):
-        raise ImportError("Python %d.%d is too old, 3.9 is the least" % sys.version_info[:2])
+        raise ImportError("Python %d.%d is too old, need 3.9 or later" % sys.version_info[:2])
     if sys.implementation.name != "cpython":
         raise ImportError("%s is not CPython" % sys.implementation.name)
     if "t" in sys.abiflags:

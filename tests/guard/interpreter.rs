@@ -132,7 +132,7 @@ fn each_program_that_cannot_run_the_engine_is_named_with_the_reason() {
         ("prints", "echo Status: 200 OK; echo; echo evil", "W0202", &[no_python]),
         ("ls", "exec /bin/ls \"$@\"", "W0202", &[no_python, "exited with status 2"]),
         ("broken", &broken, "W0205", &["exited with status 1", "before the engine was loaded"]),
-        ("too-old", &too_old, "W0206", &["Python 3.8 is too old, 3.9 is the least"]),
+        ("too-old", &too_old, "W0206", &["Python 3.8 is too old, need 3.9 or later"]),
         ("python2", &python_2, "W0206", &["Python 2.7 is too old"]),
         ("pypy", &other, "W0206", &["pypy is not CPython"]),
     ] {
@@ -180,7 +180,7 @@ fn a_version_that_is_too_old_is_named_with_the_least() {
     for program in too_old() {
         let response = Probe::new(HELLO).python(&program).run();
         let message = page(&response, 500, "W0206");
-        assert!(message.contains("is too old, 3.9 is the least"), "{message}");
+        assert!(message.contains("is too old, need 3.9 or later"), "{message}");
         assert!(message.contains(program.to_str().unwrap()), "{message}");
     }
 }

@@ -20,7 +20,7 @@ const STAYS: [(&str, &str); 5] = [
         def app(environ, start_response): pass
         make_server('127.0.0.1', 0, app).serve_forever()
         ",
-        "started a server when it is loaded: put `app.run()`",
+        "seems to start a server when it is loaded: put `app.run()`",
     ),
     (
         "
@@ -28,7 +28,7 @@ const STAYS: [(&str, &str); 5] = [
         async def main(): await asyncio.sleep(1000)
         asyncio.run(main())
         ",
-        "started a server when it is loaded: put `app.run()`",
+        "seems to start a server when it is loaded: put `app.run()`",
     ),
     (
         "
@@ -101,7 +101,7 @@ fn a_request_that_times_out_shows_the_line_on_its_error_page() {
     dir.file("app.py", STAYS[0].0);
     let ended = ran(&dir, &["call", "--debug", "--timeout", "3", "-i", "app.py"]);
     assert!(ended.text().starts_with("HTTP/1.1 504 Gateway Timeout"), "{}", ended.text());
-    assert!(ended.text().contains("it stands at line 4 of `/"), "{}", ended.text());
+    assert!(ended.text().contains("Python was at line 4 of `/"), "{}", ended.text());
 }
 
 #[test]
@@ -175,7 +175,10 @@ fn a_pool_that_loads_slowly_logs_its_stack() {
 fn a_reloader_that_exits_while_the_file_is_loaded_is_distinguished_from_other_exits() {
     let dir = InstallDir::new();
     for (code, hint) in [
-        ("def run_with_reloader(): raise SystemExit(3)\nrun_with_reloader()", "started a server"),
+        (
+            "def run_with_reloader(): raise SystemExit(3)\nrun_with_reloader()",
+            "seems to start a server",
+        ),
         ("raise SystemExit(3)", "code that runs a program of its own"),
     ] {
         dir.file("app.py", code);

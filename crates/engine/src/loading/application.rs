@@ -198,7 +198,7 @@ fn find<'py>(
         .hint(match callables.iter().find(|name| FACTORY_NAMES.contains(&name.as_str())) {
             Some(factory) => Mismatch::Factory.hint(&module_of(launch), factory),
             None if launch.app.callable.is_some() => {
-                "name one of those behind the colon of APP".to_owned()
+                "name one of them after a colon, as in `app.wsgi:NAME`".to_owned()
             }
             None => {
                 "name the WSGI callable `application` in the file: `application = …`".to_owned()

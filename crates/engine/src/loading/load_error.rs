@@ -35,21 +35,22 @@ const SERVER_FUNCTIONS: [&str; 8] = [
 /// The log message for loading that was interrupted after `seconds`.
 fn not_in_time(py: Python<'_>, app: &App, error: &PyErr, seconds: u64) -> LogMessage {
     let (place, serves) = position(py, error);
-    let place = place
-        .map_or_else(String::new, |(line, file)| format!(": it stands at line {line} of `{file}`"));
+    let place = place.map_or_else(String::new, |(line, file)| {
+        format!(": Python was at line {line} of `{file}`")
+    });
     let hint = if serves {
         STARTS_A_SERVER_HINT
     } else {
-        "the last lines of the traceback are where it was; make that faster or leave it to the \
-         first request, or raise `--timeout` or `--response-timeout`"
+        "the last lines of the traceback show the place; make that code faster or leave it to \
+         the first request, or raise `--timeout` or `--response-timeout`"
     };
     LogMessage::new(Code::LoadTimedOut, format!("`{app}` was not loaded within {seconds} s{place}"))
         .detail(ExceptionText::of(py, error).trace)
         .hint(hint)
 }
 
-const STARTS_A_SERVER_HINT: &str = "it looks as if the file started a server when it is loaded: \
-    put `app.run()`, or what starts it, under `if __name__ == \"__main__\":`";
+const STARTS_A_SERVER_HINT: &str = "the file seems to start a server when it is loaded: put \
+    `app.run()`, or another call that starts one, under `if __name__ == \"__main__\":`";
 
 /// The line and file of the last module code in the traceback of `error`, and whether a function of
 /// [`SERVER_FUNCTIONS`] is in the traceback.
