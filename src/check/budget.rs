@@ -130,7 +130,7 @@ impl PoolSize {
             budget.map_or(u32::MAX, |budget| budget.workers).min(MAX_DEFAULT_WARM_WORKERS)
         });
         format!(
-            "each request at the same time needs {} processes and {} MB, up to {most} request{}",
+            "each concurrent request needs {} processes and {} MB, up to {most} request{}",
             need.processes,
             megabytes(self.worker),
             if most == 1 { "" } else { "s" }
