@@ -232,10 +232,10 @@ mod tests {
     use super::*;
 
     /// The verbs that help texts start with.
-    const VERBS: [&str; 23] = [
+    const VERBS: [&str; 24] = [
         "Add", "Change", "Check", "Close", "Keep", "Limit", "Listen", "Load", "Log", "Name",
-        "Print", "Reload", "Replace", "Run", "Send", "Serve", "Set", "Show", "Start", "Stop",
-        "Use", "Wait", "Write",
+        "Print", "Read", "Reload", "Replace", "Run", "Send", "Serve", "Set", "Show", "Start",
+        "Stop", "Use", "Wait", "Write",
     ];
 
     #[test]
