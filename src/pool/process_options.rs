@@ -28,7 +28,14 @@ const RESOURCES: [(&str, Resource); 9] = [
 ];
 
 /// The lowest and the highest `--nice`.
-const NICE_RANGE: std::ops::RangeInclusive<i64> = -20..=19;
+const NICE_RANGE: std::ops::RangeInclusive<i32> = -20..=19;
+
+/// The value `text` of `--nice`.
+fn niceness(text: &str) -> Result<i32, String> {
+    let value = text.parse().ok().filter(|value| NICE_RANGE.contains(value));
+    let (least, most) = (NICE_RANGE.start(), NICE_RANGE.end());
+    value.ok_or_else(|| format!("give a whole number from {least} to {most}, such as `5`"))
+}
 
 /// The options about what the kernel allows the processes of a pool.
 #[derive(Args, Clone, Debug)]
@@ -48,11 +55,7 @@ pub(crate) struct ProcessOptions {
     umask: Option<FileMode>,
 
     /// Add NICENESS, from -20 (favoured) to 19, to the nice value of the pool's processes
-    #[arg(
-        long,
-        value_name = "NICENESS",
-        value_parser = clap::value_parser!(i32).range(NICE_RANGE)
-    )]
+    #[arg(long, value_name = "NICENESS", value_parser = niceness)]
     nice: Option<i32>,
 
     /// Limit a resource of each process of the pool, such as nofile=4096 or core=0 (repeatable)
