@@ -4,7 +4,10 @@ use std::thread;
 
 use crate::{
     packages::in_every_mode,
-    support::web_servers::{HttpClient, WebServer},
+    support::{
+        waiting::eventually,
+        web_servers::{HttpClient, WebServer},
+    },
 };
 
 in_every_mode! {
@@ -27,8 +30,13 @@ fn counters_of_all_processes_add_up(web_server: &mut dyn WebServer) {
     });
     HttpClient::request("DELETE", &counted, "").run().expect(200);
 
-    let metrics =
-        HttpClient::get(web_server.script("prometheus.wsgi/metrics")).run().expect(200).text();
+    // The library cannot read the counters while a worker that is loading creates its file.
+    let mut metrics = String::new();
+    eventually("no worker is creating its file of counters", || {
+        let response = HttpClient::get(web_server.script("prometheus.wsgi/metrics")).run();
+        metrics = response.text();
+        response.status == 200
+    });
     let total = CLIENTS * REQUESTS;
     for line in [
         format!("visits_total {}.0", total + 1),
