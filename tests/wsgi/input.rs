@@ -93,28 +93,28 @@ fn w23_the_input_ends_at_content_length_though_more_could_be_read() {
     }
 }
 
-#[test]
-fn w23_no_content_length_is_no_body_and_never_a_wait() {
-    // Standard input stays open here, as a web server may leave it.
-    let probe = reading("(input.read(), input.read(10), input.readline())");
+/// The response of `probe` while standard input stays open, as a web server may leave it.
+fn response_with_open_input(probe: Probe) -> String {
     let mut child = probe.start();
     let kept_open = child.stdin.take().unwrap();
     let mut response = String::new();
     child.stdout.take().unwrap().read_to_string(&mut response).unwrap();
     child.wait().unwrap();
     drop(kept_open);
+    response
+}
+
+#[test]
+fn w23_no_content_length_is_no_body_and_never_a_wait() {
+    let probe = reading("(input.read(), input.read(10), input.readline())");
+    let response = response_with_open_input(probe);
     assert!(response.ends_with("(b'', b'', b'')"), "{response}");
 }
 
 #[test]
 fn w23_a_read_of_no_bytes_does_not_wait() {
     let probe = reading("(input.read(0), input.read1(0), input.readline(0))").post("never sent");
-    let mut child = probe.start();
-    let kept_open = child.stdin.take().unwrap();
-    let mut response = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut response).unwrap();
-    child.wait().unwrap();
-    drop(kept_open);
+    let response = response_with_open_input(probe);
     assert!(response.ends_with("(b'', b'', b'')"), "{response}");
 }
 
