@@ -58,13 +58,13 @@ fn the_numbers_of_the_budget_are_those_of_the_program() {
     };
     let page = page().replace('\n', " ");
     for expected in [
-        format!("need {} MB of memory until", value("EXPECTED_WORKER_BYTES")),
+        format!("worker to need {} MB of memory", value("EXPECTED_WORKER_BYTES")),
         format!("least {} MB", value("MIN_WORKER_BYTES")),
         format!("`--max-processes` | {}, or fewer", value("MAX_DEFAULT_WARM_WORKERS")),
     ] {
         assert!(page.contains(&expected), "{expected}");
     }
     assert_eq!((value("POOL_PROCESSES"), value("WARM_REQUEST_PROCESSES")), (2, 2));
-    assert!(page.contains("A pool counts two processes for itself"));
-    assert!(page.contains("a request counts two"));
+    assert!(page.contains("counts two processes for a pool"));
+    assert!(page.contains("a request counts as two"));
 }
