@@ -2,23 +2,19 @@
 //! without dashes in front.
 //!
 //! Each key becomes the arguments that the option has on the command line, so that every option can
-//! stand in the file, and is checked in one place. `app` is the argument APP. A table, such as
-//! `[env]`, becomes one `NAME=VALUE` for each of its keys.
+//! stand in the file, and is checked in one place. `app` is the argument APP.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
 };
 
-use clap::{Arg, ArgAction, Command, ValueHint, error::ErrorKind};
+use clap::{Command, error::ErrorKind};
 use diagnostics::message::{Code, LogMessage};
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
-use crate::config::options::{app::program_at, nearest::nearest};
-
-/// Key of the argument APP.
-const APP: &str = "app";
+use crate::config::file_values::{APP, arguments_of};
 
 /// Maximum length of a configuration file, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -55,13 +51,13 @@ impl ConfigFile {
         let mut entries = Vec::new();
         for (key, value) in table.get_ref() {
             let line = line_of(&text, key.span().start);
-            let entry = option(command, key.get_ref())
-                .and_then(|arg| {
-                    let arguments = arguments(arg, key.get_ref(), value.get_ref(), base)?;
-                    Ok(Entry { id: arg.get_id().to_string(), line, arguments })
-                })
+            let of_key = arguments_of(command, key.get_ref(), value.get_ref(), base)
                 .map_err(|sentence| with_hint(wrong(&path, line, &sentence)))?;
-            entries.push(entry);
+            entries.extend(of_key.into_iter().map(|(arg, arguments)| Entry {
+                id: arg.get_id().to_string(),
+                line,
+                arguments,
+            }));
         }
         entries.sort_by_key(|entry| entry.line);
         let file = Self { path, entries };
@@ -138,123 +134,6 @@ fn text_of(path: &Path) -> Result<String, LogMessage> {
         .map_err(|error| unreadable(error.to_string(), "let this user read it: chmod a+r"))?;
     String::from_utf8(bytes)
         .map_err(|error| unreadable(error.to_string(), "save the file as UTF-8 text"))
-}
-
-/// The option with the name `key`.
-fn option<'a>(command: &'a Command, key: &str) -> Result<&'a Arg, String> {
-    let named = |arg: &&Arg| match arg.get_long() {
-        Some(long) => long == key && !matches!(long, "config" | "help"),
-        None => key == APP && arg.is_positional(),
-    };
-    command.get_arguments().find(named).ok_or_else(|| {
-        let names = command.get_arguments().filter_map(Arg::get_long).chain([APP]);
-        let names = names.filter(|name| !matches!(*name, "config" | "help"));
-        match nearest(key, names) {
-            Some(name) => format!("unknown key `{}`; the nearest is `{name}`", key.escape_debug()),
-            None => format!("unknown key `{}`", key.escape_debug()),
-        }
-    })
-}
-
-/// The arguments for `key`, whose paths start at `base`.
-fn arguments(
-    arg: &Arg,
-    key: &str,
-    value: &DeValue<'_>,
-    base: &Path,
-) -> Result<Vec<OsString>, String> {
-    if !arg.get_action().takes_values() {
-        return match value {
-            DeValue::Boolean(true) => Ok(vec![format!("--{key}").into()]),
-            DeValue::Boolean(false) => Ok(Vec::new()),
-            _ => Err(format!("`{key}` must be `true` or `false`")),
-        };
-    }
-    let is_repeatable = matches!(arg.get_action(), ArgAction::Append);
-    let values = match value {
-        DeValue::Array(values) if is_repeatable => {
-            values.iter().map(|value| text(arg, key, value.get_ref())).collect::<Result<_, _>>()?
-        }
-        DeValue::Table(table) if is_repeatable && takes_assignments(arg) => table
-            .iter()
-            .map(|(name, value)| {
-                Ok(format!("{}={}", name.get_ref(), text(arg, name.get_ref(), value.get_ref())?))
-            })
-            .collect::<Result<Vec<_>, String>>()?,
-        DeValue::Array(_) => return Err(format!("`{key}` takes one value, not a list")),
-        value => vec![text(arg, key, value)?],
-    };
-    let arguments = values.iter().map(|value| from_base(arg, value, base));
-    Ok(match arg.get_long() {
-        Some(long) => arguments
-            .map(|value| {
-                let mut argument = OsString::from(format!("--{long}="));
-                argument.push(value);
-                argument
-            })
-            .collect(),
-        None => arguments.collect(),
-    })
-}
-
-fn takes_assignments(arg: &Arg) -> bool {
-    arg.get_value_names().is_some_and(|names| names.iter().any(|name| name.contains('=')))
-}
-
-/// `value` as it would stand on the command line.
-fn text(arg: &Arg, key: &str, value: &DeValue<'_>) -> Result<String, String> {
-    let key = key.escape_debug();
-    match value {
-        DeValue::String(text) if text.contains('\0') => Err(format!("`{key}` has a NUL character")),
-        DeValue::String(text) => Ok(text.to_string()),
-        // Permissions are octal on the command line, too.
-        DeValue::Integer(number) if number.radix() == 8 && is_mode(arg) => {
-            Ok(number.as_str().to_owned())
-        }
-        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-            .map(|number| number.to_string())
-            .map_err(|_| format!("`{key}` is too large a number")),
-        DeValue::Float(number) => Ok(number.as_str().to_owned()),
-        DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
-            let kind = value.type_str();
-            Err(format!("the value of `{key}` must be text in quotes or a number, not a {kind}"))
-        }
-    }
-}
-
-fn is_mode(arg: &Arg) -> bool {
-    let is_octal = |name: &str| matches!(name, "MODE" | "MASK");
-    arg.get_value_names().is_some_and(|names| names.iter().any(|name| is_octal(name)))
-}
-
-/// `value` with a path in it absolute.
-fn from_base(arg: &Arg, value: &str, base: &Path) -> OsString {
-    if let Some(path) = value.strip_prefix("unix:").filter(|path| !path.is_empty()) {
-        let mut address = OsString::from("unix:");
-        address.push(base.join(path));
-        return address;
-    }
-    if arg.is_positional() {
-        return app_from(base, value);
-    }
-    match arg.get_value_hint() {
-        // Standard error, for the access log.
-        _ if value == "-" || value.is_empty() => value.into(),
-        ValueHint::ExecutablePath => program_at(base, Path::new(value)).into_os_string(),
-        ValueHint::AnyPath | ValueHint::FilePath | ValueHint::DirPath => {
-            base.join(value).into_os_string()
-        }
-        _ => value.into(),
-    }
-}
-
-/// APP, absolute if its file is found from `base`.
-fn app_from(base: &Path, app: &str) -> OsString {
-    let is_module = |app: &str| {
-        let name = app.split(':').next().unwrap_or_default();
-        !name.contains('/') && !Path::new(OsStr::new(&base.join(name))).exists()
-    };
-    if is_module(app) { app.into() } else { base.join(app).into_os_string() }
 }
 
 fn line_of(text: &str, position: usize) -> usize {

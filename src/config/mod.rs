@@ -2,6 +2,7 @@
 //! that the limits hold.
 
 pub(crate) mod file;
+mod file_values;
 pub(crate) mod missing_path;
 pub(crate) mod options;
 pub(crate) mod script_line;

@@ -104,7 +104,12 @@ fn an_option_of_the_command_line_replaces_the_one_of_the_file() {
         listen = ["unix:other.sock"]
         nice = 3
         name = "of-the-file"
-        env = { FIRST = "of the file", SECOND = "of the file" }
+        [[env]]
+        name = "FIRST"
+        value = "of the file"
+        [[env]]
+        name = "SECOND"
+        value = "of the file"
         "#;
     let setup = PoolSetup::new(SHOWS);
     let listen = format!("unix:{}", setup.path("app.sock").display());
@@ -140,6 +145,8 @@ fn a_wrong_file_is_named_with_its_line_and_no_pool_starts() {
         ("app = \"app.wsgi\"\nlisten = [[\"a\"]]", "line 4: the value of `listen` must be text"),
         ("app = \"app.wsgi\"\nlisten = \"nowhere\"", "line 4: "),
         ("app = \"app.wsgi\"\nrlimit = { files = 1 }", "line 4: "),
+        ("app = \"app.wsgi\"\n[[env]]\nname = \"A\"", "line 4: `[[env]]` needs the key `value`"),
+        ("app = \"app.wsgi\"\n[[workers]]\ncount = 1", "line 4: `workers` takes values"),
         ("app = \"app.wsgi\"\nworkers = 1\nmax = 2", "--max"),
         ("app = \"app.wsgi\"\nmin = 1", "--max"),
         ("app = \"app.wsgi\"\nworkers = 1\nworkers = 2", "line 5: duplicate key"),
