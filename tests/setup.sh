@@ -142,8 +142,20 @@ fetch_wheels() {
         miss "flask (pip could not download it)"
 }
 
+# Writes wheels, for the test that installs one, in a virtualenv beside that of the applications.
+make_builder() {
+    local venv=$1 needed builder
+    builder=$(dirname "$venv")/build
+    needed=$(grep '^hatchling==' ../packaging/tools.txt)
+    [ -x "$venv/bin/python" ] && [ "$(cat "$builder/needed" 2>/dev/null)" != "$needed" ] || return 0
+    "$python" -m venv --clear "$builder" &&
+        "$builder/bin/python" -m pip install --quiet --disable-pip-version-check "$needed" &&
+        echo "$needed" >"$builder/needed" || miss "$needed (pip could not install it)"
+}
+
 make_venv "${WSGATE_TEST_VENV:-/var/tmp/wsgate-test-$(id -u)/venv}"
 fetch_wheels "${WSGATE_TEST_VENV:-/var/tmp/wsgate-test-$(id -u)/venv}"
+make_builder "${WSGATE_TEST_VENV:-/var/tmp/wsgate-test-$(id -u)/venv}"
 
 if [ "$absent" = 0 ]; then
     say "all there"

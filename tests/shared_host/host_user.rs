@@ -15,9 +15,10 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{
-    artefacts,
     child_process::{ExitedProcess, run},
     waiting::eventually,
+    web_servers::venv,
+    wheel::wheel,
 };
 
 /// Where suexec looks for scripts.
@@ -82,20 +83,25 @@ impl HostUser {
         assert!(status.success());
     }
 
-    /// Makes `~/venv` with pip or without, and puts wsgate there as its wheel does.
-    pub(super) fn make_venv(&self, options: &[&str]) {
-        let made = self.run(&[&["/usr/bin/python3", "-m", "venv"], options, &["venv"]].concat());
+    /// Makes `~/venv`, and installs wsgate there from its wheel. The virtualenv has no pip.
+    pub(super) fn make_venv(&self) {
+        let made = self.run(&["/usr/bin/python3", "-m", "venv", "--without-pip", "venv"]);
         assert_eq!(made.code(), Some(0), "{}", made.stderr);
-        for (from, to) in [
-            (artefacts::gateway(), "venv/bin/wsgate"),
-            (artefacts::engine(), "venv/lib/wsgate/libwsgate_engine.so"),
-        ] {
-            let to = self.path(to);
-            self.directory(to.parent().unwrap());
-            let mut install = Command::new("install");
-            install.args(["-m", "755", "-o", &self.name, "-g", &self.name]).args([from, &to]);
-            assert!(install.status().unwrap().success());
-        }
+        let pip = venv().join("bin/pip");
+        let options = ["--python", "venv/bin/python", "install", "--no-index", "--no-cache-dir"];
+        let wheel = self.wheel();
+        let of = [&[pip.to_str().unwrap()], &options[..], &[wheel.to_str().unwrap()]].concat();
+        let installed = self.run(&of);
+        assert_eq!(installed.code(), Some(0), "{}", installed.stderr);
+    }
+
+    /// Copies the wheel into the home directory, and returns its path.
+    pub(super) fn wheel(&self) -> PathBuf {
+        let wheel = wheel();
+        let path = self.path(&wheel.name);
+        fs::write(&path, &wheel.content).unwrap();
+        self.give(&path);
+        path
     }
 
     /// Runs a command as the user, in the home directory.
@@ -122,7 +128,8 @@ impl HostUser {
         ended.text()
     }
 
-    fn processes(&self) -> Vec<i32> {
+    /// The processes of the user.
+    pub(super) fn processes(&self) -> Vec<i32> {
         let entries = fs::read_dir("/proc").unwrap();
         let pids = entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
         pids.filter(|pid: &i32| {

@@ -148,7 +148,7 @@ fn serves(layout: Layout, mode: &str) {
         return;
     }
     let user = HostUser::new();
-    user.make_venv(&["--without-pip"]);
+    user.make_venv();
     let app = user.file("site/shows.py", SHOWS);
     let directory = user.path(layout.directory());
     let dir = directory.to_str().unwrap();
@@ -173,7 +173,7 @@ fn serves(layout: Layout, mode: &str) {
     assert_eq!(shown["SCRIPT_NAME"], mount, "{shown}");
     assert_eq!(shown["HTTP_AUTHORIZATION"], "Basic bWU6c2VjcmV0", "{shown}");
     assert_eq!(shown["cwd"], user.path("site").to_str().unwrap(), "{shown}");
-    if mode == "warm" {
+    if mode != "cold" {
         eventually("the pool serves", || ask()["cold"] == false);
     }
     if layout != Layout::ScriptAlias {
@@ -240,6 +240,11 @@ fn the_root_of_a_host_serves_the_application_warm() {
     serves(Layout::Hosted, "warm");
 }
 
+#[test]
+fn the_root_of_a_host_serves_the_application_by_a_resident_pool() {
+    serves(Layout::Hosted, "resident");
+}
+
 /// The commands that the page begins with, as they stand there.
 #[test]
 fn the_commands_of_the_page_make_a_site_that_is_served_warm() {
@@ -253,15 +258,18 @@ fn the_commands_of_the_page_make_a_site_that_is_served_warm() {
     let user = HostUser::new();
     let public = user.path("public_html");
     user.directory(&public);
-    assert_eq!(venv, "python3 -m venv ~/venv");
-    user.make_venv(&[]);
-    // wsgate is there already, and the packages are those that tests/setup.sh has fetched.
-    let offline = format!("install --no-index --find-links {}", wheels().display());
-    let install = install.replace("install wsgate", &offline);
-    for command in [install.as_str(), init] {
+    // The wheel's file, as long as it is not on PyPI. Its neighbours are the packages that
+    // tests/setup.sh has fetched.
+    let wheel = user.wheel();
+    let offline = format!("--no-index --find-links {} {}", wheels().display(), wheel.display());
+    let install = install.replace("install wsgate", &format!("install {offline}"));
+    assert!(install.contains(&offline), "{install}");
+    for command in [venv, install.as_str(), init] {
         let ended = user.run(&["/bin/sh", "-c", command]);
         assert_eq!(ended.code(), Some(0), "{command}: {} {}", ended.text(), ended.stderr);
     }
+    let listed = user.run(&["/bin/sh", "-c", "~/venv/bin/pip show --files wsgate"]).text();
+    assert!(listed.contains("/wsgate/libwsgate_engine.so"), "{listed}");
     let app = fs::read_to_string(user.path("wsgate-apps/public_html/app.py")).unwrap();
     assert!(app.contains("from flask import Flask"), "{app}");
     let host = SharedHost::start(Layout::Hosted, &user);
@@ -270,8 +278,10 @@ fn the_commands_of_the_page_make_a_site_that_is_served_warm() {
     }
     eventually("the pool serves", || user.wsgate(&["status", "--json"]).contains("\"warm-app-"));
     assert_eq!(host.get("/").run().expect(200).text(), "Hello from Flask\n");
+    // Far fewer than the 100 processes that the host allows.
+    assert!((3..10).contains(&user.processes().len()), "{:?}", user.processes());
     let found = user.wsgate(&["check", public.join("app.wsgi").to_str().unwrap()]);
-    assert!(found.contains("venv"), "{found}");
+    assert!(found.ends_with("\nno problem was found\n"), "{found}");
 }
 
 /// The packages for this test, which `tests/setup.sh` fetches.
@@ -286,7 +296,7 @@ fn a_script_of_mod_fcgid_runs_as_its_user_with_one_changed_line() {
         return;
     }
     let user = HostUser::new();
-    user.make_venv(&["--without-pip"]);
+    user.make_venv();
     let wsgate = user.path("venv/bin/wsgate");
     let script = user.file(
         "public_html/app.fcgi",

@@ -16,3 +16,4 @@ pub(crate) mod random;
 pub(crate) mod user_change;
 pub(crate) mod waiting;
 pub(crate) mod web_servers;
+pub(crate) mod wheel;
