@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use clap::{Args, ValueEnum};
+use control::pool_name::check_name;
 
 use crate::{
     config::{
@@ -16,7 +17,6 @@ use crate::{
     },
     pool::{
         address::Address,
-        pool_name::check_name,
         process_options::ProcessOptions,
         socket_access::{FileMode, SocketOwner},
     },

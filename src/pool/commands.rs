@@ -2,6 +2,11 @@
 
 use std::fmt::Write as _;
 
+use control::{
+    client,
+    pool_status::{PoolMode, PoolStatus, WorkerStatus},
+    protocol::ReloadResult,
+};
 use diagnostics::{
     error_log,
     escape::{self, Escaped},
@@ -12,12 +17,7 @@ use crate::{
     exit::{
         CommandError, Exit, {self},
     },
-    pool::{
-        args::{PoolName, StatusArgs},
-        control_client,
-        control_protocol::ReloadResult,
-        pool_status::{PoolMode, PoolStatus, WorkerStatus},
-    },
+    pool::args::{PoolName, StatusArgs},
     system::runtime_directory::RuntimeDirectoryError,
 };
 
@@ -31,8 +31,8 @@ const OTHER_POOLS_HINT: &str = "run `sudo -u USER wsgate status` for another use
 /// If the named pool is not running, or a pool does not respond.
 pub(crate) fn status(args: &StatusArgs) -> Result<Exit, CommandError> {
     let (statuses, failures) = match &args.pool {
-        Some(name) => (control_client::named(name).map_err(unknown)?, Vec::new()),
-        None => control_client::all().map_err(unknown)?,
+        Some(name) => (client::named(name).map_err(unknown)?, Vec::new()),
+        None => client::all().map_err(unknown)?,
     };
     let mut text = String::new();
     for status in &statuses {
@@ -45,8 +45,8 @@ pub(crate) fn status(args: &StatusArgs) -> Result<Exit, CommandError> {
         }
     }
     if text.is_empty() && failures.is_empty() {
-        let message = LogMessage::new(Code::NoPools, control_client::no_pools_message())
-            .hint(OTHER_POOLS_HINT);
+        let message =
+            LogMessage::new(Code::NoPools, client::no_pools_message()).hint(OTHER_POOLS_HINT);
         error_log::write(
             message.for_client().as_bytes(),
             &Subject::new(&Subject::no_request("command")),
@@ -69,7 +69,7 @@ pub(crate) fn status(args: &StatusArgs) -> Result<Exit, CommandError> {
 /// # Errors
 /// If the pool is not running, or the new code cannot be loaded.
 pub(crate) fn reload(pool: &PoolName) -> Result<Exit, CommandError> {
-    match control_client::reload(&pool.name).map_err(unknown)? {
+    match client::reload(&pool.name).map_err(unknown)? {
         Some(ReloadResult::Done) => Ok(Exit::Success),
         None => Err(CommandError::failed(
             LogMessage::new(
@@ -93,7 +93,7 @@ pub(crate) fn reload(pool: &PoolName) -> Result<Exit, CommandError> {
 /// # Errors
 /// If the pool is not running.
 pub(crate) fn stop(pool: &PoolName) -> Result<Exit, CommandError> {
-    control_client::stop(&pool.name).map_err(unknown)?;
+    client::stop(&pool.name).map_err(unknown)?;
     Ok(Exit::Success)
 }
 

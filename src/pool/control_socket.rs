@@ -17,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use control::protocol::{ControlCommand, SOCKET_SUFFIX, connect_within};
 use diagnostics::message::{Code, LogMessage};
 use rustix::{
     event::{PollFd, PollFlags},
@@ -25,11 +26,8 @@ use rustix::{
     process::geteuid,
 };
 
-use crate::{
-    pool::control_protocol::{ControlCommand, SOCKET_SUFFIX, connect_within},
-    system::runtime_directory::{
-        RuntimeDirectoryError, {self},
-    },
+use crate::system::runtime_directory::{
+    RuntimeDirectoryError, {self},
 };
 
 /// Maximum number of connections without a command. Above the limit, the oldest is closed.

@@ -160,7 +160,7 @@ fn open_listeners(
 /// Makes this process run as `account`.
 fn assume(account: &Account, code: CodeSource) -> Result<CodeSource, CommandError> {
     if is_real_root() && account.uid != 0 {
-        runtime_directory::create_for(account);
+        runtime_directory::create_for(account.uid, account.gid);
     }
     account.assume().map_err(CommandError::settings)?;
     Ok(code.with_variables(account.variables()))

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use control::protocol::connect_within;
 use rustix::{
     fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, openat},
     io::Errno,
@@ -23,7 +24,6 @@ use rustix::{
 use crate::{
     exit::CommandError,
     pool::{
-        control_protocol::connect_within,
         file_creator::{FileCreator, Rights},
         listen_error::{
             UnixError, refused, {self},

@@ -8,7 +8,7 @@ pub(crate) mod error_log;
 pub(crate) mod hosts;
 pub(crate) mod limits;
 pub(crate) mod processes;
-pub(crate) mod runtime_directory;
 pub(crate) mod signals;
-pub(crate) mod trusted_path;
 pub(crate) mod users;
+
+pub(crate) use control::{runtime_directory, trusted_path};

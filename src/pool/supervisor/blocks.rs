@@ -2,14 +2,12 @@
 
 use std::{ops::Range, rc::Rc, time::Duration};
 
+use control::pool_status::WorkerStatus;
 use diagnostics::escape;
 use rustix::process::Pid;
 use wire::scoreboard::{Scoreboard, ScoreboardLine, ThreadStatus};
 
-use crate::{
-    pool::{pool_status::WorkerStatus, supervisor::slots::Worker},
-    system::processes::resident_bytes,
-};
+use crate::{pool::supervisor::slots::Worker, system::processes::resident_bytes};
 
 /// All blocks of a pool. A block has one line for each thread of a worker.
 pub(super) struct Blocks {

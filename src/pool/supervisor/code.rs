@@ -8,6 +8,7 @@ use std::{
     time::Instant,
 };
 
+use control::pool_status::FailedLoad;
 use diagnostics::message::{Code as LogCode, LogMessage};
 use wire::{app::Source, launch::Preload, running_clock};
 
@@ -17,7 +18,6 @@ use crate::{
     pool::{
         code_source::CodeSource,
         file_changes::FileChanges,
-        pool_status::FailedLoad,
         supervisor::{
             action::{Action, WorkerEvent},
             failed_attempt::FailedAttempt,

@@ -8,14 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use control::{
+    pool_status::PoolStatus,
+    protocol::{ControlCommand, ReloadResult},
+};
 use diagnostics::message::LogMessage;
 use rustix::event::PollFd;
 
 use crate::pool::{
-    control_protocol::{ControlCommand, ReloadResult},
     control_socket::ControlSocket,
     notify::{ManagedState, Notifier},
-    pool_status::PoolStatus,
     supervisor::{action::Action, lifecycle::Event},
 };
 

@@ -2,9 +2,8 @@
 
 use std::time::Instant;
 
+use control::pool_status::FailedLoad;
 use wire::running_clock;
-
-use crate::pool::pool_status::FailedLoad;
 
 /// An attempt to load the code that failed.
 pub(super) struct FailedAttempt {

@@ -32,6 +32,10 @@ mod workers;
 
 use std::io;
 
+use ::control::{
+    pool_status::{PoolMode, PoolStatus},
+    protocol::ReloadResult,
+};
 use diagnostics::message::{Code as LogCode, LogMessage, Subject};
 use rustix::process::{getpid, kill_process};
 use wire::launch::{Preload, Service};
@@ -44,10 +48,8 @@ use crate::{
     config::settings::Settings,
     exit::{CommandError, Exit},
     pool::{
-        control_protocol::ReloadResult,
         error_log::ErrorLog,
         notify::ManagedState,
-        pool_status::{PoolMode, PoolStatus},
         supervisor::{
             action::{Action, WorkerEvent},
             code::{Code, Role},

@@ -6,21 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use control::pool_status::WorkerStatus;
 use rustix::process::{Pid, Signal};
 use wire::{jitter::with_jitter, running_clock, scoreboard::Scoreboard};
 
-use crate::pool::{
-    pool_status::WorkerStatus,
-    supervisor::{
-        action::{Action, WorkerEvent},
-        blocks::Blocks,
-        config::PoolConfig,
-        growth::GrowthLimit,
-        leaving::{LeavingWorkers, has_exited},
-        messages,
-        scaling::{Crowd, Scale},
-        slots::{LimitReached, Slots, Worker, WorkerOrder},
-    },
+use crate::pool::supervisor::{
+    action::{Action, WorkerEvent},
+    blocks::Blocks,
+    config::PoolConfig,
+    growth::GrowthLimit,
+    leaving::{LeavingWorkers, has_exited},
+    messages,
+    scaling::{Crowd, Scale},
+    slots::{LimitReached, Slots, Worker, WorkerOrder},
 };
 
 /// A worker that exits earlier than this and has served no request failed at its start.

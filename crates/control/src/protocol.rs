@@ -12,11 +12,11 @@ use rustix::{
 };
 
 /// Suffix of a control socket's file; the pool's name is before it.
-pub(super) const SOCKET_SUFFIX: &str = ".pool";
+pub const SOCKET_SUFFIX: &str = ".pool";
 
 /// Command of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ControlCommand {
+pub enum ControlCommand {
     /// Send the status, as JSON.
     Status,
     /// Reload the code, and send a [`ReloadResult`].
@@ -27,7 +27,7 @@ pub(super) enum ControlCommand {
 
 impl ControlCommand {
     /// The line on the wire.
-    pub(super) fn line(self) -> &'static str {
+    pub fn line(self) -> &'static str {
         match self {
             Self::Status => "status\n",
             Self::Reload => "reload\n",
@@ -36,7 +36,7 @@ impl ControlCommand {
     }
 
     /// The command in `line`.
-    pub(super) fn from_line(line: &[u8]) -> Option<Self> {
+    pub fn from_line(line: &[u8]) -> Option<Self> {
         [Self::Status, Self::Reload, Self::Stop]
             .into_iter()
             .find(|command| command.line().as_bytes() == line)
@@ -45,7 +45,7 @@ impl ControlCommand {
 
 /// Result of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ReloadResult {
+pub enum ReloadResult {
     /// The new code serves.
     Done,
     /// The new code could not be loaded.
@@ -54,7 +54,7 @@ pub(super) enum ReloadResult {
 
 impl ReloadResult {
     /// The line on the wire.
-    pub(super) fn line(self) -> &'static str {
+    pub fn line(self) -> &'static str {
         match self {
             Self::Done => "done\n",
             Self::Failed => "failed\n",
@@ -62,7 +62,7 @@ impl ReloadResult {
     }
 
     /// The result in `answer`; `None` if the pool closed the connection without a result.
-    pub(super) fn from_answer(answer: &str) -> Option<Self> {
+    pub fn from_answer(answer: &str) -> Option<Self> {
         match answer {
             "" => None,
             answer if answer == Self::Done.line() => Some(Self::Done),
@@ -75,7 +75,7 @@ impl ReloadResult {
 ///
 /// # Errors
 /// `AGAIN` if the queue stays full; otherwise the error of the kernel.
-pub(super) fn connect_within(path: &Path, limit: Duration) -> Result<UnixStream, Errno> {
+pub fn connect_within(path: &Path, limit: Duration) -> Result<UnixStream, Errno> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_timeout(&socket, Timeout::Send, Some(limit))?;
     connect(&socket, &SocketAddrUnix::new(path)?)?;

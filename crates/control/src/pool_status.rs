@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Protocol that a pool serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum PoolMode {
+pub enum PoolMode {
     /// FastCGI.
     #[default]
     Fastcgi,
@@ -17,75 +17,75 @@ pub(super) enum PoolMode {
 
 /// Status of a pool. A pool of an older build leaves the defaulted fields out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct PoolStatus {
+pub struct PoolStatus {
     /// Name of the pool.
-    pub(super) name: String,
+    pub name: String,
     /// The application, as the argument APP.
-    pub(super) app: String,
+    pub app: String,
     /// Process id of the supervisor.
-    pub(super) pid: i32,
+    pub pid: i32,
     /// Listening addresses.
-    pub(super) listen: Vec<String>,
+    pub listen: Vec<String>,
     /// How often code was loaded.
-    pub(super) generation: u64,
+    pub generation: u64,
     /// Does the template load the application? `yes`, `no`, or `auto` until the decision.
-    pub(super) preload: String,
+    pub preload: String,
     /// Minimum number of workers.
-    pub(super) min: usize,
+    pub min: usize,
     /// Maximum number of workers.
-    pub(super) max: usize,
+    pub max: usize,
     /// A reload is in progress.
-    pub(super) reloading: bool,
+    pub reloading: bool,
     /// A template is loading code.
-    pub(super) loading: bool,
+    pub loading: bool,
     /// No Python process is running; the next connection starts one.
-    pub(super) resting: bool,
+    pub resting: bool,
     /// The last attempt to load code, if that failed and no attempt has succeeded since.
     #[serde(default)]
-    pub(super) failed_load: Option<FailedLoad>,
+    pub failed_load: Option<FailedLoad>,
     /// Protocol of the pool.
     #[serde(default)]
-    pub(super) mode: PoolMode,
+    pub mode: PoolMode,
     /// Age of the pool in seconds.
     #[serde(default)]
-    pub(super) seconds: u64,
+    pub seconds: u64,
     /// Number of requests since the start, including those in progress.
     #[serde(default)]
-    pub(super) served: u64,
+    pub served: u64,
     /// Number of requests whose web server disconnected before the response was complete.
-    pub(super) abandoned: u64,
+    pub abandoned: u64,
     /// The pool is stopping.
-    pub(super) ending: bool,
+    pub ending: bool,
     /// Threads of all workers.
-    pub(super) workers: Vec<WorkerStatus>,
+    pub workers: Vec<WorkerStatus>,
 }
 
 /// An attempt to load code that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct FailedLoad {
+pub struct FailedLoad {
     /// How many seconds ago the attempt failed.
-    pub(super) seconds: u64,
+    pub seconds: u64,
     /// Code and sentence of the log message.
-    pub(super) reason: String,
+    pub reason: String,
 }
 
 /// Status of one thread of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct WorkerStatus {
+pub struct WorkerStatus {
     /// Process id of the worker.
-    pub(super) pid: i32,
+    pub pid: i32,
     /// The thread is serving a request.
-    pub(super) busy: bool,
+    pub busy: bool,
     /// The worker was asked to stop, and accepts no more connections.
-    pub(super) leaving: bool,
+    pub leaving: bool,
     /// How long the thread has been busy or idle.
-    pub(super) milliseconds: u64,
+    pub milliseconds: u64,
     /// Number of requests that the thread has served.
-    pub(super) served: u64,
+    pub served: u64,
     /// Bytes of resident memory of the worker, which is what `--max-rss` limits. Memory that it
     /// shares with other workers is included.
     #[serde(default)]
-    pub(super) memory: u64,
+    pub memory: u64,
     /// Id, method and target of the current request, or of the last one.
-    pub(super) request: String,
+    pub request: String,
 }

@@ -23,11 +23,8 @@ use std::{
 
 use rustix::process::geteuid;
 
-use crate::system::{
-    account::Account,
-    trusted_path::{
-        LastLink, Untrusted, {self},
-    },
+use crate::trusted_path::{
+    LastLink, Untrusted, {self},
 };
 
 /// The directory in which root creates runtime directories of users.
@@ -35,7 +32,7 @@ const ROOT_DIRECTORY: &str = "/run/wsgate";
 
 /// Why a runtime directory cannot be used.
 #[derive(Debug)]
-pub(crate) struct RuntimeDirectoryError {
+pub struct RuntimeDirectoryError {
     sentence: String,
     hint: String,
 }
@@ -46,7 +43,7 @@ impl RuntimeDirectoryError {
     }
 
     /// The next step.
-    pub(crate) fn hint(&self) -> &str {
+    pub fn hint(&self) -> &str {
         &self.hint
     }
 }
@@ -63,7 +60,7 @@ impl Error for RuntimeDirectoryError {}
 ///
 /// # Errors
 /// If the directory cannot be created, or another user may have created it to plant files in it.
-pub(crate) fn open() -> Result<PathBuf, RuntimeDirectoryError> {
+pub fn open() -> Result<PathBuf, RuntimeDirectoryError> {
     let path = candidates()?.swap_remove(0);
     if trusted_path::is_real_root()
         && let Err(error) = trusted_path::resolve(&path, LastLink::Kept)
@@ -84,31 +81,31 @@ pub(crate) fn open() -> Result<PathBuf, RuntimeDirectoryError> {
     }
 }
 
-/// Creates the runtime directory of a pool that root starts and that will run as `account`, where
-/// that user could not create it.
-pub(crate) fn create_for(account: &Account) {
+/// Creates the runtime directory of a pool that root starts and that will run as user `uid` with
+/// the primary group `gid`, where that user could not create it.
+pub fn create_for(uid: u32, gid: u32) {
     let path = match configured() {
         Some(path) => PathBuf::from(path),
         None => {
             // The directory may exist already, or a service manager has created it.
             let _ = fs::DirBuilder::new().mode(0o755).create(ROOT_DIRECTORY);
-            of_user(account.uid)
+            of_user(uid)
         }
     };
     // If the directory is missing, the pool reports the error.
     let Ok(resolved) = trusted_path::resolve(&path, LastLink::Kept) else { return };
     if fs::DirBuilder::new().mode(0o700).create(&resolved.path).is_ok() {
-        let _ = chown(&resolved.path, Some(account.uid), Some(account.gid));
+        let _ = chown(&resolved.path, Some(uid), Some(gid));
     }
 }
 
 /// The directories in which pools that this user may control have their sockets.
 #[derive(Debug, Default)]
-pub(crate) struct RuntimeDirectories {
+pub struct RuntimeDirectories {
     /// The directories that exist.
-    pub(crate) found: Vec<PathBuf>,
+    pub found: Vec<PathBuf>,
     /// All directories that were searched.
-    pub(crate) searched: BTreeSet<PathBuf>,
+    pub searched: BTreeSet<PathBuf>,
 }
 
 /// Searches the directories in which pools that this user may control have their sockets. Root may
@@ -117,7 +114,7 @@ pub(crate) struct RuntimeDirectories {
 ///
 /// # Errors
 /// If only directories of other users exist.
-pub(crate) fn of_pools() -> Result<RuntimeDirectories, RuntimeDirectoryError> {
+pub fn of_pools() -> Result<RuntimeDirectories, RuntimeDirectoryError> {
     let user = geteuid();
     let mut directories = RuntimeDirectories::default();
     let mut failure = None;

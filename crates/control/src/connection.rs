@@ -11,22 +11,22 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use rustix::{io::Errno, net::sockopt};
 
-use crate::pool::{
-    control_protocol::{SOCKET_SUFFIX, connect_within},
+use crate::{
     pool_status::PoolStatus,
+    protocol::{SOCKET_SUFFIX, connect_within},
 };
 
 /// How long a supervisor may take to send its status, and all pools of a directory together.
-pub(super) const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum size of a response in bytes: enough for more than twenty thousand threads.
-pub(super) const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
+pub(crate) const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
 /// A connection to the pool `name` of `directory`; `None` if no such pool is running.
 ///
 /// # Errors
 /// If its accept queue is full, or `directory` does not exist.
-pub(super) fn connected(
+pub(crate) fn connected(
     directory: &Path,
     name: &str,
     limit: Duration,
@@ -47,7 +47,7 @@ pub(super) fn connected(
 ///
 /// # Errors
 /// If the connection fails, or the response is too long.
-pub(super) fn read_some(
+pub(crate) fn read_some(
     stream: &mut UnixStream,
     answer: &mut Vec<u8>,
 ) -> io::Result<Option<usize>> {
@@ -73,7 +73,7 @@ pub(super) fn read_some(
 ///
 /// # Errors
 /// `TimedOut` at the timeout, or the error of the connection.
-pub(super) fn read_all(stream: &mut UnixStream, answer: &mut Vec<u8>) -> io::Result<()> {
+pub(crate) fn read_all(stream: &mut UnixStream, answer: &mut Vec<u8>) -> io::Result<()> {
     let due = Instant::now() + STATUS_TIMEOUT;
     loop {
         let left = due.saturating_duration_since(Instant::now());
@@ -91,7 +91,7 @@ pub(super) fn read_all(stream: &mut UnixStream, answer: &mut Vec<u8>) -> io::Res
 ///
 /// # Errors
 /// If `answer` is not a status.
-pub(super) fn parsed(answer: &[u8]) -> Result<Option<PoolStatus>> {
+pub(crate) fn parsed(answer: &[u8]) -> Result<Option<PoolStatus>> {
     if answer.is_empty() {
         return Ok(None);
     }
@@ -99,6 +99,6 @@ pub(super) fn parsed(answer: &[u8]) -> Result<Option<PoolStatus>> {
 }
 
 /// The message that the pool `name` does not respond.
-pub(super) fn no_answer(name: &str) -> String {
+pub(crate) fn no_answer(name: &str) -> String {
     format!("the pool `{name}` does not answer; its supervisor may be stopped")
 }

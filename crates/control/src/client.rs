@@ -20,15 +20,13 @@ use rustix::{
 };
 
 use crate::{
-    pool::{
-        control_connection::{
-            MAX_ANSWER_BYTES, STATUS_TIMEOUT, connected, no_answer, parsed, read_all, read_some,
-        },
-        control_protocol::{ControlCommand, ReloadResult, SOCKET_SUFFIX},
-        pool_name::check_name,
-        pool_status::PoolStatus,
+    connection::{
+        MAX_ANSWER_BYTES, STATUS_TIMEOUT, connected, no_answer, parsed, read_all, read_some,
     },
-    system::runtime_directory,
+    pool_name::check_name,
+    pool_status::PoolStatus,
+    protocol::{ControlCommand, ReloadResult, SOCKET_SUFFIX},
+    runtime_directory,
 };
 
 /// How long root waits for another user's pool to carry out a command.
@@ -48,7 +46,7 @@ const MAX_POOLS: usize = 256;
 ///
 /// # Errors
 /// If no runtime directory is usable.
-pub(super) fn all() -> Result<(Vec<PoolStatus>, Vec<anyhow::Error>)> {
+pub fn all() -> Result<(Vec<PoolStatus>, Vec<anyhow::Error>)> {
     let (mut answers, mut troubles) = (Vec::new(), Vec::new());
     for directory in runtime_directory::of_pools()?.found {
         for (name, answer) in ask_all(&directory) {
@@ -132,7 +130,7 @@ fn request_status(directory: &Path, name: &str) -> Result<Option<UnixStream>> {
 ///
 /// # Errors
 /// If no such pool is running, or a pool does not respond.
-pub(super) fn named(name: &str) -> Result<Vec<PoolStatus>> {
+pub fn named(name: &str) -> Result<Vec<PoolStatus>> {
     let statuses = find_all(name)?.iter().map(FoundPool::status).collect::<Result<Vec<_>>>()?;
     Ok(statuses.into_iter().flatten().collect())
 }
@@ -141,7 +139,7 @@ pub(super) fn named(name: &str) -> Result<Vec<PoolStatus>> {
 ///
 /// # Errors
 /// The errors of [`send`].
-pub(super) fn reload(name: &str) -> Result<Option<ReloadResult>> {
+pub fn reload(name: &str) -> Result<Option<ReloadResult>> {
     Ok(ReloadResult::from_answer(&send(name, ControlCommand::Reload)?))
 }
 
@@ -149,7 +147,7 @@ pub(super) fn reload(name: &str) -> Result<Option<ReloadResult>> {
 ///
 /// # Errors
 /// The errors of [`send`].
-pub(super) fn stop(name: &str) -> Result<()> {
+pub fn stop(name: &str) -> Result<()> {
     send(name, ControlCommand::Stop).map(drop)
 }
 
@@ -301,7 +299,7 @@ fn find(name: &str) -> Result<FoundPool> {
 }
 
 /// The message that no pool is running, with the directories that were searched.
-pub(super) fn no_pools_message() -> String {
+pub fn no_pools_message() -> String {
     let user = geteuid().as_raw();
     let looked = runtime_directory::of_pools()
         .map(|directories| shown(directories.searched.iter()))

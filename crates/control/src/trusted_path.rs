@@ -23,7 +23,7 @@ const STICKY: u32 = 0o1000;
 /// Is this process root, with access to the files of other users? The root of a user namespace with
 /// one user (`unshare -r`) is an ordinary user with another number: it has the permissions of that
 /// user only, and all other files seem to belong to user 65534.
-pub(crate) fn is_real_root() -> bool {
+pub fn is_real_root() -> bool {
     geteuid().is_root()
         && !fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| has_one_user(&map))
 }
@@ -36,18 +36,18 @@ fn has_one_user(map: &str) -> bool {
 
 /// The path of a file that root may create.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TrustedPath {
+pub struct TrustedPath {
     /// The path without links, except for a last one that must not be followed.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
     /// Other users may create files in the directory, or may have created this file.
-    pub(crate) is_shared: bool,
+    pub is_shared: bool,
     /// The path names a file descriptor of this process (`/dev/stderr`), and the link is followed.
-    pub(crate) is_descriptor: bool,
+    pub is_descriptor: bool,
 }
 
 /// Why root must not create a file at a path.
 #[derive(Debug)]
-pub(crate) struct Untrusted(String);
+pub struct Untrusted(String);
 
 impl fmt::Display for Untrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -59,12 +59,12 @@ impl Error for Untrusted {}
 
 impl Untrusted {
     /// Is an untrusted path the cause of `error`?
-    pub(crate) fn is_cause_of(error: &io::Error) -> bool {
+    pub fn is_cause_of(error: &io::Error) -> bool {
         error.get_ref().is_some_and(|inner| inner.is::<Self>())
     }
 
     /// A file that another user than root has created, or can change.
-    pub(crate) fn file(path: &Path) -> io::Error {
+    pub fn file(path: &Path) -> io::Error {
         Self(format!("`{}` does not belong to root alone", path.display())).into()
     }
 }
@@ -77,7 +77,7 @@ impl From<Untrusted> for io::Error {
 
 /// How a link at the end of a path is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LastLink {
+pub enum LastLink {
     /// The link is followed.
     Followed,
     /// The path names the link itself.
@@ -88,7 +88,7 @@ pub(crate) enum LastLink {
 ///
 /// # Errors
 /// If a directory does not exist, or does not belong to root alone ([`Untrusted`]).
-pub(crate) fn resolve(path: &Path, last: LastLink) -> io::Result<TrustedPath> {
+pub fn resolve(path: &Path, last: LastLink) -> io::Result<TrustedPath> {
     let mut components = Vec::new();
     push(&mut components, &std::path::absolute(path)?);
     let mut here = PathBuf::from("/");

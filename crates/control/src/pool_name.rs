@@ -7,7 +7,7 @@ const MAX_NAME_BYTES: usize = 40;
 ///
 /// # Errors
 /// If `name` is empty, too long, or has other characters than letters, digits, `-` and `_`.
-pub(super) fn check_name(name: &str) -> Result<(), String> {
+pub fn check_name(name: &str) -> Result<(), String> {
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     if name.is_empty() || name.len() > MAX_NAME_BYTES || !is_plain {
         return Err(format!(

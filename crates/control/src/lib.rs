@@ -1,0 +1,15 @@
+//! Finding running pools, and talking to their control sockets: what the gateway and `wsgate-http`
+//! both need. A leaf: knows neither the supervisor nor Python.
+//!
+//! A pool's control socket is in the runtime directory of its user, and only that user and root may
+//! enter that directory.
+
+#![forbid(unsafe_code)]
+
+pub mod client;
+mod connection;
+pub mod pool_name;
+pub mod pool_status;
+pub mod protocol;
+pub mod runtime_directory;
+pub mod trusted_path;
