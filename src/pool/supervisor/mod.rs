@@ -25,17 +25,14 @@ mod scaling;
 mod signals;
 mod slots;
 mod sockets;
+mod state;
 mod templates;
 mod timeouts;
-mod wait;
 mod workers;
 
 use std::io;
 
-use ::control::{
-    pool_status::{PoolMode, PoolStatus},
-    protocol::ReloadResult,
-};
+use ::control::protocol::ReloadResult;
 use diagnostics::message::{Code as LogCode, LogMessage, Subject};
 use rustix::process::{getpid, kill_process};
 use wire::launch::{Preload, Service};
@@ -362,33 +359,5 @@ impl<'a> Supervisor<'a> {
             self.control.send_status(&status);
         }
         self.carry_out(actions);
-    }
-
-    fn status(&self) -> PoolStatus {
-        let listeners = self.resources.sockets.listeners().iter();
-        PoolStatus {
-            name: self.control.name().to_owned(),
-            app: self.app.clone(),
-            pid: getpid().as_raw_nonzero().get(),
-            listen: listeners.map(|listener| listener.address.to_string()).collect(),
-            generation: self.code.generation(),
-            preload: self.code.preload_name().to_owned(),
-            min: self.workers.scale().min(),
-            max: self.workers.scale().max(),
-            reloading: self.lifecycle.phase() == Phase::Reloading,
-            loading: self.code.is_loading(),
-            failed_load: self.code.failed_load(),
-            resting: self.code.current().is_none() && !self.code.is_loading(),
-            mode: match (self.service.warm, self.service.resident) {
-                (false, _) => PoolMode::Fastcgi,
-                (true, false) => PoolMode::Warm,
-                (true, true) => PoolMode::Resident,
-            },
-            seconds: self.lifetime.age().as_secs(),
-            served: self.workers.served(),
-            abandoned: self.resources.scoreboard.abandoned(),
-            ending: self.lifecycle.phase().is_stopping(),
-            workers: self.workers.status(),
-        }
     }
 }

@@ -1,14 +1,16 @@
-//! The wait of the supervisor for events and deadlines.
+//! The supervisor's view of all its parts: what it waits for, and the status of the pool.
 
 use std::{
     os::fd::AsFd as _,
     time::{Duration, Instant},
 };
 
+use ::control::pool_status::{PoolMode, PoolStatus};
 use diagnostics::message::{Code as LogCode, LogMessage};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
+    process::getpid,
 };
 use wire::running_clock;
 
@@ -80,6 +82,35 @@ impl Supervisor<'_> {
             lacks_worker: may_have_worker && !self.workers.has_worker(),
             is_attempting: self.code.is_loading() || self.workers.has_order(),
             failures: self.workers.max_failures(),
+        }
+    }
+
+    /// The status of the pool.
+    pub(super) fn status(&self) -> PoolStatus {
+        let listeners = self.resources.sockets.listeners().iter();
+        PoolStatus {
+            name: self.control.name().to_owned(),
+            app: self.app.clone(),
+            pid: getpid().as_raw_nonzero().get(),
+            listen: listeners.map(|listener| listener.address.to_string()).collect(),
+            generation: self.code.generation(),
+            preload: self.code.preload_name().to_owned(),
+            min: self.workers.scale().min(),
+            max: self.workers.scale().max(),
+            reloading: self.lifecycle.phase() == Phase::Reloading,
+            loading: self.code.is_loading(),
+            failed_load: self.code.failed_load(),
+            resting: self.code.current().is_none() && !self.code.is_loading(),
+            mode: match (self.service.warm, self.service.resident) {
+                (false, _) => PoolMode::Fastcgi,
+                (true, false) => PoolMode::Warm,
+                (true, true) => PoolMode::Resident,
+            },
+            seconds: self.lifetime.age().as_secs(),
+            served: self.workers.served(),
+            abandoned: self.resources.scoreboard.abandoned(),
+            ending: self.lifecycle.phase().is_stopping(),
+            workers: self.workers.status(),
         }
     }
 }
