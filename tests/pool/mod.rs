@@ -43,6 +43,7 @@ mod records;
 mod reloading;
 mod remembered_variables;
 mod replacing;
+mod request_times;
 mod requests;
 mod separation;
 mod signals;

@@ -8,6 +8,7 @@
 
 pub mod client;
 mod connection;
+pub mod histogram;
 pub mod pool_name;
 pub mod pool_status;
 pub mod protocol;

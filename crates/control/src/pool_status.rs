@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::histogram::HistogramStatus;
+
 /// Protocol that a pool serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -56,6 +58,12 @@ pub struct PoolStatus {
     pub abandoned: u64,
     /// The pool is stopping.
     pub ending: bool,
+    /// How long requests took.
+    #[serde(default)]
+    pub duration: HistogramStatus,
+    /// How long requests waited before, where the web server says so.
+    #[serde(default)]
+    pub waiting: HistogramStatus,
     /// Threads of all workers.
     pub workers: Vec<WorkerStatus>,
 }

@@ -5,14 +5,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::control::pool_status::{PoolMode, PoolStatus};
+use ::control::{
+    histogram::HistogramStatus,
+    pool_status::{PoolMode, PoolStatus},
+};
 use diagnostics::message::{Code as LogCode, LogMessage};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     process::getpid,
 };
-use wire::running_clock;
+use wire::{
+    running_clock,
+    scoreboard::{BOUNDS_MICROSECONDS, HistogramSum},
+};
 
 use crate::pool::supervisor::{Supervisor, lifecycle::Phase, refusals::Ability};
 
@@ -88,6 +94,7 @@ impl Supervisor<'_> {
     /// The status of the pool.
     pub(super) fn status(&self) -> PoolStatus {
         let listeners = self.resources.sockets.listeners().iter();
+        let (duration, waiting) = self.resources.scoreboard.request_times();
         PoolStatus {
             name: self.control.name().to_owned(),
             app: self.app.clone(),
@@ -110,7 +117,18 @@ impl Supervisor<'_> {
             served: self.workers.served(),
             abandoned: self.resources.scoreboard.abandoned(),
             ending: self.lifecycle.phase().is_stopping(),
+            duration: histogram(&duration),
+            waiting: histogram(&waiting),
             workers: self.workers.status(),
         }
+    }
+}
+
+/// A histogram as the status shows it.
+fn histogram(sum: &HistogramSum) -> HistogramStatus {
+    HistogramStatus {
+        bounds_microseconds: BOUNDS_MICROSECONDS.to_vec(),
+        counts: sum.counts.to_vec(),
+        sum_microseconds: sum.sum_microseconds,
     }
 }

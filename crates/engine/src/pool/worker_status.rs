@@ -9,7 +9,10 @@
 
 use std::{
     ffi::c_long,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,6 +22,7 @@ use pyo3::{
 };
 use rustix::process::{Signal, getpid};
 use wire::{
+    clock,
     running_clock::recently,
     scoreboard::{Scoreboard, ScoreboardLine},
 };
@@ -43,6 +47,8 @@ pub(crate) struct WorkerStatus {
     bell: Option<Descriptor>,
     first_line: usize,
     timeout_milliseconds: u64,
+    /// When each thread began its request, in microseconds of the monotonic clock.
+    begun: Vec<AtomicU64>,
     /// The request that each thread serves, if requests have a deadline.
     requests: Vec<Mutex<Option<Interruptible>>>,
 }
@@ -66,6 +72,7 @@ impl WorkerStatus {
             first_line: usize::try_from(u64::from(block) * u64::from(threads))
                 .map_err(std::io::Error::other)?,
             timeout_milliseconds: timeout_seconds.saturating_mul(1000),
+            begun: (0..threads).map(|_| AtomicU64::new(0)).collect(),
             requests: (0..threads).map(|_| Mutex::new(None)).collect(),
         };
         for thread in 0..threads {
@@ -157,13 +164,29 @@ impl WorkerStatus {
         if let Some(line) = self.line(thread) {
             line.begin(request);
         }
+        self.begun(thread).store(clock::microseconds(), Ordering::Relaxed);
         self.wake_supervisor_if_busy();
+    }
+
+    /// Records how long the request of the thread has waited before.
+    pub(crate) fn observe_waiting(&self, thread: u32, waited: Duration) {
+        let is_own = self.line(thread).is_some();
+        if let Some(histograms) =
+            self.scoreboard.histograms(self.line_number(thread)).filter(|_| is_own)
+        {
+            histograms.waiting.observe(waited);
+        }
     }
 
     /// Records that the thread has served its request.
     pub(crate) fn end_request(&self, py: Python<'_>, thread: u32) {
         if let Some(line) = self.line(thread) {
             line.end();
+            if let Some(histograms) = self.scoreboard.histograms(self.line_number(thread)) {
+                let begun = self.begun(thread).load(Ordering::Relaxed);
+                let time = clock::microseconds().saturating_sub(begun);
+                histograms.duration.observe(Duration::from_micros(time));
+            }
         }
         if self.has_timeout() {
             let served = self.request(thread).take();
@@ -272,7 +295,16 @@ impl WorkerStatus {
     }
 
     fn any_line(&self, thread: u32) -> Option<&ScoreboardLine> {
-        self.scoreboard.line(self.first_line + usize::try_from(thread).ok()?)
+        self.scoreboard.line(self.line_number(thread))
+    }
+
+    fn line_number(&self, thread: u32) -> usize {
+        self.first_line.saturating_add(usize::try_from(thread).unwrap_or(usize::MAX))
+    }
+
+    fn begun(&self, thread: u32) -> &AtomicU64 {
+        let number = usize::try_from(thread).unwrap_or(0).min(self.begun.len() - 1);
+        &self.begun[number]
     }
 
     fn request(&self, thread: u32) -> MutexGuard<'_, Option<Interruptible>> {

@@ -5,6 +5,7 @@
 //! line, and only that thread writes it. The lines of the threads of one worker are its block. A
 //! reader that meets a line in the middle of a change reads it again.
 
+mod histogram;
 mod reading;
 mod writing;
 
@@ -18,7 +19,10 @@ use std::{
 use memmap2::MmapRaw;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 
-pub use self::reading::ThreadStatus;
+pub use self::{
+    histogram::{BOUNDS_MICROSECONDS, Histogram, HistogramSum, LineHistograms},
+    reading::ThreadStatus,
+};
 use crate::pool_logs::LogKind;
 
 /// Room for id, method and target of a request, in words of 8 bytes.
@@ -102,8 +106,7 @@ impl Scoreboard {
     pub fn create(lines: usize) -> io::Result<(Self, OwnedFd)> {
         let descriptor =
             memfd_create("wsgate-scoreboard", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        let size = size_of::<PoolHeader>() + lines * size_of::<ScoreboardLine>();
-        ftruncate(&descriptor, size as u64)?;
+        ftruncate(&descriptor, Self::size(lines) as u64)?;
         // Workers have the descriptor, too: a worker that cut the file would kill its readers.
         fcntl_add_seals(&descriptor, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         Ok((Self::attach(descriptor.try_clone()?)?, descriptor))
@@ -118,8 +121,21 @@ impl Scoreboard {
         let Some(room) = memory.len().checked_sub(size_of::<PoolHeader>()) else {
             return Err(io::ErrorKind::UnexpectedEof.into());
         };
-        let lines = room / size_of::<ScoreboardLine>();
+        let most = room / (size_of::<ScoreboardLine>() + size_of::<LineHistograms>());
+        // The gap before the histograms takes less room than a line.
+        let lines = if Self::size(most) <= memory.len() { most } else { most.saturating_sub(1) };
         Ok(Self { memory, lines })
+    }
+
+    /// Where the histograms begin, after so many lines.
+    fn histograms_offset(lines: usize) -> usize {
+        let end = size_of::<PoolHeader>() + lines * size_of::<ScoreboardLine>();
+        end.next_multiple_of(align_of::<LineHistograms>())
+    }
+
+    /// Size of the memory for so many lines.
+    fn size(lines: usize) -> usize {
+        Self::histograms_offset(lines) + lines * size_of::<LineHistograms>()
     }
 
     /// Number of lines.
@@ -157,6 +173,32 @@ impl Scoreboard {
                 &*lines.cast::<ScoreboardLine>().add(number)
             }
         })
+    }
+
+    /// The histograms of the line with the number `number`.
+    pub fn histograms(&self, number: usize) -> Option<&LineHistograms> {
+        (number < self.lines).then(|| {
+            // SAFETY: as for a line; `attach` has checked that there is room for the histograms of
+            // all lines, and the mapping and the offset are aligned for them.
+            unsafe {
+                let first = self.memory.as_ptr().add(Self::histograms_offset(self.lines));
+                &*first.cast::<LineHistograms>().add(number)
+            }
+        })
+    }
+
+    /// How long all requests took, and how long they waited before.
+    pub fn request_times(&self) -> (HistogramSum, HistogramSum) {
+        let (mut duration, mut waiting) = (HistogramSum::default(), HistogramSum::default());
+        for number in 0..self.lines {
+            // Looking at memory that was never used would allocate it.
+            let was_used = self.line(number).is_some_and(ScoreboardLine::was_used);
+            if let Some(histograms) = self.histograms(number).filter(|_| was_used) {
+                duration.add(&histograms.duration);
+                waiting.add(&histograms.waiting);
+            }
+        }
+        (duration, waiting)
     }
 
     /// Sets whether workers wake the supervisor when no thread is idle. The supervisor calls

@@ -51,6 +51,11 @@ impl ScoreboardLine {
         self.read_consistently(Self::read_once)
     }
 
+    /// Was the line ever claimed?
+    pub(super) fn was_used(&self) -> bool {
+        self.version.load(Ordering::Relaxed) != 0
+    }
+
     /// Does the line belong to the worker `pid`? A worker that has outlived its template finds the
     /// line in use by another.
     pub fn is_of(&self, pid: i32) -> bool {

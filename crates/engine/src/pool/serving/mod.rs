@@ -12,6 +12,7 @@ mod connections;
 mod event_loop;
 mod lingering_connections;
 mod listeners;
+mod request_start;
 mod requests;
 mod worker;
 mod worker_threads;

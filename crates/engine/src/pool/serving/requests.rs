@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
 
 use diagnostics::{
@@ -23,6 +24,7 @@ use crate::{
     log::{Log, Transcript},
     pool::{
         access_log::{self, AccessRecord},
+        serving::request_start,
         worker_status::WorkerStatus,
     },
     process::{ApplicationTimers, ServingRequest},
@@ -189,6 +191,11 @@ impl Requests {
         let interruptible = self.status.interruptible(caller.python_thread);
         let record = AccessRecord::begin(log.request_id());
         self.status.begin_request(caller.thread, log.line(), &interruptible);
+        if let Some(start) = request.get(b"HTTP_X_REQUEST_START")
+            && let Some(waited) = request_start::waited(start, SystemTime::now())
+        {
+            self.status.observe_waiting(caller.thread, waited);
+        }
         let transcript = self.copies_errors.then(Arc::<Transcript>::default);
         let log = log.copied_to(transcript.clone());
         let length =
