@@ -3,7 +3,6 @@
 use std::{
     env,
     ffi::OsString,
-    fmt,
     fs::File,
     io,
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
@@ -91,6 +90,11 @@ impl Request {
         request_line(&self.method, &self.target)
     }
 
+    /// Request id, method and target, as [`Subject`] takes them.
+    pub(crate) fn subject(&self) -> String {
+        [&*self.id, " ", &self.line()].concat()
+    }
+
     /// Does the response have no body (RFC 3875 4.3.3)?
     pub(crate) fn is_head(&self) -> bool {
         self.method == "HEAD"
@@ -98,7 +102,9 @@ impl Request {
 
     /// Writes a log message about this request.
     pub(crate) fn log(&self, message: &LogMessage) {
-        error_log::write(message.for_log(self).as_bytes(), self);
+        let subject = self.subject();
+        let subject = Subject::new(&subject);
+        error_log::write(message.for_log(subject).as_bytes(), subject);
     }
 
     /// Logs `message`, and sends an error page of `status`; a complete page is success.
@@ -132,12 +138,6 @@ impl Request {
             // If the web server has closed the response, no log message is necessary.
             Err(_) => Exit::Failure,
         }
-    }
-}
-
-impl fmt::Display for Request {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Subject::new(&[&*self.id, " ", &self.line()].concat()).fmt(f)
     }
 }
 

@@ -12,6 +12,7 @@ use std::{
 
 use diagnostics::{
     error_page::Status,
+    log_style::LogFormat,
     message::{Code, LogMessage},
 };
 use wire::{app::App, launch::Work};
@@ -23,14 +24,14 @@ use crate::{
         missing_path::MissingPath,
         options::{Mode, ScriptOptions},
         script_line,
-        settings::Settings,
+        settings::{Settings, default_pool_name},
     },
     exit::Exit,
     guard::{
         Channels, {self},
     },
     request::Request,
-    system::error_log,
+    system::{error_log, log_style},
 };
 
 /// Has a web server started this process as a CGI program (RFC 3875 4.1.4)?
@@ -128,11 +129,10 @@ fn serve_script(script: &Path, request: Request) -> Exit {
 
 fn serve_request(app: App, options: &ScriptOptions, base: &Path, mut request: Request) -> Exit {
     request.debug = options.error_pages.debug;
-    if let Some(path) = options.error_log.in_directory(base)
-        && let Some(warning) = error_log::redirect_stderr(&path)
-    {
-        request.log(&warning);
-    }
+    let error_log = options.error_log.in_directory(base);
+    let warning = error_log.and_then(|path| error_log::redirect_stderr(&path));
+    log_style::set_for_request(LogFormat::Text, default_pool_name(None, &app));
+    warning.iter().for_each(|warning| request.log(warning));
     let channels = match Channels::standard() {
         Ok(channels) => channels,
         Err(error) => return no_channels(&request, &error),

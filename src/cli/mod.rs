@@ -129,7 +129,7 @@ fn reported(result: Result<Exit, CommandError>) -> Exit {
     result.unwrap_or_else(|error| {
         error_log::write(
             error.message.for_client().as_bytes(),
-            &Subject::new(&Subject::no_request("command")),
+            Subject::new(&Subject::no_request("command")),
         );
         error.exit
     })

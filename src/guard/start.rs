@@ -14,6 +14,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use diagnostics::log_style::{self, LogFormat, LogStyle};
 use rustix::{
     fs::{MemfdFlags, memfd_create},
     io::{FdFlags, fcntl_setfd},
@@ -21,7 +22,7 @@ use rustix::{
     pipe::{PipeFlags, pipe_with},
 };
 use wire::{
-    launch::{Launch, Work},
+    launch::{Launch, LogSettings, Work},
     message,
     request::{ProcessState, RequestMessage},
 };
@@ -105,6 +106,7 @@ impl Start {
             venv: settings.interpreter.venv.clone(),
             skipped_venv: settings.interpreter.skipped.clone(),
             debug: settings.debug,
+            log: log_settings(),
             request: request_message(settings, request, None),
             warm_up: settings.warm_up.clone(),
             script_name: settings.script_name.clone(),
@@ -157,6 +159,12 @@ pub(crate) fn environment(settings: &Settings, request: &Request) -> BTreeMap<Os
     // HTTP clients would use this request header as their proxy setting (CVE-2016-1000110).
     environment.remove(OsStr::new("HTTP_PROXY"));
     environment
+}
+
+/// The style of this process, for the process that it starts.
+fn log_settings() -> LogSettings {
+    let LogStyle { format, pool, has_time } = log_style::get();
+    LogSettings { is_json: format == LogFormat::Json, pool, has_time }
 }
 
 /// The message that describes `request` to the process that serves the request. `process` has the

@@ -49,7 +49,7 @@ pub(crate) fn status(args: &StatusArgs) -> Result<Exit, CommandError> {
             LogMessage::new(Code::NoPools, client::no_pools_message()).hint(OTHER_POOLS_HINT);
         error_log::write(
             message.for_client().as_bytes(),
-            &Subject::new(&Subject::no_request("command")),
+            Subject::new(&Subject::no_request("command")),
         );
     }
     let printed = exit::print(text.as_bytes());
@@ -58,7 +58,7 @@ pub(crate) fn status(args: &StatusArgs) -> Result<Exit, CommandError> {
     for error in errors {
         error_log::write(
             error.message.for_client().as_bytes(),
-            &Subject::new(&Subject::no_request("command")),
+            Subject::new(&Subject::no_request("command")),
         );
     }
     Err(last)

@@ -39,12 +39,12 @@ impl ErrorLog {
 
     /// Logs `message` about the pool.
     pub(super) fn log(&mut self, message: &LogMessage) {
-        let text = message.for_log(&Subject::new(&self.about));
+        let text = message.for_log(Subject::new(&self.about));
         self.add(&text);
     }
 
     /// Logs `message` about something else, such as a request.
-    pub(super) fn log_about(&mut self, message: &LogMessage, about: &dyn std::fmt::Display) {
+    pub(super) fn log_about(&mut self, message: &LogMessage, about: Subject<'_>) {
         self.add(&message.for_log(about));
     }
 
@@ -66,7 +66,7 @@ impl ErrorLog {
                     return;
                 }
                 self.unwritten
-                    .extend(lost_messages(self.lost, &Subject::new(&self.about)).as_bytes());
+                    .extend(lost_messages(self.lost, Subject::new(&self.about)).as_bytes());
                 self.lost = 0;
                 continue;
             }

@@ -2,7 +2,10 @@
 
 use std::{os::fd::AsRawFd as _, rc::Rc, time::Duration};
 
-use diagnostics::message::{Code, LogMessage};
+use diagnostics::{
+    log_style::LogFormat,
+    message::{Code, LogMessage},
+};
 use rustix::event::{EventfdFlags, eventfd};
 use wire::{connection_queue::ConnectionQueue, launch::Service, scoreboard::Scoreboard};
 
@@ -26,7 +29,7 @@ use crate::{
         worker_count,
     },
     request::Request,
-    system::{account::Account, runtime_directory, trusted_path::is_real_root},
+    system::{account::Account, log_style, runtime_directory, trusted_path::is_real_root},
 };
 
 /// Scoreboard blocks per worker: its own, and that of its replacement.
@@ -80,6 +83,11 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
     let (scoreboard, scoreboard_fd) =
         Scoreboard::create(plan.scoreboard_lines(options.threads)).map_err(cannot_start)?;
     logs.redirect_stderr().map_err(cannot_start)?;
+    let name = options
+        .name
+        .clone()
+        .unwrap_or_else(|| default_pool_name(options.config.as_deref(), &settings.app));
+    log_style::set_for_pool(LogFormat::Text, name.clone());
     close_unused(&settings, inherited);
     warn_of_missing_paths(&settings);
     if let Some(message) =
@@ -120,10 +128,7 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
         service,
         min_workers: plan.min_workers,
         idle: Duration::from_secs(options.idle),
-        name: options
-            .name
-            .clone()
-            .unwrap_or_else(|| default_pool_name(options.config.as_deref(), &settings.app)),
+        name,
         drain,
         linger: drain.max(MIN_LINGER),
         reload_on: plan.reload_on,

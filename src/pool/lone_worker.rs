@@ -9,6 +9,7 @@ use std::{
     path::Path,
 };
 
+use diagnostics::log_style::LogFormat;
 use wire::{
     app::App,
     launch::{Service, Work},
@@ -16,7 +17,10 @@ use wire::{
 };
 
 use crate::{
-    config::{options::ScriptOptions, settings::Settings},
+    config::{
+        options::ScriptOptions,
+        settings::{Settings, default_pool_name},
+    },
     exit::CommandError,
     guard::{start::Start, start_error},
     pool::{
@@ -32,7 +36,7 @@ use crate::{
     },
     python::engine,
     request::Request,
-    system::{error_log, trusted_path::is_real_root},
+    system::{error_log, log_style, trusted_path::is_real_root},
 };
 
 /// Serves the socket on standard input with `app`. Returns only if that fails.
@@ -41,11 +45,10 @@ pub(crate) fn serve_standard_input(app: App, options: &ScriptOptions, base: &Pat
         Ok(settings) => settings,
         Err(message) => return CommandError::settings(message),
     };
-    if let Some(path) = &settings.error_log
-        && let Some(warning) = error_log::redirect_stderr(path)
-    {
-        log(&settings, &warning);
-    }
+    let error_log = settings.error_log.as_deref();
+    let warning = error_log.and_then(error_log::redirect_stderr);
+    log_style::set_for_pool(LogFormat::Text, default_pool_name(None, &settings.app));
+    warning.iter().for_each(|warning| log(&settings, warning));
     if is_real_root() {
         warn_of_root(
             &settings,

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use diagnostics::message::{Code, LogMessage};
+use diagnostics::{
+    log_style::LogFormat,
+    message::{Code, LogMessage},
+};
 use rustix::{
     event::{EventfdFlags, eventfd},
     process::setsid,
@@ -25,7 +28,9 @@ use wire::{
 
 use crate::{
     config::{
-        options::Mode, settings::Settings, warm_pool::FAILED,
+        options::Mode,
+        settings::{Settings, default_pool_name},
+        warm_pool::FAILED,
         worker_budget::MAX_DEFAULT_WARM_WORKERS,
     },
     exit::{CommandError, Exit},
@@ -40,6 +45,7 @@ use crate::{
         worker_count,
     },
     request::Request,
+    system::log_style,
 };
 
 /// Spare workers, which wait for requests.
@@ -77,6 +83,8 @@ fn serve(args: &WarmPoolArgs) -> Result<Exit, CommandError> {
     let spec = &args.spec;
     let mut code = CodeSource::of(spec.app.clone(), spec.options.clone(), spec.base().to_owned());
     let mut settings = code.resolve().map_err(CommandError::settings)?;
+    // Requests of the pool have the same name in the log as cold ones.
+    log_style::set_for_pool(LogFormat::Text, default_pool_name(None, &settings.app));
     warn_of_missing_paths(&settings);
     code.hold_engine(&mut settings);
     let listener = Listener::for_warm_requests(spec.socket()).map_err(|error| {

@@ -5,5 +5,6 @@ mod advice;
 mod descriptors;
 mod exceptions;
 mod hidden_modules;
+mod log_form;
 pub(crate) mod visible;
 mod waits;

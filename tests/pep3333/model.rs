@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::{
     each_mode::{MODES, Mode, ServedApp},
     pep3333::random_app::{Expected, INTERPRETER, RandomApp},
-    support::probe::CgiResponse,
+    support::{assertions::first_line, probe::CgiResponse},
 };
 
 /// Programs a mode. A cold one takes an interpreter each.
@@ -21,9 +21,7 @@ fn codes_by_request(log: &str) -> BTreeMap<String, Vec<String>> {
     let mut codes = BTreeMap::<_, Vec<_>>::new();
     let mut code = None;
     for line in log.lines() {
-        if let Some((severity, rest)) =
-            line.strip_prefix("wsgate: ").and_then(|rest| rest.split_once('['))
-        {
+        if let Some((severity, rest)) = first_line(line).and_then(|rest| rest.split_once('[')) {
             code = ["error", "warning"].contains(&severity).then(|| rest[..5].to_owned());
         } else if let Some(id) =
             line.strip_prefix("request: ").and_then(|rest| rest.split(' ').next())

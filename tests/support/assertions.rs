@@ -80,9 +80,20 @@ pub(crate) fn complete_response(response: &[u8]) -> ValidResponse {
     head
 }
 
+/// What follows `wsgate: ` in the first line of a log message, with or without time and pool.
+pub(crate) fn first_line(line: &str) -> Option<&str> {
+    let text = match line.split_once(" [") {
+        Some((time, rest)) if time.len() == 24 && time.ends_with('Z') => {
+            rest.split_once("] ").map_or(rest, |(_, text)| text)
+        }
+        _ => line,
+    };
+    text.strip_prefix("wsgate: ")
+}
+
 /// The codes of all log messages of a log, in their order.
 pub(crate) fn codes(log: &str) -> Vec<&str> {
-    let messages = log.lines().filter_map(|line| line.strip_prefix("wsgate: ")?.split_once('['));
+    let messages = log.lines().filter_map(|line| first_line(line)?.split_once('['));
     messages
         .filter(|(severity, _)| ["error", "warning"].contains(severity))
         .map(|(_, rest)| &rest[..5])
@@ -95,9 +106,9 @@ pub(crate) fn codes(log: &str) -> Vec<&str> {
 pub(crate) fn only_log_message<'a>(log: &'a str, code: &str) -> &'a str {
     assert_eq!(codes(log), [code], "{log}");
     let mut message =
-        log.lines().skip_while(|line| !line.starts_with("wsgate: ") || !line.contains(code));
+        log.lines().skip_while(|line| first_line(line).is_none() || !line.contains(code));
     let first = message.next().unwrap();
-    let rest: Vec<_> = message.take_while(|line| !line.starts_with("wsgate: ")).collect();
+    let rest: Vec<_> = message.take_while(|line| first_line(line).is_none()).collect();
     let beginning = |word| rest.iter().filter_map(|line| line.strip_prefix(word)).collect();
     let (hints, subjects): (Vec<&str>, Vec<&str>) = (beginning("hint: "), beginning("request: "));
     assert_eq!((hints.len(), subjects.len()), (1, 1), "{log}");

@@ -14,7 +14,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::support::{artefacts, child_process};
+use crate::support::{artefacts, assertions::first_line, child_process};
 
 /// The interpreter that tests use unless they are about interpreters.
 pub(crate) fn python() -> PathBuf {
@@ -241,8 +241,8 @@ impl CgiResponse {
         self.log
             .lines()
             .filter_map(|line| {
-                line.strip_prefix("wsgate: error[")
-                    .or_else(|| line.strip_prefix("wsgate: warning["))
+                let text = first_line(line)?;
+                text.strip_prefix("error[").or_else(|| text.strip_prefix("warning["))
             })
             .filter_map(|rest| rest.get(..5))
             .collect()

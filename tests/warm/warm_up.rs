@@ -3,7 +3,11 @@
 use std::fs;
 
 use crate::{
-    support::{assertions::complete_response, probe::CgiResponse, web_servers::eventually},
+    support::{
+        assertions::{complete_response, first_line},
+        probe::CgiResponse,
+        web_servers::eventually,
+    },
     warm::{WarmSite, Who},
 };
 
@@ -104,7 +108,7 @@ fn a_warm_up_request_that_fails_is_one_log_message_and_the_pool_serves() {
         // The lines of what failed belong to that log message.
         let messages = log
             .lines()
-            .filter(|line| line.starts_with("wsgate: ") && !line.starts_with("wsgate: notice"));
+            .filter(|line| first_line(line).is_some_and(|text| !text.starts_with("notice")));
         assert_eq!(messages.count(), 1, "{path}: {log}");
     }
 }

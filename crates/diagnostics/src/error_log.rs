@@ -5,7 +5,6 @@
 //! write to fail: so the descriptor is never made non-blocking.
 
 use std::{
-    fmt,
     os::fd::{AsRawFd as _, BorrowedFd},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, Instant},
@@ -19,7 +18,7 @@ use rustix::{
     stdio::stderr,
 };
 
-use crate::message::{Code, LogMessage};
+use crate::message::{Code, LogMessage, Subject};
 
 /// How long a message waits for a reader that does not read. After that, no message waits until one
 /// was written again.
@@ -38,12 +37,12 @@ static IS_TORN: AtomicBool = AtomicBool::new(false);
 /// Writes `message` to standard error. A message is lost if no process reads there for a second;
 /// the next message says how many were lost, about `about`. If the log cannot be written at all,
 /// there is no place to say so.
-pub fn write(message: &[u8], about: &dyn fmt::Display) {
+pub fn write(message: &[u8], about: Subject<'_>) {
     write_to([stderr(), stderr()], message, about);
 }
 
 /// Writes `message` to the first of `logs` that is open, as [`write()`] does.
-pub fn write_to(logs: [BorrowedFd<'_>; 2], message: &[u8], about: &dyn fmt::Display) {
+pub fn write_to(logs: [BorrowedFd<'_>; 2], message: &[u8], about: Subject<'_>) {
     let lost = LOST.load(Ordering::Relaxed);
     if lost > 0 {
         let end = if IS_TORN.load(Ordering::Relaxed) { "\n" } else { "" };
@@ -68,7 +67,7 @@ pub fn has_lost() -> bool {
 }
 
 /// The message about `count` lost messages.
-pub fn lost_messages(count: u64, about: &dyn fmt::Display) -> String {
+pub fn lost_messages(count: u64, about: Subject<'_>) -> String {
     let noun = if count == 1 { "message was" } else { "messages were" };
     LogMessage::new(
         Code::MessagesLost,

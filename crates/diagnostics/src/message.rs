@@ -1,4 +1,6 @@
 //! Log messages: `wsgate: error[W0501]: lower-case sentence`, details, a hint, and the subject.
+//! Time and pool stand before them where [`log_style`] says so, and a message may be a record of
+//! JSON instead.
 //!
 //! A message is one string, so that one `write` logs it and messages of parallel requests do not
 //! mix.
@@ -9,10 +11,14 @@ use std::{
 };
 
 use rustix::process::getpid;
+use serde::Serialize;
 
 use crate::{
     escape::Escaped,
+    log_record::{self, LogName, RecordStart},
+    log_style::{self, LogFormat},
     shorten::{shorten, shorten_lines},
+    timestamp::Timestamp,
 };
 
 pub use crate::code::{Code, Severity};
@@ -25,6 +31,9 @@ const MAX_DETAIL_BYTES: usize = 32_000;
 
 /// Most bytes of the sentence in a summary.
 const MAX_SUMMARY_BYTES: usize = 500;
+
+/// The start of a subject that is no request.
+const NO_REQUEST: &str = "none, ";
 
 /// `METHOD TARGET` of a request for its log messages, with `-` for a part that is empty.
 pub fn request_line(method: &str, target: &str) -> String {
@@ -47,7 +56,7 @@ impl<'a> Subject<'a> {
 
     /// The text for messages about `what`, such as `pool of app.wsgi`, instead of a request.
     pub fn no_request(what: &str) -> String {
-        ["none, ", what].concat()
+        [NO_REQUEST, what].concat()
     }
 }
 
@@ -63,14 +72,32 @@ pub struct LogMessage {
     code: Code,
     sentence: String,
     detail: Option<String>,
+    is_traceback: bool,
     hint: Option<String>,
+}
+
+/// A message as a record of JSON.
+#[derive(Serialize)]
+struct MessageRecord<'a> {
+    #[serde(flatten)]
+    start: RecordStart,
+    severity: String,
+    code: String,
+    message: &'a str,
+    hint: Option<&'a str>,
+    detail: Option<&'a str>,
+    traceback: Option<&'a str>,
+    request_id: Option<&'a str>,
+    method: Option<&'a str>,
+    target: Option<&'a str>,
+    about: Option<&'a str>,
 }
 
 impl LogMessage {
     /// Makes a message: `sentence` is lower-case, has values in backticks and no full stop. The
     /// code decides the severity.
     pub fn new(code: Code, sentence: impl Into<String>) -> Self {
-        Self { code, sentence: sentence.into(), detail: None, hint: None }
+        Self { code, sentence: sentence.into(), detail: None, is_traceback: false, hint: None }
     }
 
     /// The error that the application has closed descriptors of wsgate's; `which` says what cannot
@@ -110,11 +137,17 @@ impl LogMessage {
         .hint("the stacks follow; it waits in C code, or the application catches the exception")
     }
 
-    /// Adds lines that explain, such as a traceback.
+    /// Adds lines that explain.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
         self
+    }
+
+    /// Adds a traceback of Python in place of other details.
+    #[must_use]
+    pub fn traceback(self, traceback: impl Into<String>) -> Self {
+        Self { is_traceback: true, ..self.detail(traceback) }
     }
 
     /// Adds the next step.
@@ -139,12 +172,42 @@ impl LogMessage {
         self.render(None)
     }
 
-    /// The message for the log; `about` is its last line, as [`Subject`] words it.
-    pub fn for_log(&self, about: &dyn fmt::Display) -> String {
+    /// The message for the log, in the style of this process.
+    pub fn for_log(&self, about: Subject<'_>) -> String {
+        match log_style::format() {
+            LogFormat::Text => log_style::text_prefix() + &self.for_reader(about),
+            LogFormat::Json => self.record(about),
+        }
+    }
+
+    /// The message as text for somebody who waits for the response, or whose log has times.
+    pub fn for_reader(&self, about: Subject<'_>) -> String {
         self.render(Some(about))
     }
 
-    fn render(&self, about: Option<&dyn fmt::Display>) -> String {
+    fn record(&self, Subject(about): Subject<'_>) -> String {
+        let sentence = shorten(&self.sentence, MAX_SENTENCE_BYTES);
+        let detail = self.detail.as_deref().map(|detail| shorten_lines(detail, MAX_DETAIL_BYTES));
+        let (traceback, detail) =
+            if self.is_traceback { (detail.as_deref(), None) } else { (None, detail.as_deref()) };
+        let no_request = about.strip_prefix(NO_REQUEST);
+        let mut request = about.splitn(3, ' ').filter(|_| no_request.is_none());
+        log_record::line(&MessageRecord {
+            start: RecordStart::new(LogName::Error, Timestamp::now()),
+            severity: self.code.severity().to_string(),
+            code: self.code.to_string(),
+            message: &sentence,
+            hint: self.hint.as_deref(),
+            detail,
+            traceback,
+            request_id: request.next(),
+            method: request.next(),
+            target: request.next(),
+            about: no_request,
+        })
+    }
+
+    fn render(&self, about: Option<Subject<'_>>) -> String {
         let sentence = shorten(&self.sentence, MAX_SENTENCE_BYTES);
         let mut text =
             format!("wsgate: {}[{}]: {}\n", self.code.severity(), self.code, Escaped(&sentence));
@@ -174,9 +237,12 @@ mod tests {
             .detail("found: a\nfound: b")
             .hint("name it");
         assert_eq!(
-            message.for_log(&"abc GET /"),
-            "wsgate: error[W0303]: no `application` in `x.wsgi`\n  found: a\n  found: b\nhint: \
-                name it\nrequest: abc GET /\n"
+            message.for_log(Subject::new("abc GET /")),
+            format!(
+                "wsgate: error[W0303]: no `application` in `x.wsgi`\n  found: a\n  found: b\nhint: \
+                 name it\nrequest: abc GET / pid {}\n",
+                std::process::id()
+            )
         );
         assert!(!message.for_client().contains("request:"));
         assert_eq!(message.summary(), "W0303: no `application` in `x.wsgi`");
@@ -186,8 +252,11 @@ mod tests {
     fn no_value_can_forge_a_line() {
         let message = LogMessage::new(Code::BadRequest, "bad `a\nwsgate: error`");
         assert_eq!(
-            message.for_log(&"x\r\ny"),
-            "wsgate: error[W0401]: bad `a\\nwsgate: error`\nrequest: x\\r\\ny\n"
+            message.for_log(Subject::new("x\r\ny")),
+            format!(
+                "wsgate: error[W0401]: bad `a\\nwsgate: error`\nrequest: x\\r\\ny pid {}\n",
+                std::process::id()
+            )
         );
     }
 

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use diagnostics::message::{Code, LogMessage};
+use diagnostics::{
+    log_style::{self, LogFormat, LogStyle},
+    message::{Code, LogMessage},
+};
 use pyo3::{
     exceptions::{PyImportError, PyRuntimeError},
     prelude::*,
@@ -16,7 +19,7 @@ use pyo3::{
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use wire::{
     connection_queue::ConnectionQueue,
-    launch::{EXIT_TIMEOUT_SECONDS, Launch, RequestFds, Service, Work},
+    launch::{EXIT_TIMEOUT_SECONDS, Launch, LogSettings, RequestFds, Service, Work},
     message::{
         DecodeError, {self},
     },
@@ -72,6 +75,7 @@ pub(crate) fn prepare(py: Python<'_>, launch: i32) -> PyResult<Prepared> {
     let gateway_pipe = launch.gateway_pipe_fd.map(take_over).transpose()?;
     let task = Task::take_over(&launch.work)?;
     take_over_logs(&launch.work, &task)?;
+    log_style::set(style(&launch.log));
     drop(ManuallyDrop::into_inner(file));
     let launched = Launched { launch, report_socket, gateway_pipe, task };
     Ok(Prepared { launched: Mutex::new(Some(launched)) })
@@ -148,6 +152,14 @@ fn take_over_status(service: &Service) -> PyResult<StatusDescriptors> {
         scoreboard: take_over(service.scoreboard_fd)?,
         bell: service.bell_fd.map(take_over).transpose()?,
     })
+}
+
+fn style(settings: &LogSettings) -> LogStyle {
+    LogStyle {
+        format: if settings.is_json { LogFormat::Json } else { LogFormat::Text },
+        pool: settings.pool.clone(),
+        has_time: settings.has_time,
+    }
 }
 
 /// Takes over the logs of a pool.

@@ -32,6 +32,8 @@ pub struct Launch {
     pub skipped_venv: Option<String>,
     /// Tracebacks may be sent to the client.
     pub debug: bool,
+    /// How the log is written.
+    pub log: LogSettings,
     /// The request, as for a process of a warm pool. In a pool: how log messages and error pages
     /// that belong to no request of a client are marked.
     pub request: RequestMessage,
@@ -46,6 +48,17 @@ pub struct Launch {
     /// Reading end of a pipe whose other end the kernel closes when the gateway exits. A worker
     /// without a gateway has none.
     pub gateway_pipe_fd: Option<i32>,
+}
+
+/// How a process writes its log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSettings {
+    /// Log messages are JSON objects.
+    pub is_json: bool,
+    /// The name of the pool, or of the application of a CGI request.
+    pub pool: String,
+    /// Log messages in text begin with time and name.
+    pub has_time: bool,
 }
 
 /// A request that the application answers to warm up.

@@ -215,7 +215,9 @@ impl<'a> Supervisor<'a> {
         for action in actions {
             match action {
                 Action::Log(message) => self.log.log(&message),
-                Action::LogRequest(message, request) => self.log.log_about(&message, &*request),
+                Action::LogRequest(message, request) => {
+                    self.log.log_about(&message, Subject::new(&request.subject()))
+                }
                 Action::Raise(event) => self.on_event(event),
                 Action::Worker(event) => {
                     let actions = self.workers.on_event(event);

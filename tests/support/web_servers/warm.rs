@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::support::{
+    assertions::first_line,
     waiting::eventually,
     web_servers::{
         Apache, ApacheSetup, CgiModule, Habits, HttpClient, WebServer, lighttpd::Lighttpd,
@@ -144,7 +145,8 @@ fn of_requests(log: &str) -> String {
     let mut rest = String::new();
     while let Some(line) = lines.next() {
         let of_pool = |next: &&str| next.starts_with("request: none, pool of ");
-        if line.starts_with("wsgate: notice[") && lines.next_if(of_pool).is_some() {
+        let is_notice = first_line(line).is_some_and(|text| text.starts_with("notice["));
+        if is_notice && lines.next_if(of_pool).is_some() {
             continue;
         }
         rest.push_str(line);

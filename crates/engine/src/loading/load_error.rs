@@ -45,7 +45,7 @@ fn not_in_time(py: Python<'_>, app: &App, error: &PyErr, seconds: u64) -> LogMes
          the first request, or raise `--timeout` or `--response-timeout`"
     };
     LogMessage::new(Code::LoadTimedOut, format!("`{app}` was not loaded within {seconds} s{place}"))
-        .detail(ExceptionText::of(py, error).trace)
+        .traceback(ExceptionText::of(py, error).trace)
         .hint(hint)
 }
 
@@ -105,7 +105,7 @@ pub(super) fn failed_import(
             Code::ExitAtImport,
             format!("`{app}` called `sys.exit` while it was loaded"),
         )
-        .detail(trace)
+        .traceback(trace)
         .hint(if position(py, error).1 {
             // The reloader of a development server exits like this when its own process exits.
             STARTS_A_SERVER_HINT
@@ -130,7 +130,7 @@ pub(super) fn failed_import(
             .into();
     }
     LogMessage::new(Code::ImportRaised, format!("`{app}` raised `{line}` while it was loaded"))
-        .detail(trace)
+        .traceback(trace)
         .hint(advice::for_exception(py, error).unwrap_or_else(|| {
             "the last lines of the traceback name the place; `wsgate check` loads it again from a \
              shell"
@@ -161,7 +161,7 @@ fn missing_module(py: Python<'_>, launch: &Launch, name: &str, trace: &str) -> L
         Code::ModuleNotFound,
         format!("`{}` needs the module `{name}`, which was not found", launch.app),
     )
-    .detail(format!("{trace}Python {running} searched:\n{path}"))
+    .traceback(format!("{trace}Python {running} searched:\n{path}"))
     .hint(advice::for_missing_module(py, name))
 }
 

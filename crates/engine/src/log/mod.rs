@@ -10,7 +10,6 @@ pub(crate) mod rate_limit;
 mod transcript;
 
 use std::{
-    fmt,
     os::fd::BorrowedFd,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -40,12 +39,6 @@ struct RequestLabel {
     /// Request id, method and target.
     line: String,
     id_length: usize,
-}
-
-impl fmt::Display for RequestLabel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Subject::new(&self.line).fmt(f)
-    }
 }
 
 impl Log {
@@ -92,10 +85,9 @@ impl Log {
                 .unwrap_or_else(PoisonError::into_inner)
                 .push_str(&message.for_client()),
             None => {
-                let text = self.text(message);
-                write_all(text.as_bytes());
+                write_all(self.text(message).as_bytes());
                 if let Some(transcript) = &self.transcript {
-                    transcript.add(text.as_bytes());
+                    transcript.add(message.for_reader(self.subject()).as_bytes());
                 }
             }
         }
@@ -111,7 +103,11 @@ impl Log {
 
     /// The text of one message, for another writer.
     pub(crate) fn text(&self, message: &LogMessage) -> String {
-        message.for_log(&*self.label)
+        message.for_log(self.subject())
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::new(&self.label.line)
     }
 
     /// The request id, as error pages show it.
@@ -147,7 +143,7 @@ pub(crate) fn reopen_rotated() {
 }
 
 fn write_to(logs: [BorrowedFd<'_>; 2], bytes: &[u8]) {
-    error_log::write_to(logs, bytes, &Subject::new(&Subject::no_request("error log")));
+    error_log::write_to(logs, bytes, Subject::new(&Subject::no_request("error log")));
 }
 
 /// Logs how many messages were lost. Must be called when the process exits.

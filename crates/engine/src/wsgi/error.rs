@@ -127,7 +127,7 @@ impl ServeError {
                 let described = described.unwrap_or_else(|| ExceptionText::of(py, error));
                 match (awaited, stop_of(py, error).filter(|stop| stop.is_timeout())) {
                     (Some(awaited), Some(stop)) => {
-                        client_wait_timed_out(awaited, stop, setting).detail(described.trace)
+                        client_wait_timed_out(awaited, stop, setting).traceback(described.trace)
                     }
                     _ => raised(py, error, described, setting, headers_sent),
                 }
@@ -170,7 +170,7 @@ fn raised(
     let ExceptionText { line, trace } = described;
     if is_invalid_response(py, error) {
         return LogMessage::new(Code::BadResponse, line)
-            .detail(trace)
+            .traceback(trace)
             .hint("the last lines of the traceback name the call to fix");
     }
     if let Some(refusal) = interruption(py, error, setting) {
@@ -187,12 +187,12 @@ fn raised(
             Code::RaisedAfterHeaders,
             format!("{what} after its response headers were sent"),
         )
-        .detail(trace)
+        .traceback(trace)
         .hint(advice.unwrap_or_else(|| {
             "the response was cut there; the last lines of the traceback name the place".to_owned()
         }))
     } else {
-        LogMessage::new(Code::ApplicationRaised, what).detail(trace).hint(advice.unwrap_or_else(
+        LogMessage::new(Code::ApplicationRaised, what).traceback(trace).hint(advice.unwrap_or_else(
             || {
                 "the last lines of the traceback name the place; `wsgate call` repeats a request \
                  from a shell"
@@ -223,7 +223,7 @@ pub(crate) fn interruption(
         )
         .hint(format!("the traceback says where the application was; {}", stop.hint())),
     };
-    let message = message.detail(format_exception(py, error));
+    let message = message.traceback(format_exception(py, error));
     Some(Refusal { message, status: status_of(stop) })
 }
 
@@ -259,7 +259,7 @@ pub(super) fn closing_interrupted(
     };
     let hint =
         "the client has the response; the last lines of the traceback are where `close()` was";
-    Some(message.detail(format_exception(py, error)).hint(hint))
+    Some(message.traceback(format_exception(py, error)).hint(hint))
 }
 
 /// The log message for a request whose client was too slow.

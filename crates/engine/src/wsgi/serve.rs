@@ -174,7 +174,7 @@ impl Server {
         };
         log.write(&closing_interrupted(py, &error, &self.setting).unwrap_or_else(|| {
             LogMessage::new(Code::CloseRaised, "`close()` of the response raised an exception")
-                .detail(format_exception(py, &error))
+                .traceback(format_exception(py, &error))
                 .hint(
                     "the response itself was not affected; the last lines of the traceback name \
                      the place",

@@ -12,11 +12,14 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use diagnostics::message::{Code, LogMessage};
+use diagnostics::{
+    log_style,
+    message::{Code, LogMessage},
+};
 use pyo3::prelude::*;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::{CWD, Mode, OFlags, openat},
+    fs::{CWD, FileType, Mode, OFlags, fstat, openat},
     io::{Errno, fcntl_dupfd_cloexec},
     net::{Shutdown, shutdown},
     process::{Pid, PidfdFlags, getpid, pidfd_open, setpgid},
@@ -301,6 +304,9 @@ fn redirect_to(log: impl AsFd, state: &LoadedState) -> io::Result<()> {
     if !errors {
         dup2_stderr(&log)?;
     }
+    // As for a cold request: nobody else adds a time to messages in a file.
+    let is_file = FileType::from_raw_mode(fstat(&log)?.st_mode) == FileType::RegularFile;
+    log_style::set_has_time(is_file);
     forks::redirect_log(log.as_fd());
     Ok(())
 }

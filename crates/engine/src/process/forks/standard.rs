@@ -8,6 +8,11 @@ use std::{
     },
 };
 
+use diagnostics::{
+    log_style,
+    timestamp::{TIMESTAMP_BYTES, Timestamp},
+};
+
 use crate::process::forks::{
     descriptors::Descriptor,
     numbers::{STANDARD_COPIES, duplicate, duplicate_beyond},
@@ -92,14 +97,31 @@ pub(crate) fn write_to_log(bytes: &[u8]) -> bool {
             libc::poll(&raw mut log, 1, 0) != 0
         };
         if has_room(log_number())
-            && libc::write(log_number(), bytes.as_ptr().cast(), bytes.len()) < 0
+            && write_with_current_time(log_number(), bytes) < 0
             && *libc::__errno_location() == libc::EBADF
             && has_room(libc::STDERR_FILENO)
         {
-            libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len());
+            write_with_current_time(libc::STDERR_FILENO, bytes);
         }
         let has_room = has_room(log_number());
         *libc::__errno_location() = errno;
         has_room
     }
+}
+
+/// Writes `message` to the descriptor `number`, with the current time in place of the time when
+/// the message was made. Returns what writev(2) returns. Async-signal-safe.
+fn write_with_current_time(number: RawFd, message: &[u8]) -> isize {
+    let now = Timestamp::now();
+    let part = |bytes: &[u8]| libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    let (start, time, rest) = match log_style::time_position(message) {
+        Some(at) => (&message[..at], now.as_bytes(), &message[at + TIMESTAMP_BYTES..]),
+        None => (message, &[][..], &[][..]),
+    };
+    let parts = [part(start), part(time), part(rest)];
+    // SAFETY: the parts are live, and writev(2) only reads them.
+    unsafe { libc::writev(number, parts.as_ptr(), 3) }
 }
