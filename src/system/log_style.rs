@@ -27,6 +27,6 @@ fn is_journal() -> bool {
     let parts = stream.as_deref().and_then(|stream| stream.split_once(':'));
     let numbers = parts.and_then(|(device, file)| Some((device.parse().ok()?, file.parse().ok()?)));
     let found = fstat(stderr()).ok();
-    let found = found.map(|found| (u64::from(found.st_dev), u64::from(found.st_ino)));
+    let found = found.map(|found| (found.st_dev, found.st_ino));
     found.is_some() && numbers == found
 }
