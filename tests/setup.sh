@@ -153,8 +153,20 @@ make_builder() {
         echo "$needed" >"$builder/needed" || miss "$needed (pip could not install it)"
 }
 
+# Shows the Python stacks of a process, beside `wsgate stacks`.
+make_profiler() {
+    local venv=$1 needed=py-spy==0.4.3 profiler
+    profiler=$(dirname "$venv")/py-spy
+    [ -x "$venv/bin/python" ] || return 0
+    [ "$(cat "$profiler/needed" 2>/dev/null)" != "$needed" ] || return 0
+    "$python" -m venv --clear "$profiler" &&
+        "$profiler/bin/python" -m pip install --quiet --disable-pip-version-check "$needed" &&
+        echo "$needed" >"$profiler/needed" || miss "$needed (pip could not install it)"
+}
+
 make_venv "${WSGATE_TEST_VENV:-/var/tmp/wsgate-test-$(id -u)/venv}"
 fetch_wheels "${WSGATE_TEST_VENV:-/var/tmp/wsgate-test-$(id -u)/venv}"
+make_profiler "${WSGATE_TEST_VENV:-/var/tmp/wsgate-test-$(id -u)/venv}"
 make_builder "${WSGATE_TEST_VENV:-/var/tmp/wsgate-test-$(id -u)/venv}"
 
 if [ "$absent" = 0 ]; then

@@ -55,6 +55,8 @@ pub(super) enum Command {
     Reload(pool::args::PoolName),
     /// Stop a pool
     Stop(pool::args::PoolName),
+    /// Show the Python stacks of a pool's processes, which go on running
+    Stacks(pool::stacks_command::StacksArgs),
     /// Send one request from the shell
     Call(call::args::CallArgs),
     /// Load an application, and report what was found and what is wrong

@@ -120,6 +120,7 @@ impl Sections {
             "status" => STATUS,
             "reload" => RELOAD,
             "stop" => STOP,
+            "stacks" => STACKS,
             "call" => CALL,
             "check" => CHECK,
             "init" => INIT,
@@ -219,7 +220,7 @@ const STATUS: Sections = Sections {
         ("Show all pools of this user:", &["wsgate status"]),
         ("Print the status of one pool for another program:", &["wsgate status --json app"]),
     ],
-    see_also: "wsgate(1), wsgate-fastcgi(1), wsgate-reload(1), wsgate-stop(1)",
+    see_also: "wsgate(1), wsgate-fastcgi(1), wsgate-reload(1), wsgate-stop(1), wsgate-stacks(1)",
 };
 
 const RELOAD: Sections = Sections {
@@ -245,6 +246,24 @@ const STOP: Sections = Sections {
     signals: &[("SIGINT, SIGTERM", "End the command; the pool stops all the same.")],
     examples: &[("Stop a pool:", &["wsgate stop app"])],
     see_also: "wsgate(1), wsgate-fastcgi(1), wsgate-reload(1), wsgate-status(1)",
+};
+
+const STACKS: Sections = Sections {
+    description: &[
+        "wsgate stacks prints the Python stack of each thread of a pool's processes, the most \
+         recent call first, with the request that the thread serves. The processes go on running: \
+         no debugger and no privilege is needed beyond those of the pool's user.",
+        "A process answers while it runs Python, waits for a lock or sleeps in C code. A process \
+         that does not answer within 2 seconds makes the command fail.",
+    ],
+    files: &[RUNTIME_FILES],
+    environment: &[CLIENT_ENVIRONMENT],
+    signals: &[("SIGINT, SIGTERM", "End the command.")],
+    examples: &[
+        ("Find out what all workers are doing:", &["wsgate stacks app"]),
+        ("Show one process, for programs:", &["wsgate stacks app 4711 --json"]),
+    ],
+    see_also: "wsgate(1), wsgate-fastcgi(1), wsgate-status(1)",
 };
 
 const CALL: Sections = Sections {

@@ -100,6 +100,7 @@ fn dispatch(command: Command) -> Exit {
         Command::Status(args) => reported(pool::commands::status(&args)),
         Command::Reload(pool) => reported(pool::commands::reload(&pool)),
         Command::Stop(pool) => reported(pool::commands::stop(&pool)),
+        Command::Stacks(args) => reported(pool::stacks_command::run(&args)),
         Command::Call(args) => reported(call::run(&args)),
         Command::Check(args) => reported(checked_app(&args).and_then(check::run)),
         Command::Init(args) => reported(init::run(&args)),

@@ -375,6 +375,7 @@ pub(crate) struct WarmPoolArgs {
     pub(crate) spec: WarmPoolSpec,
 }
 
-fn name(value: &str) -> Result<String, String> {
+/// Parses the name of a pool.
+pub(super) fn name(value: &str) -> Result<String, String> {
     check_name(value).map(|()| value.to_owned())
 }

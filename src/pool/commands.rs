@@ -99,7 +99,7 @@ pub(crate) fn stop(pool: &PoolName) -> Result<Exit, CommandError> {
 
 /// The error about a pool that was not found or does not respond, or about the directories in which
 /// pools are searched.
-fn unknown(error: anyhow::Error) -> CommandError {
+pub(super) fn unknown(error: anyhow::Error) -> CommandError {
     let message = LogMessage::new(Code::NoPool, format!("{error:#}"));
     match error.downcast_ref::<RuntimeDirectoryError>() {
         Some(unusable) => CommandError::settings(message.hint(unusable.hint())),

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use control::protocol::{ControlCommand, SOCKET_SUFFIX, connect_within};
+use control::protocol::{ControlCommand, MAX_LINE_BYTES, SOCKET_SUFFIX, connect_within};
 use diagnostics::message::{Code, LogMessage};
 use rustix::{
     event::{PollFd, PollFlags},
@@ -191,7 +191,7 @@ impl ControlSocket {
 
     fn read_into(&mut self, commands: &mut Vec<(ControlCommand, UnixStream)>) {
         for mut stream in std::mem::take(&mut self.silent) {
-            let mut line = [0; 16];
+            let mut line = [0; MAX_LINE_BYTES];
             match stream.read(&mut line) {
                 Ok(length) => {
                     let command = ControlCommand::from_line(&line[..length]);

@@ -25,7 +25,7 @@ use crate::{
         service::{cannot_start, service},
         socket_access::SocketAccess,
         startup_warnings::{close_unused, log, warn_of_missing_paths, warn_of_root},
-        supervisor::{PoolConfig, PoolResources, Sockets, Supervisor},
+        supervisor::{PoolConfig, PoolResources, Sockets, StackRequests, Supervisor},
         worker_count,
     },
     request::Request,
@@ -121,7 +121,9 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
         .map_err(|error| cannot_start(error.into()))?;
     let queue = ConnectionQueue::create().map_err(cannot_start)?;
+    let stacks = StackRequests::create().map_err(cannot_start)?;
     service.bell_fd = Some(bell.as_raw_fd());
+    service.stacks_fd = Some(stacks.file().as_raw_fd());
     service.connection_queue = Some(queue.fds());
     let drain = Duration::from_secs(options.drain);
     let config = PoolConfig {
@@ -142,6 +144,7 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
         scoreboard: Rc::new(scoreboard),
         scoreboard_fd,
         bell,
+        stacks,
         sockets: Sockets::new(listeners, Some(queue)),
         logs,
         request: Request::of_pool(&settings.app),

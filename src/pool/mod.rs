@@ -25,6 +25,7 @@ mod process_options;
 mod refuser;
 mod service;
 mod socket_access;
+pub(crate) mod stacks_command;
 mod startup_warnings;
 mod supervisor;
 mod template;

@@ -39,6 +39,7 @@ pub(super) fn service(
         reload_on: Vec::new(),
         logs: pool_logs::PoolLogs::default(),
         bell_fd: None,
+        stacks_fd: None,
         connection_queue: None,
         warm: false,
         resident: false,

@@ -36,6 +36,12 @@ pub(crate) fn resident_bytes(pid: i32) -> Option<u64> {
     status_field::<u64>(&status, "VmRSS").map(|kibibytes| kibibytes << 10)
 }
 
+/// Is the process `pid` stopped, by a signal or by a debugger?
+pub(crate) fn is_stopped(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    matches!(status_field(&status, "State"), Some('T' | 't'))
+}
+
 /// The numbers of all processes that this process sees.
 pub(crate) fn process_ids() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten();

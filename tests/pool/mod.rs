@@ -47,6 +47,7 @@ mod request_times;
 mod requests;
 mod separation;
 mod signals;
+mod stacks;
 mod starting;
 pub(crate) mod state;
 mod status;

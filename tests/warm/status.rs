@@ -109,6 +109,29 @@ fn requests_are_counted_and_current_ones_are_named() {
 }
 
 #[test]
+fn the_stacks_of_a_process_show_its_cgi_request() {
+    for mode in ["warm", "resident"] {
+        let site = WarmSite::of(mode, "--queue 60 --max-processes 2", WAITS);
+        let gate = Gate::new(&site.dir.path("site"));
+        site.response(&mut request_for(&site, "first", &gate), "");
+        site.await_pools(1);
+        let slow = RunningProcess::start(&mut request_for(&site, "slow", &gate));
+        eventually("it is at the gate", || site.log().contains("at the gate: slow."));
+        let name = status_of(&site)["name"].as_str().unwrap().to_owned();
+        eventually("its line is shown", || {
+            let text = site.wsgate(&["stacks", &name]);
+            let busy = text.split("\n\n").find(|process| process.contains("(busy for"));
+            busy.is_some_and(|busy| {
+                busy.contains(" GET /cgi-bin/app.wsgi?slow\n")
+                    && busy.contains("    application (/")
+            })
+        });
+        gate.open();
+        assert_eq!(slow.end().code(), Some(0), "{}", site.log());
+    }
+}
+
+#[test]
 fn a_process_that_outlives_its_template_leaves_others_alone() {
     let site = WarmSite::with("--max-processes 2 --queue 60", WAITS);
     let gate = Gate::new(&site.dir.path("site"));

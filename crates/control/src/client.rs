@@ -1,4 +1,4 @@
-//! Client side of the control sockets, for `wsgate status`, `reload` and `stop`.
+//! Client side of the control sockets, for `wsgate status`, `reload`, `stop` and `stacks`.
 //!
 //! Root talks to other users' pools, which may send anything or hang. So every connection, wait and
 //! response has a limit, and all pools of a directory share a limit.
@@ -25,6 +25,7 @@ use crate::{
     },
     pool_name::check_name,
     pool_status::PoolStatus,
+    process_stacks::{PoolProcess, ProcessStacks},
     protocol::{ControlCommand, ReloadResult, SOCKET_SUFFIX},
     runtime_directory,
 };
@@ -151,6 +152,27 @@ pub fn stop(name: &str) -> Result<()> {
     send(name, ControlCommand::Stop).map(drop)
 }
 
+/// The stacks of the process `pid` of the pool `name`, or of all its processes.
+///
+/// # Errors
+/// If no such pool is running, the pool does not respond, several pools have this name, or the pool
+/// has no such process.
+pub fn stacks(name: &str, pid: Option<i32>) -> Result<Vec<ProcessStacks>> {
+    let pool = find(name)?;
+    let processes = pool.processes()?;
+    let is_asked = |process: &&PoolProcess| pid.is_none_or(|pid| pid == process.pid);
+    if let Some(pid) = pid.filter(|_| !processes.iter().any(|process| is_asked(&process))) {
+        let pids: Vec<_> = processes.iter().map(|process| process.pid.to_string()).collect();
+        bail!("the pool `{name}` has no Python process {pid}; it has {}", pids.join(", "));
+    }
+    let stacks = processes.iter().filter(is_asked).map(|process| {
+        let answer = pool.ask(ControlCommand::Stacks(process.pid))?;
+        let answer = serde_json::from_slice(&answer).with_context(|| no_answer(name))?;
+        Ok(ProcessStacks::new(process.role, answer))
+    });
+    stacks.collect()
+}
+
 /// Sends a command to the pool `name`, and waits while the pool is carrying it out; for another
 /// user's pool, [`FOREIGN_COMMAND_TIMEOUT`] at most. Returns the response.
 ///
@@ -181,12 +203,28 @@ impl FoundPool {
 
     /// The status; `None` if the pool exits meanwhile.
     fn status(&self) -> Result<Option<PoolStatus>> {
+        let answer = self.ask(ControlCommand::Status)?;
+        parsed(&answer).with_context(|| no_answer(&self.name))
+    }
+
+    /// Sends a command that the pool answers at once. Returns the response, which is empty if the
+    /// pool exits meanwhile.
+    fn ask(&self, command: ControlCommand) -> Result<Vec<u8>> {
         let mut stream = self.connect()?;
         let mut answer = Vec::new();
-        let sent = stream.write_all(ControlCommand::Status.line().as_bytes());
-        let received =
-            sent.and_then(|()| read_all(&mut stream, &mut answer)).map_err(anyhow::Error::from);
-        received.and_then(|()| parsed(&answer)).with_context(|| no_answer(&self.name))
+        let sent = stream.write_all(command.line().as_bytes());
+        let received = sent.and_then(|()| read_all(&mut stream, &mut answer));
+        received.map(|()| answer).with_context(|| no_answer(&self.name))
+    }
+
+    /// The Python processes of the pool.
+    fn processes(&self) -> Result<Vec<PoolProcess>> {
+        let answer = self.ask(ControlCommand::Processes)?;
+        // A pool closes the connection at a command that it does not know.
+        if answer.is_empty() {
+            bail!("the pool `{}` runs an older wsgate, without stacks; restart it", self.name);
+        }
+        serde_json::from_slice(&answer).with_context(|| no_answer(&self.name))
     }
 
     /// Sends a command, and sends it again if the pool cut the connection. Returns the response.
@@ -222,9 +260,11 @@ impl FoundPool {
             let is_working = self.has_left_its_name(&stream)?
                 || self.status()?.is_none_or(|status| match command {
                     ControlCommand::Stop => status.ending,
-                    ControlCommand::Reload | ControlCommand::Status => {
-                        status.reloading || status.loading || status.ending
-                    }
+                    ControlCommand::Reload => status.reloading || status.loading || status.ending,
+                    // Their answers come at once.
+                    ControlCommand::Status
+                    | ControlCommand::Processes
+                    | ControlCommand::Stacks(_) => false,
                 });
             // The pool may have finished meanwhile: read the response again.
             is_idle = !is_working;

@@ -11,6 +11,7 @@ mod connection;
 pub mod histogram;
 pub mod pool_name;
 pub mod pool_status;
+pub mod process_stacks;
 pub mod protocol;
 pub mod runtime_directory;
 pub mod trusted_path;

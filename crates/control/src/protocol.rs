@@ -1,7 +1,7 @@
 //! Protocol of the control socket: the client sends one command as a line, and reads the response
 //! until the pool closes the connection.
 
-use std::{os::unix::net::UnixStream, path::Path, time::Duration};
+use std::{borrow::Cow, os::unix::net::UnixStream, path::Path, time::Duration};
 
 use rustix::{
     io::Errno,
@@ -10,6 +10,9 @@ use rustix::{
         sockopt::{self, Timeout},
     },
 };
+
+/// Longest line of a command in bytes.
+pub const MAX_LINE_BYTES: usize = 24;
 
 /// Suffix of a control socket's file; the pool's name is before it.
 pub const SOCKET_SUFFIX: &str = ".pool";
@@ -23,23 +26,37 @@ pub enum ControlCommand {
     Reload,
     /// Stop. The end of the connection is the response.
     Stop,
+    /// Send the Python processes, as a JSON list of
+    /// [`PoolProcess`](crate::process_stacks::PoolProcess).
+    Processes,
+    /// Send the stacks of the process with this number, as JSON
+    /// ([`StacksAnswer`](crate::process_stacks::StacksAnswer)).
+    Stacks(i32),
 }
+
+/// Beginning of the line of [`ControlCommand::Stacks`]; the process id follows.
+const STACKS_PREFIX: &str = "stacks ";
 
 impl ControlCommand {
     /// The line on the wire.
-    pub fn line(self) -> &'static str {
+    pub fn line(self) -> Cow<'static, str> {
         match self {
-            Self::Status => "status\n",
-            Self::Reload => "reload\n",
-            Self::Stop => "stop\n",
+            Self::Status => "status\n".into(),
+            Self::Reload => "reload\n".into(),
+            Self::Stop => "stop\n".into(),
+            Self::Processes => "processes\n".into(),
+            Self::Stacks(pid) => format!("{STACKS_PREFIX}{pid}\n").into(),
         }
     }
 
     /// The command in `line`.
     pub fn from_line(line: &[u8]) -> Option<Self> {
-        [Self::Status, Self::Reload, Self::Stop]
+        let line = str::from_utf8(line).ok()?;
+        let pid = line.strip_prefix(STACKS_PREFIX).and_then(|rest| rest.trim_end().parse().ok());
+        [Self::Status, Self::Reload, Self::Stop, Self::Processes]
             .into_iter()
-            .find(|command| command.line().as_bytes() == line)
+            .chain(pid.map(Self::Stacks))
+            .find(|command| command.line() == line)
     }
 }
 
@@ -88,10 +105,17 @@ mod tests {
 
     #[test]
     fn every_command_and_result_comes_back_as_it_was_sent() {
-        for command in [ControlCommand::Status, ControlCommand::Reload, ControlCommand::Stop] {
+        for command in [
+            ControlCommand::Status,
+            ControlCommand::Reload,
+            ControlCommand::Stop,
+            ControlCommand::Processes,
+            ControlCommand::Stacks(4_194_304),
+        ] {
+            assert!(command.line().len() <= MAX_LINE_BYTES);
             assert_eq!(ControlCommand::from_line(command.line().as_bytes()), Some(command));
         }
-        for wrong in [&b""[..], b"status", b"stop\n\n", b"\xff\n"] {
+        for wrong in [&b""[..], b"status", b"stop\n\n", b"\xff\n", b"stacks \n", b"stacks +1\n"] {
             assert_eq!(ControlCommand::from_line(wrong), None);
         }
         for result in [ReloadResult::Done, ReloadResult::Failed] {

@@ -252,6 +252,8 @@ codes! {
     NoPool = 905: Error,
     /// `wsgate status`: this user runs no pool.
     NoPools = 906: Notice,
+    /// `wsgate stacks`: a process has not answered.
+    NoStacks = 907: Error,
     /// A bug in wsgate.
     Internal = 999: Error,
 }

@@ -50,11 +50,29 @@ struct Launched {
 
 /// The work of this process, with the descriptors for it.
 enum Task {
-    Cgi { body: Descriptor, response: Descriptor, is_first: bool },
-    Check { response: Descriptor, target: Option<String> },
-    Trace { response: Descriptor },
-    Template { service: Service, sockets: Sockets, status: StatusDescriptors },
-    Worker { service: Service, sockets: Sockets, status: StatusDescriptors },
+    Cgi {
+        body: Descriptor,
+        response: Descriptor,
+        is_first: bool,
+    },
+    Check {
+        response: Descriptor,
+        target: Option<String>,
+    },
+    Trace {
+        response: Descriptor,
+    },
+    Template {
+        service: Service,
+        sockets: Sockets,
+        status: StatusDescriptors,
+        stacks: Option<Descriptor>,
+    },
+    Worker {
+        service: Service,
+        sockets: Sockets,
+        status: StatusDescriptors,
+    },
 }
 
 /// A process that has read its launch message and not started its work.
@@ -119,6 +137,7 @@ impl Task {
             Work::Template(service) => Self::Template {
                 sockets: take_over_sockets(service)?,
                 status: take_over_status(service)?,
+                stacks: service.stacks_fd.map(take_over).transpose()?,
                 service: service.clone(),
             },
             Work::Worker(service) => Self::Worker {
@@ -238,8 +257,9 @@ impl Prepared {
                 crate::check::trace(py, &launch, response, &reporter)?;
                 0
             }
-            Task::Template { service, sockets, status } => {
+            Task::Template { service, sockets, status, stacks } => {
                 end_with_gateway(launch.gateway_pid, gateway_pipe.as_ref())?;
+                stacks.iter().try_for_each(|file| forks::answer_stack_requests(py, file))?;
                 let ended = crate::pool::template::run(
                     py,
                     &launch,

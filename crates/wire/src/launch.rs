@@ -168,6 +168,9 @@ pub struct Service {
     /// Descriptor by which workers wake the supervisor (eventfd(2)); a worker without a supervisor
     /// has none.
     pub bell_fd: Option<i32>,
+    /// Descriptor of the file for Python stacks ([`crate::stacks_file`]); a worker without a
+    /// supervisor has none.
+    pub stacks_fd: Option<i32>,
     /// Descriptors of the queue of connections between workers; a worker without a supervisor has
     /// none.
     pub connection_queue: Option<QueueFds>,

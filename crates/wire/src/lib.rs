@@ -29,6 +29,7 @@ pub mod running_clock;
 #[expect(unsafe_code, reason = "memory that other processes change")]
 pub mod scoreboard;
 pub mod snapshot;
+pub mod stacks_file;
 pub mod synthetic_request;
 pub mod template;
 

@@ -1,7 +1,7 @@
 //! Actions that the owners of the supervisor's state request outside their state, and the events
 //! that the owners receive.
 
-use std::process::ExitStatus;
+use std::{os::unix::net::UnixStream, process::ExitStatus};
 
 use diagnostics::message::LogMessage;
 use rustix::process::{Pid, Signal};
@@ -27,6 +27,11 @@ pub(super) enum Action {
     /// Make a worker write the stacks of its threads to the error log. If the log's reader is
     /// behind, do nothing: the worker would block.
     DumpStacks(Pid),
+    /// Ask the process with this number for its stacks, for a client. Without a number, list the
+    /// processes.
+    AskForStacks(UnixStream, Option<i32>),
+    /// Send a response to a client.
+    Answer(UnixStream, String),
     /// Fork a worker from the current template.
     Fork(WorkerOrder),
     /// Load the code in a new template.

@@ -14,7 +14,10 @@ use wire::{
 
 use crate::{
     pool::{
-        code_source::CodeSource, logs::Logs, supervisor::sockets::Sockets, template::TemplateLaunch,
+        code_source::CodeSource,
+        logs::Logs,
+        supervisor::{sockets::Sockets, stack_requests::StackRequests},
+        template::TemplateLaunch,
     },
     request::Request,
 };
@@ -69,6 +72,8 @@ pub(in crate::pool) struct PoolResources {
     pub(in crate::pool) scoreboard_fd: OwnedFd,
     /// eventfd by which workers wake the supervisor.
     pub(in crate::pool) bell: OwnedFd,
+    /// Requests for Python stacks, and the file for these.
+    pub(in crate::pool) stacks: StackRequests,
     /// The sockets that receive requests.
     pub(in crate::pool) sockets: Sockets,
     /// Log files.
@@ -80,7 +85,7 @@ pub(in crate::pool) struct PoolResources {
 impl PoolResources {
     /// The resources of a template process with `preload`, whose workers do `service`.
     pub(super) fn launch(&self, service: &Service, preload: Preload) -> TemplateLaunch<'_> {
-        let shared = [self.scoreboard_fd.as_fd(), self.bell.as_fd()];
+        let shared = [self.scoreboard_fd.as_fd(), self.bell.as_fd(), self.stacks.file()];
         let inherited = self.sockets.inherited().chain(shared).chain(self.logs.inherited());
         TemplateLaunch {
             service: Service {

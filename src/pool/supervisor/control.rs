@@ -85,6 +85,10 @@ impl Control {
         for (command, client) in socket.commands() {
             match command {
                 ControlCommand::Status => self.status_clients.push(client),
+                ControlCommand::Processes => actions.push(Action::AskForStacks(client, None)),
+                ControlCommand::Stacks(pid) => {
+                    actions.push(Action::AskForStacks(client, Some(pid)));
+                }
                 // The pool closes the connection, which is the response.
                 ControlCommand::Reload if is_stopping => {}
                 ControlCommand::Reload => {
@@ -115,6 +119,13 @@ impl Control {
             for client in self.status_clients.drain(..) {
                 socket.answer(client, text.clone());
             }
+        }
+    }
+
+    /// Sends `text` to a client.
+    pub(super) fn answer(&mut self, client: UnixStream, text: &str) {
+        if let Some(socket) = &mut self.socket {
+            socket.answer(client, text.into());
         }
     }
 

@@ -25,6 +25,7 @@ mod scaling;
 mod signals;
 mod slots;
 mod sockets;
+mod stack_requests;
 mod state;
 mod templates;
 mod timeouts;
@@ -40,6 +41,7 @@ use wire::launch::{Preload, Service};
 pub(in crate::pool) use crate::pool::supervisor::{
     config::{OnDemand, PoolConfig, PoolResources},
     sockets::Sockets,
+    stack_requests::StackRequests,
 };
 use crate::{
     config::settings::Settings,
@@ -232,6 +234,8 @@ impl<'a> Supervisor<'a> {
                         let _ = kill_process(pid, wire::overdue_requests::Action::LogSlow.signal());
                     }
                 }
+                Action::AskForStacks(client, pid) => self.resources.stacks.add(client, pid),
+                Action::Answer(client, text) => self.control.answer(client, &text),
                 Action::Fork(order) => {
                     if !self.code.fork(order) {
                         self.workers.on_event(WorkerEvent::NotOrdered(order));
@@ -360,6 +364,8 @@ impl<'a> Supervisor<'a> {
             let status = self.status();
             self.control.send_status(&status);
         }
+        self.carry_out(actions);
+        let actions = self.resources.stacks.proceed(&self.workers);
         self.carry_out(actions);
     }
 }

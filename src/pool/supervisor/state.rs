@@ -68,6 +68,7 @@ impl Supervisor<'_> {
             self.control.next_due(),
             self.timeouts.next_due(),
             self.refusals.next_due(),
+            self.resources.stacks.next_due(),
         ];
         let while_serving = [
             self.workers.next_due(now),

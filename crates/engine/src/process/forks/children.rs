@@ -18,7 +18,7 @@ use pyo3::{
 use crate::process::{
     forks::{
         child_flag::{self, is_child},
-        descriptors, handlers, standard,
+        descriptors, handlers, stack_requests, standard,
     },
     signals::{SignalMask, block_all},
 };
@@ -56,6 +56,7 @@ pub(crate) fn watch(py: Python<'_>) -> PyResult<()> {
         |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
             if is_child() && !IS_SETTLED.swap(true, Ordering::Relaxed) {
                 handlers::restore_handlers(arguments.py())?;
+                stack_requests::unregister(arguments.py())?;
             }
             Ok(())
         },

@@ -144,7 +144,7 @@ pub(crate) fn take_unreported_loss() -> bool {
 pub(crate) struct Inventory(Vec<(RawFd, Option<Identity>)>);
 
 /// Device and inode of a file.
-type Identity = (u64, u64);
+pub(super) type Identity = (u64, u64);
 
 impl Inventory {
     /// Records `descriptors` as they are now.
@@ -167,8 +167,8 @@ impl Inventory {
     }
 }
 
-/// The file behind `descriptor`; `None` if the descriptor is closed.
-fn identity(descriptor: BorrowedFd<'_>) -> Option<Identity> {
+/// The file behind `descriptor`; `None` if the descriptor is closed. Async-signal-safe.
+pub(super) fn identity(descriptor: BorrowedFd<'_>) -> Option<Identity> {
     rustix::fs::fstat(descriptor).ok().map(|found| (found.st_dev, found.st_ino))
 }
 

@@ -217,7 +217,7 @@ pub(crate) fn stop_waking(signals: &[i32]) {
 ///
 /// # Errors
 /// As `change`.
-fn install<E>(signals: &[i32], change: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+pub(super) fn install<E>(signals: &[i32], change: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
     let before: Vec<_> = signals.iter().map(|&signal| (signal, look(signal))).collect();
     change()?;
     without_forks(|| {
@@ -265,7 +265,7 @@ fn action_of(signal: i32) -> Option<&'static Action> {
 }
 
 /// The present action of `signal`.
-fn look(signal: i32) -> Option<libc::sigaction> {
+pub(super) fn look(signal: i32) -> Option<libc::sigaction> {
     // SAFETY: all-zero is a valid action, which the kernel overwrites.
     unsafe {
         let mut found: libc::sigaction = std::mem::zeroed();
@@ -276,7 +276,7 @@ fn look(signal: i32) -> Option<libc::sigaction> {
 /// Installs the handler at the address `handler` for `signal`. Restarts system calls where
 /// possible. No other signal interrupts the handler, since several frames would not fit on the
 /// alternate stack of `faulthandler`.
-fn put(signal: i32, handler: usize) -> io::Result<()> {
+pub(super) fn put(signal: i32, handler: usize) -> io::Result<()> {
     // SAFETY: all-zero is a valid action, whose mask is then filled; the handlers of this file have
     // the signature that the flags say.
     let done = unsafe {

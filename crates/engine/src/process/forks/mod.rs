@@ -9,6 +9,7 @@ mod children;
 mod descriptors;
 mod handlers;
 mod numbers;
+mod stack_requests;
 mod standard;
 
 pub(crate) use crate::process::forks::{
@@ -22,5 +23,6 @@ pub(crate) use crate::process::forks::{
         call_when_woken, forget_signals, handle, install_action, repeat_signals, report_crashes,
         report_stacks, stop_waking, wake, wake_again,
     },
+    stack_requests::{answer_stack_requests, name_serving_thread},
     standard::{log, log_number, redirect_log, save_log, save_standard, write_to_log},
 };

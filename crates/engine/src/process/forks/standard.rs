@@ -39,14 +39,14 @@ pub(crate) fn save_standard() {
 /// closed and reused. -1 for none, as in a child that the application has forked.
 static LOG: AtomicI32 = AtomicI32::new(-1);
 
-/// The lowest number for the log. The kernel gives such numbers only on request, and most limits
-/// allow them.
-const LOG_NUMBER_FLOOR: RawFd = 1000;
+/// The lowest number for the log and for other files that signal handlers use. The kernel gives
+/// such numbers only on request, and most limits allow them.
+pub(super) const HIGH_NUMBER_FLOOR: RawFd = 1000;
 
 /// Saves the error log, which is descriptor 2 at the start.
 pub(crate) fn save_log() {
     if let Ok(log) =
-        Descriptor::made(|| duplicate_beyond(2, LOG_NUMBER_FLOOR).or_else(|_| duplicate(2)))
+        Descriptor::made(|| duplicate_beyond(2, HIGH_NUMBER_FLOOR).or_else(|_| duplicate(2)))
     {
         LOG.store(log.as_raw_fd(), Ordering::Relaxed);
         // The log stays open until the process exits.

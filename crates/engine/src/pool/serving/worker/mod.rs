@@ -147,6 +147,7 @@ impl<C: Connection> Worker<C> {
     /// Serves connections in this thread until the worker is asked to stop.
     pub(super) fn run_thread(self: &Arc<Self>, application: &Bound<'_, PyAny>, thread: u32) {
         let py = application.py();
+        forks::name_serving_thread(thread);
         let caller = match Caller::new(application, thread, self.requests.setting()) {
             Ok(caller) => caller,
             Err(error) => return error.print(py),
