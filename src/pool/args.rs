@@ -18,6 +18,7 @@ use crate::{
     pool::{
         address::Address,
         process_options::ProcessOptions,
+        queue_options::QueueOptions,
         socket_access::{FileMode, SocketOwner},
     },
 };
@@ -43,6 +44,9 @@ pub(crate) struct FastcgiArgs {
 
     #[command(flatten)]
     pub(crate) pool: PoolOptions,
+
+    #[command(flatten)]
+    pub(crate) queue: QueueOptions,
 
     #[command(flatten)]
     pub(crate) process: ProcessOptions,
@@ -94,10 +98,13 @@ impl FastcgiArgs {
         has_supervisor: bool,
         has_socket_file: bool,
     ) -> Option<String> {
+        let [time, length] = self.queue.given();
         let of_supervisor = [
             ("name", self.pool.name.is_some()),
             ("preload", self.pool.preload != Preload::Auto),
             ("warm-up", self.warm_up.warm_up.is_some()),
+            time,
+            length,
         ];
         let of_file = [
             ("socket-owner", self.pool.socket_owner.is_some()),
@@ -305,9 +312,10 @@ impl ActsIn for LogOptions {
 }
 
 /// The groups of options that `wsgate fastcgi` alone has.
-pub(crate) fn groups() -> [OptionGroup; 3] {
+pub(crate) fn groups() -> [OptionGroup; 4] {
     [
         OptionGroup::of::<PoolOptions>(),
+        OptionGroup::of::<QueueOptions>(),
         OptionGroup::of::<ProcessOptions>(),
         OptionGroup::of::<LogOptions>(),
     ]

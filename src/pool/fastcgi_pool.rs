@@ -25,7 +25,7 @@ use crate::{
         service::{cannot_start, service},
         socket_access::SocketAccess,
         startup_warnings::{close_unused, log, warn_of_missing_paths, warn_of_root},
-        supervisor::{PoolConfig, PoolResources, Sockets, StackRequests, Supervisor},
+        supervisor::{PoolConfig, PoolResources, RequestQueue, Sockets, StackRequests, Supervisor},
         worker_count,
     },
     request::Request,
@@ -120,11 +120,19 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
     code.hold_engine(&mut settings);
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
         .map_err(|error| cannot_start(error.into()))?;
-    let queue = ConnectionQueue::create().map_err(cannot_start)?;
     let stacks = StackRequests::create().map_err(cannot_start)?;
+    let scoreboard = Rc::new(scoreboard);
+    let (queue, request_queue) = match args.queue.limits() {
+        None => (ConnectionQueue::create().map_err(cannot_start)?, None),
+        Some(limits) => {
+            let (queue, relay) = ConnectionQueue::create_relayed().map_err(cannot_start)?;
+            (queue, Some(RequestQueue::new(limits, relay, scoreboard.clone(), &settings)))
+        }
+    };
     service.bell_fd = Some(bell.as_raw_fd());
     service.stacks_fd = Some(stacks.file().as_raw_fd());
     service.connection_queue = Some(queue.fds());
+    service.limits_waiting = request_queue.is_some();
     let drain = Duration::from_secs(options.drain);
     let config = PoolConfig {
         service,
@@ -141,11 +149,12 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
         on_demand: None,
     };
     let resources = PoolResources {
-        scoreboard: Rc::new(scoreboard),
+        scoreboard,
         scoreboard_fd,
         bell,
         stacks,
         sockets: Sockets::new(listeners, Some(queue)),
+        request_queue,
         logs,
         request: Request::of_pool(&settings.app),
     };

@@ -22,6 +22,7 @@ mod logs;
 mod lone_worker;
 mod notify;
 mod process_options;
+mod queue_options;
 mod refuser;
 mod service;
 mod socket_access;

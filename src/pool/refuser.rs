@@ -1,9 +1,9 @@
 //! A minimal FastCGI server in the supervisor: answers requests with 503 Service Unavailable while
-//! no worker can serve them.
+//! no worker can serve them, or all workers are busy for too long.
 //!
-//! The server never blocks, and keeps at most [`MAX_CONNECTIONS`] connections of
-//! [`MAX_PARAMS_BYTES`] each, and each for [`CONNECTION_TIMEOUT`] at most. The server reads only
-//! the part of a request that identifies it in the log.
+//! The server never blocks, and keeps a limited number of connections of [`MAX_PARAMS_BYTES`] each,
+//! and each for [`CONNECTION_TIMEOUT`] at most. The server reads only the part of a request that
+//! identifies it in the log.
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
@@ -27,9 +27,6 @@ use wire::{request::ResponseFormat, running_clock};
 
 use crate::request::Request;
 
-/// Maximum number of concurrent connections. Further connections wait in the accept queue.
-const MAX_CONNECTIONS: usize = 32;
-
 /// Maximum size of the parameters of one request in bytes. A larger request is refused, and the log
 /// does not identify it.
 const MAX_PARAMS_BYTES: usize = 64 * 1024;
@@ -41,9 +38,9 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_READS_PER_TURN: usize = 16;
 
 /// Connections whose requests are refused.
-#[derive(Default)]
 pub(super) struct Refuser {
     connections: Vec<RefusedConnection>,
+    max_connections: usize,
 }
 
 /// A connection whose request is refused.
@@ -70,9 +67,14 @@ enum Stage {
 }
 
 impl Refuser {
+    /// A refuser of up to `max_connections` connections at a time.
+    pub(super) fn new(max_connections: usize) -> Self {
+        Self { connections: Vec::new(), max_connections }
+    }
+
     /// May another connection be added?
     pub(super) fn has_room(&self) -> bool {
-        self.connections.len() < MAX_CONNECTIONS
+        self.connections.len() < self.max_connections
     }
 
     /// Adds a connection.

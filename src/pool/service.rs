@@ -41,6 +41,7 @@ pub(super) fn service(
         bell_fd: None,
         stacks_fd: None,
         connection_queue: None,
+        limits_waiting: false,
         warm: false,
         resident: false,
     };

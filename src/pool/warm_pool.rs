@@ -145,6 +145,7 @@ fn serve(args: &WarmPoolArgs) -> Result<Exit, CommandError> {
         bell,
         stacks,
         sockets: Sockets::new(listeners, None),
+        request_queue: None,
         logs: Logs::none(),
         request: Request::of_pool(&settings.app),
     };

@@ -109,10 +109,9 @@ fn an_option_of_another_mode_is_refused_with_the_modes_that_it_is_for() {
             &["fastcgi", "--mode", "warm", APP][..],
             "--mode has no effect in `wsgate fastcgi`; it is for CGI",
         ),
-        (&["fastcgi", "--mode", "warm", "--queue", "3", APP], "has no effect in `wsgate fastcgi`"),
         (
-            &["fastcgi", "--queue", "3", APP],
-            "--queue has no effect in `wsgate fastcgi`; it is for CGI with --mode warm",
+            &["fastcgi", "--warm-age", "3", APP],
+            "--warm-age has no effect in `wsgate fastcgi`; it is for CGI with --mode warm",
         ),
         (
             &["cgi", "--queue", "3", APP],

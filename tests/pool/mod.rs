@@ -38,6 +38,7 @@ mod outliving;
 mod output;
 mod preloading;
 mod privileges;
+mod queue_limits;
 mod random_state;
 mod records;
 mod reloading;

@@ -227,6 +227,8 @@ codes! {
     LogsReopened = 742: Notice,
     /// Messages were lost, since the reader of the error log had stopped.
     MessagesLost = 743: Warning,
+    /// A request of a FastCGI pool was refused because all workers were busy for too long.
+    QueueFull = 750: Error,
     /// A request could not be passed to the warm pool, and falls back to cold CGI.
     ServedCold = 801: Warning,
     /// No warm pool can be started, or the last one failed to start.

@@ -5,6 +5,9 @@ use std::fmt::Write as _;
 
 use crate::escape::is_hidden;
 
+/// Seconds after which a client may try again, in responses with status 503 (RFC 9110, 10.2.3).
+const RETRY_AFTER_SECS: u32 = 5;
+
 /// Status of an error page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -74,6 +77,9 @@ impl Page<'_> {
         body.push_str("</body>\n</html>\n");
         let (before, after) = around_status;
         let mut response = format!("{before}{}{after}", self.status.line());
+        if self.status == Status::ServiceUnavailable {
+            let _ = write!(response, "Retry-After: {RETRY_AFTER_SECS}\r\n");
+        }
         let _ = write!(
             response,
             "Content-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\nContent-Length: \
@@ -123,6 +129,18 @@ mod tests {
         assert!(headers.starts_with("Status: 502 Bad Gateway\r\n"), "{headers}");
         assert!(headers.ends_with(&format!("Content-Length: {}", body.len())), "{headers}");
         assert!(body.contains("<h1>Bad Gateway</h1>"), "{body}");
+    }
+
+    #[test]
+    fn a_page_of_an_overloaded_server_says_when_to_try_again() {
+        let page = Page {
+            status: Status::ServiceUnavailable,
+            request_id: "abc",
+            detail: None,
+            head_only: false,
+        };
+        let expected = b"Status: 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Type: ";
+        assert!(page.render(CGI).starts_with(expected));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::{
 };
 
 use rustix::{
-    io::Errno,
+    io::{Errno, ioctl_fionread},
     net::{
         AddressFamily, SendFlags, Shutdown, SocketFlags, SocketType, send, shutdown, socketpair,
         sockopt,
@@ -76,6 +76,18 @@ impl ConnectionQueue {
         let _ = sockopt::set_socket_send_buffer_size(&push_end, SEND_BUFFER_BYTES);
         Ok(Self { push_end, pop_end })
     }
+
+    /// Creates two empty queues for a supervisor that holds connections back, and returns their
+    /// ends for workers and for the supervisor. Each side pops what the other side has pushed.
+    ///
+    /// # Errors
+    /// If descriptors or memory are short.
+    pub fn create_relayed() -> io::Result<(Self, Self)> {
+        let (to_supervisor, to_workers) = (Self::create()?, Self::create()?);
+        let workers = Self::from_ends(to_supervisor.push_end, to_workers.pop_end);
+        let supervisor = Self::from_ends(to_workers.push_end, to_supervisor.pop_end);
+        Ok((workers, supervisor))
+    }
 }
 
 impl<D: AsFd> ConnectionQueue<D> {
@@ -135,6 +147,17 @@ impl<D: AsFd> ConnectionQueue<D> {
         }
         let [socket] = <[OwnedFd; 1]>::try_from(received.descriptors).map_err(|_| Errno::MFILE)?;
         Ok(Some(QueuedConnection { socket, history: ConnectionHistory::from_byte(byte[0]) }))
+    }
+
+    /// Number of connections that [`ConnectionQueue::pop`] would return.
+    pub fn len(&self) -> usize {
+        // Each connection is one byte. The only failure is that the descriptor is no socket.
+        ioctl_fionread(&self.pop_end).map_or(0, |bytes| usize::try_from(bytes).unwrap_or(0))
+    }
+
+    /// Is the queue empty?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Closes the queue: no connection can be pushed from now on, those in the queue can still be
@@ -223,6 +246,24 @@ mod tests {
         assert_eq!(queue.push(theirs.as_fd(), ConnectionHistory::Used), Err(Errno::PIPE));
         assert!(queue.pop().unwrap().is_some());
         assert!(queue.pop().unwrap().is_none());
+    }
+
+    #[test]
+    fn relayed_queues_cross() {
+        let (workers, supervisor) = ConnectionQueue::create_relayed().unwrap();
+        let (_ours, theirs) = UnixStream::pair().unwrap();
+        workers.push(theirs.as_fd(), ConnectionHistory::Used).unwrap();
+        assert_eq!((workers.len(), supervisor.len()), (0, 1));
+        for _ in 0..3 {
+            supervisor.push(theirs.as_fd(), ConnectionHistory::New).unwrap();
+        }
+        assert_eq!((workers.len(), supervisor.len()), (3, 1));
+        assert_eq!(supervisor.pop().unwrap().unwrap().history, ConnectionHistory::Used);
+        assert_eq!(workers.pop().unwrap().unwrap().history, ConnectionHistory::New);
+        assert!(supervisor.is_empty() && workers.len() == 2);
+        workers.close();
+        assert!(workers.is_closed() && !supervisor.is_closed());
+        assert!(supervisor.pop().unwrap().is_none());
     }
 
     #[test]

@@ -174,6 +174,9 @@ pub struct Service {
     /// Descriptors of the queue of connections between workers; a worker without a supervisor has
     /// none.
     pub connection_queue: Option<QueueFds>,
+    /// The supervisor limits how long requests wait: a worker puts each connection whose request
+    /// waits into the queue, even if the worker is busy with short requests.
+    pub limits_waiting: bool,
     /// The listening sockets take warm requests ([`crate::request`]) in place of FastCGI, and a
     /// worker serves one request at a time.
     pub warm: bool,

@@ -5,7 +5,7 @@ use std::{ops::Range, rc::Rc, time::Duration};
 use control::pool_status::WorkerStatus;
 use diagnostics::escape;
 use rustix::process::Pid;
-use wire::scoreboard::{Scoreboard, ScoreboardLine, ThreadStatus};
+use wire::scoreboard::{Scoreboard, ScoreboardLine, ThreadStatus, Wakeup};
 
 use crate::{pool::supervisor::slots::Worker, system::processes::resident_bytes};
 
@@ -160,17 +160,17 @@ impl Blocks {
     /// Is a thread of any worker idle? If none is, the next thread that finds none idle rings the
     /// bell. The request comes before the check, so that no change is missed.
     pub(super) fn has_idle_or_asks_for_bell(&self) -> bool {
-        self.scoreboard.want_wakeup(true);
+        self.scoreboard.want_wakeup(Wakeup::WhenBusy);
         let has_idle = self.scoreboard.has_idle();
         if !has_idle {
-            self.scoreboard.want_wakeup(false);
+            self.scoreboard.want_wakeup(Wakeup::Never);
         }
         has_idle
     }
 
     /// Cancels the request for the bell.
     pub(super) fn cancel_bell(&self) {
-        self.scoreboard.want_wakeup(false);
+        self.scoreboard.want_wakeup(Wakeup::Never);
     }
 
     fn readings(&self, block: u32) -> impl Iterator<Item = ThreadStatus> {

@@ -16,7 +16,9 @@ use crate::{
     pool::{
         code_source::CodeSource,
         logs::Logs,
-        supervisor::{sockets::Sockets, stack_requests::StackRequests},
+        supervisor::{
+            request_queue::RequestQueue, sockets::Sockets, stack_requests::StackRequests,
+        },
         template::TemplateLaunch,
     },
     request::Request,
@@ -76,6 +78,8 @@ pub(in crate::pool) struct PoolResources {
     pub(in crate::pool) stacks: StackRequests,
     /// The sockets that receive requests.
     pub(in crate::pool) sockets: Sockets,
+    /// Requests that wait for a worker, if options limit them.
+    pub(in crate::pool) request_queue: Option<RequestQueue>,
     /// Log files.
     pub(in crate::pool) logs: Logs,
     /// The pool's own pseudo-request, which names messages at the start of a template.

@@ -9,6 +9,7 @@
 //! respond to events with [`Action`]s. The supervisor is the loop that passes events on and carries
 //! actions out; [`Lifecycle`] decides which phase follows on which event.
 
+mod acceptor;
 mod action;
 mod blocks;
 mod code;
@@ -21,6 +22,7 @@ mod lifecycle;
 mod lifetime;
 mod messages;
 mod refusals;
+mod request_queue;
 mod scaling;
 mod signals;
 mod slots;
@@ -40,6 +42,7 @@ use wire::launch::{Preload, Service};
 
 pub(in crate::pool) use crate::pool::supervisor::{
     config::{OnDemand, PoolConfig, PoolResources},
+    request_queue::RequestQueue,
     sockets::Sockets,
     stack_requests::StackRequests,
 };
@@ -189,10 +192,11 @@ impl<'a> Supervisor<'a> {
         if self.lifecycle.phase().may_fork() {
             let may_rest =
                 self.lifecycle.phase() == Phase::Serving && self.code.current().is_some();
-            let sockets = &self.resources.sockets;
-            let actions = self
-                .workers
-                .check_scale(may_rest, |has_worker| sockets.connections_wait(has_worker));
+            let (sockets, queue) = (&self.resources.sockets, &self.resources.request_queue);
+            let actions = self.workers.check_scale(may_rest, |has_worker| {
+                queue.as_ref().is_some_and(RequestQueue::has_waiting)
+                    || sockets.connections_wait(has_worker)
+            });
             self.carry_out(actions);
         }
         if self.lifecycle.phase().may_fork() {
@@ -203,13 +207,28 @@ impl<'a> Supervisor<'a> {
             let actions = self.workers.fill_slots(template.generation());
             self.carry_out(actions);
         }
-        let actions = self.refusals.proceed(self.ability(), &self.resources.sockets);
-        self.carry_out(actions);
+        self.refuse_requests();
         let actions = self.workers.kill_overdue();
         self.carry_out(actions);
         let actions = self.code.kill_overdue();
         self.carry_out(actions);
         let actions = self.timeouts.check(|pid| self.workers.contains(pid));
+        self.carry_out(actions);
+    }
+
+    /// Refuses requests that no worker can serve, and those that have waited too long.
+    fn refuse_requests(&mut self) {
+        let ability = self.ability();
+        let threads = self.workers.count() * usize::try_from(self.service.threads).unwrap_or(1);
+        let PoolResources { sockets, request_queue, .. } = &mut self.resources;
+        let mut actions = Vec::new();
+        if let Some(queue) = request_queue {
+            actions.extend(queue.proceed(threads, sockets));
+        }
+        actions.extend(self.refusals.proceed(ability, sockets, || {
+            let waiting = request_queue.as_mut().and_then(RequestQueue::take);
+            waiting.or_else(|| sockets.take_queued().map(|connection| connection.socket))
+        }));
         self.carry_out(actions);
     }
 
@@ -337,6 +356,7 @@ impl<'a> Supervisor<'a> {
         ));
         // Before workers are asked to stop, so that they find all connections of the others.
         self.resources.sockets.close_queue();
+        self.resources.request_queue.iter_mut().for_each(RequestQueue::close);
         let actions = self.workers.on_event(WorkerEvent::PoolStops);
         self.carry_out(actions);
         self.code.stop();

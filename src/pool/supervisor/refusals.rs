@@ -1,19 +1,20 @@
 //! Requests of a pool that has no worker and cannot start one: refused with 503 Service Unavailable
 //! until code can be loaded again.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
 
 use diagnostics::message::{Code, LogMessage};
-use fastcgi_server::addresses::Addresses;
-use rustix::{event::PollFd, io::Errno};
+use rustix::event::PollFd;
 use wire::running_clock;
 
 use crate::{
     config::settings::Settings,
     pool::{
-        allowed_addresses,
         refuser::Refuser,
-        supervisor::{action::Action, sockets::Sockets},
+        supervisor::{acceptor::Acceptor, action::Action, sockets::Sockets},
     },
 };
 
@@ -27,17 +28,13 @@ const LOAD_WAIT_LIMIT: Duration = Duration::from_secs(60);
 /// Workers in a row that fail in one slot before requests are refused; the first pauses are short.
 const MAX_FAILURES: u32 = 3;
 
-/// Maximum number of connections that are accepted in one turn of the supervisor's loop.
-const MAX_ACCEPTS_PER_TURN: usize = 64;
-
-/// Pause before the next accept after file descriptors ran out, or a socket became unusable.
-const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// Maximum number of connections that are refused at a time. Further ones wait in the accept queue.
+const MAX_CONNECTIONS: usize = 32;
 
 /// Requests that are refused, and why.
 pub(super) struct Refusals {
     refuser: Refuser,
-    /// Peers that may connect, unless all may.
-    allowed: Option<Addresses>,
+    acceptor: Acceptor,
     /// Clients may see the reason.
     debug: bool,
     /// Code could not be loaded, and no attempt has succeeded since.
@@ -46,8 +43,6 @@ pub(super) struct Refusals {
     refuses_waiting: bool,
     /// Since when an attempt is being made to load the code or start a worker.
     attempt_since: Option<Instant>,
-    /// End of the pause in which nothing is accepted.
-    pause_end: Option<Instant>,
 }
 
 /// The ability of the pool to serve requests.
@@ -64,20 +59,13 @@ pub(super) struct Ability {
 impl Refusals {
     /// No refusals yet.
     pub(super) fn new(settings: &Settings) -> Self {
-        let list = allowed_addresses::list(settings);
-        // An invalid list allows no peer; workers log that.
-        let allowed = list.and_then(|list| {
-            let parsed = Addresses::parse(&list.to_string_lossy());
-            parsed.or_else(|_| Addresses::parse("0.0.0.0")).ok()
-        });
         Self {
-            refuser: Refuser::default(),
-            allowed,
+            refuser: Refuser::new(MAX_CONNECTIONS),
+            acceptor: Acceptor::new(settings),
             debug: settings.debug,
             has_failed: false,
             refuses_waiting: false,
             attempt_since: None,
-            pause_end: None,
         }
     }
 
@@ -99,8 +87,7 @@ impl Refusals {
         let is_unable = ability.lacks_worker
             && (self.is_failing(ability) || has_waited(LOAD_WAIT_LIMIT) == Some(true));
         let may_refuse = self.refuses_waiting || has_waited(RETRY_WAIT_LIMIT) != Some(false);
-        let is_pausing = self.pause_end.is_some_and(|end| running_clock::instant() < end);
-        is_unable && may_refuse && !is_pausing && self.refuser.has_room()
+        is_unable && may_refuse && !self.acceptor.is_pausing() && self.refuser.has_room()
     }
 
     fn is_failing(&self, ability: Ability) -> bool {
@@ -108,11 +95,17 @@ impl Refusals {
     }
 
     /// Accepts connections if no worker can serve them, and continues those that are being refused.
-    pub(super) fn proceed(&mut self, ability: Ability, sockets: &Sockets) -> Vec<Action> {
+    /// `take_waiting` takes out a connection that workers have passed on, or that waits for one.
+    pub(super) fn proceed(
+        &mut self,
+        ability: Ability,
+        sockets: &Sockets,
+        take_waiting: impl FnMut() -> Option<OwnedFd>,
+    ) -> Vec<Action> {
         self.attempt_since = (ability.is_attempting && ability.lacks_worker)
             .then(|| self.attempt_since.unwrap_or_else(running_clock::instant));
         if self.is_accepting(ability) {
-            self.accept(sockets);
+            self.accept(sockets, take_waiting);
         }
         let reason = self.reason(ability);
         let refused = self.refuser.proceed(&reason, self.debug).into_iter();
@@ -147,42 +140,14 @@ impl Refusals {
     }
 
     /// Accepts waiting connections, as many as there is room for.
-    fn accept(&mut self, sockets: &Sockets) {
-        for listener in sockets.listeners() {
-            for _ in 0..MAX_ACCEPTS_PER_TURN {
-                if !self.refuser.has_room() {
-                    break;
-                }
-                let (socket, address) = match Sockets::accept(listener) {
-                    Ok(accepted) => accepted,
-                    // INVAL: the application may have shut the socket down, which poll(2) reports
-                    // all the time.
-                    Err(
-                        Errno::MFILE
-                        | Errno::NFILE
-                        | Errno::NOBUFS
-                        | Errno::NOMEM
-                        | Errno::INVAL
-                        | Errno::BADF
-                        | Errno::NOTSOCK,
-                    ) => {
-                        self.pause_end = Some(running_clock::instant() + ACCEPT_PAUSE);
-                        break;
-                    }
-                    // No connection waits, or the client has disconnected.
-                    Err(_) => break,
-                };
-                let address =
-                    address.and_then(|address| std::net::SocketAddr::try_from(address).ok());
-                let address = address.map(|address| address.ip());
-                if self.allowed.as_ref().is_none_or(|allowed| allowed.allow(address)) {
-                    self.refuser.add(socket);
-                }
-            }
-        }
-        // Connections that workers have passed on before they exited.
+    fn accept(&mut self, sockets: &Sockets, mut take_waiting: impl FnMut() -> Option<OwnedFd>) {
+        let refuser = &mut self.refuser;
+        self.acceptor.accept(sockets, |socket| {
+            refuser.add(socket);
+            refuser.has_room()
+        });
         while self.refuser.has_room()
-            && let Some(socket) = sockets.take_queued()
+            && let Some(socket) = take_waiting()
         {
             self.refuser.add(socket);
         }
@@ -200,7 +165,8 @@ impl Refusals {
         let attempt =
             self.attempt_since.into_iter().flat_map(|since| limits.map(|limit| since + limit));
         // After a limit that has passed, clients are waited for.
-        let later = attempt.chain(self.pause_end).filter(|due| *due > running_clock::instant());
+        let later =
+            attempt.chain(self.acceptor.pause_end()).filter(|due| *due > running_clock::instant());
         self.refuser.next_due().into_iter().chain(later).min()
     }
 }

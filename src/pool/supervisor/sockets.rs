@@ -68,9 +68,13 @@ impl Sockets {
     }
 
     /// Takes a connection from the queue.
-    pub(super) fn take_queued(&self) -> Option<OwnedFd> {
-        let given = self.queue.as_ref()?.pop().ok()??;
-        Some(given.socket)
+    pub(super) fn take_queued(&self) -> Option<QueuedConnection> {
+        self.queue.as_ref()?.pop().ok()?
+    }
+
+    /// Number of connections in the queue.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.as_ref().map_or(0, ConnectionQueue::len)
     }
 
     /// Does a connection wait for a worker?

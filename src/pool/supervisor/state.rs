@@ -20,7 +20,9 @@ use wire::{
     scoreboard::{BOUNDS_MICROSECONDS, HistogramSum},
 };
 
-use crate::pool::supervisor::{Supervisor, lifecycle::Phase, refusals::Ability};
+use crate::pool::supervisor::{
+    Supervisor, lifecycle::Phase, refusals::Ability, request_queue::RequestQueue,
+};
 
 /// Shortest wait for a deadline.
 const MIN_WAIT: Duration = Duration::from_millis(1);
@@ -34,6 +36,8 @@ impl Supervisor<'_> {
         let polls_sockets =
             self.workers.scale().is_listening() || self.refusals.is_accepting(self.ability());
         let sockets = self.resources.sockets.watched().filter(|_| polls_sockets);
+        let waiting = self.resources.request_queue.iter();
+        let waiting = waiting.flat_map(|queue| queue.watched(&self.resources.sockets));
         let mut watched: Vec<PollFd<'_>> = self
             .code
             .watched()
@@ -43,6 +47,7 @@ impl Supervisor<'_> {
             .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
             .chain(self.control.watched())
             .chain(self.refusals.watched())
+            .chain(waiting)
             .chain(self.log.watched().map(|log| PollFd::from_borrowed_fd(log, PollFlags::OUT)))
             .collect();
         let polled = running_clock::wait(timeout, |timeout| {
@@ -69,6 +74,7 @@ impl Supervisor<'_> {
             self.timeouts.next_due(),
             self.refusals.next_due(),
             self.resources.stacks.next_due(),
+            self.resources.request_queue.as_ref().and_then(RequestQueue::next_due),
         ];
         let while_serving = [
             self.workers.next_due(now),

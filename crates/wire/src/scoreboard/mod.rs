@@ -46,13 +46,24 @@ mod state {
 struct PoolHeader {
     /// How often the error log and the access log were reopened.
     log_generations: [AtomicU32; 2],
-    /// The supervisor wants to be woken when no thread is idle.
+    /// When the supervisor wants to be woken: a number of [`Wakeup`].
     wants_wakeup: AtomicU32,
     /// Requests of all workers, exited ones included, whose client left before the response was
     /// complete.
     abandoned: AtomicU64,
     /// Warnings that were logged already: bits of [`OneTimeWarning`].
     warned: AtomicU32,
+}
+
+/// When a worker wakes the supervisor at the begin of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wakeup {
+    /// At no request.
+    Never,
+    /// If no thread is idle then.
+    WhenBusy,
+    /// At each request.
+    Always,
 }
 
 /// A warning that is logged once in the life of a pool.
@@ -201,18 +212,21 @@ impl Scoreboard {
         (duration, waiting)
     }
 
-    /// Sets whether workers wake the supervisor when no thread is idle. The supervisor calls
-    /// [`Scoreboard::has_idle`] afterwards: either that is false, or a worker wakes it.
-    pub fn want_wakeup(&self, wants: bool) {
-        self.header().wants_wakeup.store(u32::from(wants), Ordering::Relaxed);
+    /// Sets when workers wake the supervisor. Afterwards the supervisor looks at what they may have
+    /// changed: either it sees the change, or a worker wakes it.
+    pub fn want_wakeup(&self, wakeup: Wakeup) {
+        self.header().wants_wakeup.store(wakeup as u32, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// Must the supervisor be woken because no thread is idle? A worker asks this after a request
-    /// has begun.
+    /// Must the supervisor be woken? A worker asks this after a request has begun.
     pub fn needs_wakeup(&self) -> bool {
         fence(Ordering::SeqCst);
-        self.header().wants_wakeup.load(Ordering::Relaxed) != 0 && !self.has_idle()
+        match self.header().wants_wakeup.load(Ordering::Relaxed) {
+            wakeup if wakeup == Wakeup::Never as u32 => false,
+            wakeup if wakeup == Wakeup::WhenBusy as u32 => !self.has_idle(),
+            _ => true,
+        }
     }
 
     /// Counts a request whose client left before the response was complete.
@@ -309,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wakeup_is_needed_only_if_no_thread_of_any_worker_is_idle() {
+    fn a_wakeup_is_needed_if_no_thread_of_any_worker_is_idle_or_always() {
         let (board, descriptor) = Scoreboard::create(3).unwrap();
         let worker = Scoreboard::attach(descriptor).unwrap();
         assert!(!board.has_idle(), "there is no worker");
@@ -321,10 +335,13 @@ mod tests {
         second.begin("request");
         assert!(!board.has_idle());
         assert!(!worker.needs_wakeup(), "the supervisor does not want one");
-        board.want_wakeup(true);
+        board.want_wakeup(Wakeup::WhenBusy);
         assert!(worker.needs_wakeup());
         second.end();
         assert!(!worker.needs_wakeup());
+        board.want_wakeup(Wakeup::Always);
+        assert!(worker.needs_wakeup());
+        board.want_wakeup(Wakeup::WhenBusy);
         second.leave();
         assert!(worker.needs_wakeup(), "it accepts no further connection");
         first.end();

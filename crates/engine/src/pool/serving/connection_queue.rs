@@ -22,7 +22,10 @@ use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
     io::{Errno, fcntl_dupfd_cloexec, read, write},
 };
-use wire::connection_queue::{ConnectionHistory, ConnectionQueue};
+use wire::{
+    connection_queue::{ConnectionHistory, ConnectionQueue},
+    launch::Service,
+};
 
 use crate::{
     log::Log,
@@ -60,6 +63,8 @@ pub(super) struct QueueThread<C: Connection> {
     events: Arc<EventLoop>,
     connections: Arc<Connections<C>>,
     threads: u64,
+    /// Requests that wait for a worker with short requests go into the queue, too.
+    limits_waiting: bool,
     /// How often a thread has begun to work, and how many threads are busy. If two values are
     /// equal, all threads are still busy with the same work.
     turns: AtomicU64,
@@ -87,17 +92,18 @@ impl<C: Connection> QueueThread<C> {
         queue: ConnectionQueue<Descriptor>,
         events: &Arc<EventLoop>,
         connections: &Arc<Connections<C>>,
-        threads: u32,
+        service: &Service,
     ) -> std::io::Result<Arc<Self>> {
         events.watch_queue(queue.pop_end())?;
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let wakeup = Descriptor::made(|| eventfd(0, flags))?;
-        let threads = u64::from(threads.max(1));
+        let threads = u64::from(service.threads.max(1));
         Ok(Arc::new(Self {
             queue,
             events: events.clone(),
             connections: connections.clone(),
             threads,
+            limits_waiting: service.limits_waiting,
             turns: AtomicU64::new(threads),
             is_asleep: AtomicBool::new(true),
             is_watching: AtomicBool::new(false),
@@ -233,6 +239,7 @@ impl<C: Connection> QueueThread<C> {
 
     fn run(&self) {
         let mut seen = self.turns.load(Ordering::SeqCst);
+        let mut waiting = Vec::new();
         while !self.is_over.load(Ordering::SeqCst) {
             self.pause(Some(BUSY_TIME));
             let turns = self.turns.load(Ordering::SeqCst);
@@ -247,6 +254,9 @@ impl<C: Connection> QueueThread<C> {
                     self.pause(None);
                 }
                 self.is_asleep.store(false, Ordering::SeqCst);
+            }
+            if self.limits_waiting {
+                waiting = self.give_waiting(&waiting);
             }
             seen = self.turns.load(Ordering::SeqCst);
         }
@@ -309,6 +319,30 @@ impl<C: Connection> QueueThread<C> {
             || self.turns.load(Ordering::SeqCst) == turns,
             |connection| self.queue.push(connection.socket(), connection.history()).is_ok(),
         )
+    }
+
+    /// Puts the connections into the queue whose requests have waited since `before`, when they
+    /// waited, too. Returns those whose requests have not waited before.
+    fn give_waiting(&self, before: &[u64]) -> Vec<u64> {
+        let connections = self.connections.movable();
+        let sockets = connections.iter().map(|(_, socket)| socket.as_fd());
+        let mut watched: Vec<_> =
+            sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
+        if poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_err() {
+            return Vec::new();
+        }
+        let waiting = connections.iter().zip(&watched);
+        let waiting = waiting.filter(|(_, watched)| !watched.revents().is_empty());
+        waiting
+            .map(|((token, _), _)| *token)
+            .filter(|token| !before.contains(token) || !self.give_waiting_one(*token))
+            .collect()
+    }
+
+    fn give_waiting_one(&self, token: u64) -> bool {
+        let give =
+            |connection: &C| self.queue.push(connection.socket(), connection.history()).is_ok();
+        self.connections.give_away(token, || true, give)
     }
 
     fn is_stopping(&self) -> bool {

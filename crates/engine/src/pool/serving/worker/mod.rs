@@ -95,7 +95,7 @@ impl<C: Connection> Worker<C> {
         let listeners = Listeners::new(&events, listeners, launch)?;
         let connections = Arc::new(Connections::new(&events, service));
         let queue = queue
-            .map(|queue| QueueThread::new(queue, &events, &connections, service.threads))
+            .map(|queue| QueueThread::new(queue, &events, &connections, service))
             .transpose()?;
         let needed = listeners.descriptors().chain(events.descriptors());
         let needed = needed.chain(queue.iter().flat_map(|queue| queue.descriptors()));
