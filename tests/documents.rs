@@ -177,6 +177,20 @@ fn links_and_code_of_the_documents_exist() {
     }
 }
 
+/// A package of that name on PyPI would be a stranger's.
+#[test]
+fn pip_installs_wsgate_by_the_path_of_its_file() {
+    let sources = rust_below("src") + &rust_below("crates");
+    for content in pages().iter().map(|page| text(page)).chain([sources]) {
+        for (number, line) in content.lines().enumerate() {
+            let mut installed = line.split("pip install").skip(1);
+            let is_name = |word: &str| word.trim_matches(['`', ',', '.', ')']) == "wsgate";
+            let has_name = installed.any(|rest| rest.split_whitespace().any(is_name));
+            assert!(!has_name, "line {}: {line}", number + 1);
+        }
+    }
+}
+
 #[test]
 fn every_make_target_that_the_readme_names_exists() {
     let makefile = text("Makefile") + &text("packaging/packages.mk");

@@ -149,8 +149,8 @@ fn find() -> Result<PathBuf, LogMessage> {
     let paths = [beside.join(FILE_NAME), beside.join("../lib/wsgate").join(FILE_NAME)];
     paths.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
         missing(&paths).hint(
-            "install it with wsgate (`pip install --force-reinstall wsgate`, or `make \
-                 install`), or set the variable WSGATE_ENGINE to its path",
+            "install wsgate again, from the wheel, package or archive that it came from, or set \
+             the variable WSGATE_ENGINE to the path of the engine",
         )
     })
 }
@@ -195,12 +195,12 @@ pub(crate) fn damaged(engine: &Engine, python: &Path) -> Option<LogMessage> {
     Some(LogMessage::new(Code::UnfitEngine, sentence).hint(INSTALL_AGAIN))
 }
 
-const INSTALL_AGAIN: &str = "install wsgate again, for this machine: `pip install \
-                             --force-reinstall wsgate`, or `make install`";
+const INSTALL_AGAIN: &str = "install wsgate again, from a wheel, package or archive for this \
+                             machine, or build it here: `make install`";
 
-const INSTALL_FOR_OLD_GLIBC: &str = "install the wheel, which needs glibc 2.17 only: `pip install \
-                                     --force-reinstall wsgate`; or build wsgate on this system: \
-                                     `make install`";
+const INSTALL_FOR_OLD_GLIBC: &str = "install wsgate from the wheel, package or archive of `make \
+                                     dist`, which need glibc 2.17 only, or build it on this \
+                                     system: `make install`";
 
 /// The hint for the `reason` for which Python cannot load the engine.
 fn hint(reason: &str) -> &'static str {
@@ -221,8 +221,8 @@ fn hint(reason: &str) -> &'static str {
     } else if has("is too old") || has("is not CPython") || has("free-threaded") {
         "use CPython 3.9 or later with `--python EXE`, or a virtualenv of it with `--venv DIR`"
     } else {
-        "the engine needs CPython 3.9 or later and the gateway of the same build; install both \
-         again: `pip install --force-reinstall wsgate`, or `make install`"
+        "the engine needs CPython 3.9 or later and the gateway of the same build: install both \
+         again, from the wheel, package or archive that they came from"
     }
 }
 

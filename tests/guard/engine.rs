@@ -155,7 +155,7 @@ fn broken() -> Vec<(&'static str, Vec<u8>, &'static str, &'static [&'static str]
             &[
                 "GLIBC_9.9.9' not found",
                 "it needs glibc 9.9.9, this system has 2.",
-                "install the wheel, which needs glibc 2.17 only",
+                "which need glibc 2.17 only",
             ],
         ));
         for (name, length) in [("header.so", 40), ("begun.so", 5000), ("half.so", whole.len() / 10)]
