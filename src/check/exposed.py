@@ -31,18 +31,24 @@ def kind_of(name):
     return next((kind for kind, pattern in KINDS if pattern.fullmatch(name)), None)
 
 
-class Section:
-    """A directive with the sections that it is in."""
+class Directive:
+    """A directive with the sections that it is in: a kind, arguments and the number of each."""
 
     def __init__(self, name, arguments, sections):
         self.name, self.arguments, self.sections = name.lower(), arguments, tuple(sections)
 
     def holds_for(self, file):
-        return all(holds(kind, arguments, file) for kind, arguments in self.sections)
+        return all(holds(kind, arguments, file) for kind, arguments, _ in self.sections)
 
     @property
-    def is_for_files(self):
-        return any(kind in ("files", "filesmatch") for kind, _ in self.sections)
+    def files_section(self):
+        """The number of the innermost section for files. None if there is no such section."""
+        numbers = [number for kind, _, number in self.sections if kind in ("files", "filesmatch")]
+        return numbers[-1] if numbers else None
+
+    @property
+    def needs_all(self):
+        return any(kind == "requireall" for kind, *_ in self.sections)
 
 
 def holds(kind, arguments, file):
@@ -52,6 +58,8 @@ def holds(kind, arguments, file):
         return fnmatchcase(file, arguments[0])
     if kind in ("files", "filesmatch"):
         return matches(arguments[-1], file)
+    if kind in ("limit", "limitexcept"):
+        return ("GET" in map(str.upper, arguments)) == (kind == "limit")
     return kind in ("requireall", "requireany")
 
 
@@ -86,32 +94,61 @@ def parse(path):
     except OSError:
         return
     sections = []
-    for line in text.replace("\\\n", " ").splitlines():
+    for number, line in enumerate(text.replace("\\\n", " ").splitlines()):
         line = line.strip()
         if line.startswith("</"):
             del sections[-1:]
         elif line.startswith("<"):
             kind, *arguments = words(line.strip("<>")) or [""]
-            sections.append((kind.lower(), arguments or [""]))
+            sections.append((kind.lower(), arguments or [""], number))
         elif line and not line.startswith("#"):
             name, *arguments = words(line)
-            yield Section(name, arguments, sections)
+            yield Directive(name, arguments, sections)
 
 
 def access(rules):
-    """Do the rules for access deny it? None if there is no such rule."""
+    """Do the rules for access deny it? None if there is no such rule.
+
+    The rules of a later section replace those of the sections before.
+    """
+    of_section = {}
+    for rule in rules:
+        if rule.name in ("require", "order", "allow", "deny"):
+            of_section.setdefault(rule.files_section, []).append(rule)
+    found = [denied for denied in map(is_denied, of_section.values()) if denied is not None]
+    return found[-1] if found else None
+
+
+def is_denied(rules):
+    """Do the rules of one section deny access? None if they say nothing."""
+    some, every = [], []
     denied, order, allowed = None, "deny,allow", False
     for rule in rules:
         arguments = [argument.lower() for argument in rule.arguments]
         if rule.name == "require":
-            denied = arguments != ["all", "granted"]
+            # `not` takes away what others grant, from some clients.
+            if arguments[:1] != ["not"]:
+                (every if rule.needs_all else some).append(arguments == ["all", "granted"])
         elif rule.name == "order":
             order = "".join(arguments)
         elif rule.name == "allow" and arguments == ["from", "all"]:
             allowed, denied = True, bool(denied)
         elif rule.name == "deny" and arguments == ["from", "all"]:
             denied = True
+    if some or every:
+        return not (any(some) or (every and all(every)))
     return denied and not (allowed and order == "deny,allow") if denied is not None else None
+
+
+def refuses(rule, url):
+    """Does the rule answer a request for `url` with an error?"""
+    if [argument.lower() for argument in rule.arguments[:1]] not in REFUSALS:
+        return False
+    target = rule.arguments[-1]
+    if rule.name == "redirectmatch":
+        return matches(target, url)
+    # A path stands for all URLs below it.
+    return rule.name == "redirect" and (url + "/").startswith(target.rstrip("/") + "/")
 
 
 def expand(text, variables):
@@ -181,14 +218,13 @@ def is_reachable(root, path):
     rewriting = None
     for level in levels:
         rules = [rule for rule in directives(level) if rule.holds_for(name)]
-        found = access(rule for rule in rules if not rule.is_for_files)
+        found = access(rule for rule in rules if rule.files_section is None)
         by_directory = by_directory if found is None else found
-        found = access(rule for rule in rules if rule.is_for_files)
+        found = access(rule for rule in rules if rule.files_section is not None)
         by_file = by_file if found is None else found
         for rule in rules:
-            if rule.name == "redirectmatch" and rule.arguments[:1] in REFUSALS:
-                if matches(rule.arguments[-1], "/" + os.path.relpath(path, root)):
-                    return False
+            if refuses(rule, "/" + os.path.relpath(path, root)):
+                return False
         engine = [rule.arguments for rule in rules if rule.name == "rewriteengine"]
         if engine:
             is_on = engine[-1][:1] and engine[-1][0].lower() == "on"

@@ -67,6 +67,14 @@ fn an_htaccess_file_that_denies_is_respected() {
             true,
         ),
         ("RedirectMatch 404 \"\\.(py|sqlite3)$\"\n", true),
+        ("Redirect 404 /settings.py\nRedirect gone /data\n", true),
+        ("Redirect 404 /settings\nRedirect gone /data\n", false),
+        ("Redirect 404\n", false),
+        ("Redirect /settings.py http://localhost/\nRedirect gone /data\n", false),
+        ("<Limit GET POST>\nRequire all denied\n</Limit>\n", true),
+        ("<Limit POST>\nRequire all denied\n</Limit>\n", false),
+        ("<LimitExcept POST>\nRequire all denied\n</LimitExcept>\n", true),
+        ("<LimitExcept GET POST>\nRequire all denied\n</LimitExcept>\n", false),
         ("RewriteEngine On\nRewriteRule \"\\.(py|sqlite3)$\" - [F]\n", true),
         ("RewriteEngine On\nRewriteRule ^(.*)$ app.wsgi/$1 [L]\n", true),
         (
@@ -81,7 +89,19 @@ fn an_htaccess_file_that_denies_is_respected() {
         ("# Require all denied\n", false),
         ("<Files \"other\">\nRequire all denied\n</Files>\n", false),
         ("<IfModule !mod_authz_core.c>\nDeny from all\n</IfModule>\n", false),
+        // One of several rules suffices, in any order.
         ("Require all denied\nRequire all granted\n", false),
+        ("Require all granted\nRequire all denied\n", false),
+        ("<RequireAll>\nRequire all granted\nRequire all denied\n</RequireAll>\n", true),
+        ("<RequireAll>\nRequire all granted\nRequire not ip 192.0.2.1\n</RequireAll>\n", false),
+        (
+            "<Files *>\nRequire all granted\n</Files>\n<Files *>\nRequire all denied\n</Files>\n",
+            true,
+        ),
+        (
+            "<Files *>\nRequire all denied\n</Files>\n<Files *>\nRequire all granted\n</Files>\n",
+            false,
+        ),
         ("Order deny,allow\nDeny from all\nAllow from all\n", false),
         (
             "RewriteEngine On\nRewriteCond %{REQUEST_FILENAME} !-f\nRewriteRule ^(.*)$ \
