@@ -117,6 +117,10 @@ fn python_2_code_is_recognised() {
         let hint = hint_of(&Probe::new(code), number);
         assert!(hint.contains("Python 2 code") && hint.contains("fissix"), "{code}: {hint}");
     }
+    for code in ["name = file('x')", "name = long", "name = cmp(1, 2)", "name = ''.decode()"] {
+        let hint = hint_of(&Probe::new(code), "W0301");
+        assert!(hint.contains("this may be Python 2 code, which Python 3."), "{code}: {hint}");
+    }
     for code in ["print('x'", "name = spam", "def broken(:"] {
         let hint = hint_of(&Probe::new(code), "W0301");
         assert!(!hint.contains("Python 2"), "{code}: {hint}");

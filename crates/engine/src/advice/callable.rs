@@ -80,6 +80,19 @@ impl Mismatch {
     }
 }
 
+/// What to do about `name()` in APP, if `name` cannot be called without arguments. `app` is the
+/// application without a callable.
+pub(crate) fn no_factory_hint(function: &Bound<'_, PyAny>, app: &str, name: &str) -> String {
+    let is_application = python_function(function).is_some_and(|_| mismatch(function).is_none());
+    if is_application {
+        format!("`{name}` looks like the application itself: remove `()`, as in `{app}:{name}`")
+    } else {
+        "wsgate calls a factory without arguments: write a function without arguments that calls \
+         this one, and name it"
+            .to_owned()
+    }
+}
+
 /// Why `application` is no WSGI application, if its Python code shows that.
 pub(crate) fn mismatch(application: &Bound<'_, PyAny>) -> Option<Mismatch> {
     if is_class_without_arguments(application) {

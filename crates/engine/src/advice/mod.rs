@@ -25,7 +25,7 @@ use wire::{
 };
 
 pub(crate) use crate::advice::{
-    callable::{FACTORY_NAMES, Mismatch, mismatch, returned},
+    callable::{FACTORY_NAMES, Mismatch, mismatch, no_factory_hint, returned},
     missing_module::{advice as for_missing_module, for_application, name as missing_name},
 };
 
@@ -71,19 +71,19 @@ pub(crate) fn for_exception(py: Python<'_>, error: &PyErr) -> Option<String> {
     if let Some(name) = missing_module::name(py, error) {
         return Some(missing_module::advice(py, &name));
     }
-    let is_of_python_2 = if error.is_instance_of::<PySyntaxError>(py) {
+    let evidence = if error.is_instance_of::<PySyntaxError>(py) {
         let text = |name: &str| -> String {
             error.value(py).getattr(name).and_then(|text| text.extract()).unwrap_or_default()
         };
-        python2::is_syntax(&text("text"), &text("msg"))
+        python2::is_syntax(&text("text"), &text("msg")).then_some(python2::Evidence::Certain)
     } else if error.is_instance_of::<PyNameError>(py)
         || error.is_instance_of::<PyAttributeError>(py)
     {
-        python2::is_name(&error.value(py).str().ok()?.to_string())
+        python2::evidence(&error.value(py).str().ok()?.to_string())
     } else {
-        false
+        None
     };
-    is_of_python_2.then(|| python2::advice(&running(py)))
+    evidence.map(|evidence| python2::advice(&running(py), evidence))
 }
 
 /// The version of the running Python, such as `3.11`.

@@ -1,25 +1,14 @@
 //! Recognises Python 2 code by the errors that it causes.
 
-/// Names that only Python 2 has built in.
-const NAMES: [&str; 14] = [
-    "apply",
-    "basestring",
-    "buffer",
-    "cmp",
-    "coerce",
-    "execfile",
-    "file",
-    "intern",
-    "long",
-    "raw_input",
-    "reload",
-    "unichr",
-    "unicode",
-    "xrange",
-];
+/// Names that only Python 2 has built in, and that nobody gives to a variable.
+const NAMES: [&str; 6] = ["basestring", "execfile", "raw_input", "unichr", "unicode", "xrange"];
+
+/// Names that Python 2 has built in, and that variables have, too.
+const USUAL_NAMES: [&str; 8] =
+    ["apply", "buffer", "cmp", "coerce", "file", "intern", "long", "reload"];
 
 /// Methods that only Python 2 has, each with the type.
-const METHODS: [(&str, &str); 9] = [
+const METHODS: [(&str, &str); 8] = [
     ("dict", "has_key"),
     ("dict", "iteritems"),
     ("dict", "iterkeys"),
@@ -27,9 +16,18 @@ const METHODS: [(&str, &str); 9] = [
     ("dict", "viewitems"),
     ("dict", "viewkeys"),
     ("generator", "next"),
-    ("str", "decode"),
     ("function", "func_name"),
 ];
+
+/// Methods of Python 2 that new code calls by mistake, too.
+const USUAL_METHODS: [(&str, &str); 1] = [("str", "decode")];
+
+/// How surely an error shows Python 2 code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Evidence {
+    Certain,
+    Possible,
+}
 
 /// Is the syntax error with this `message` in this `line` one about Python 2 code?
 pub(super) fn is_syntax(line: &str, message: &str) -> bool {
@@ -78,22 +76,39 @@ fn is_line(line: &str) -> bool {
         || line.contains(" ur'")
 }
 
-/// Does the message of a `NameError` or `AttributeError` name something of Python 2?
-pub(super) fn is_name(message: &str) -> bool {
+/// Whether the message of a `NameError` or `AttributeError` names something of Python 2.
+pub(super) fn evidence(message: &str) -> Option<Evidence> {
     let quoted: Vec<&str> = message.split('\'').skip(1).step_by(2).collect();
-    match quoted.as_slice() {
-        [name, ..] if message.starts_with("name '") => NAMES.contains(name),
-        [class, method, ..] => METHODS.contains(&(class, method)),
-        _ => false,
+    let (is_certain, is_possible) = match quoted.as_slice() {
+        [name, ..] if message.starts_with("name '") => {
+            (NAMES.contains(name), USUAL_NAMES.contains(name))
+        }
+        [class, method, ..] => {
+            let method = (*class, *method);
+            (METHODS.contains(&method), USUAL_METHODS.contains(&method))
+        }
+        _ => (false, false),
+    };
+    match (is_certain, is_possible) {
+        (true, _) => Some(Evidence::Certain),
+        (false, true) => Some(Evidence::Possible),
+        (false, false) => None,
     }
 }
 
 /// What to do about Python 2 code in Python `version`.
-pub(super) fn advice(version: &str) -> String {
+pub(super) fn advice(version: &str, evidence: Evidence) -> String {
+    let (code, otherwise) = match evidence {
+        Evidence::Certain => ("this is Python 2 code", ""),
+        Evidence::Possible => (
+            "this may be Python 2 code",
+            "; otherwise correct the line that the traceback ends with",
+        ),
+    };
     format!(
-        "this is Python 2 code, which Python {version} does not run; convert a copy of it with \
-         fissix, which continues `lib2to3` (removed in Python 3.13): `python -m pip install \
-         fissix`, then `python -m fissix -w FILE`; then make sure that the response body is bytes"
+        "{code}, which Python {version} does not run; convert a copy of it with fissix, which \
+         continues `lib2to3` (removed in Python 3.13): `python -m pip install fissix`, then \
+         `python -m fissix -w FILE`; then make sure that the response body is bytes{otherwise}"
     )
 }
 
@@ -136,17 +151,20 @@ mod tests {
 
     #[test]
     fn names_of_python_2_are_recognised_in_messages_of_every_version() {
-        for message in [
-            "name 'unicode' is not defined",
-            "name 'xrange' is not defined. Did you mean: 'range'?",
-            "'dict' object has no attribute 'iteritems'",
-            "'str' object has no attribute 'decode'. Did you mean: 'encode'?",
+        for (message, expected) in [
+            ("name 'unicode' is not defined", Some(Evidence::Certain)),
+            ("name 'xrange' is not defined. Did you mean: 'range'?", Some(Evidence::Certain)),
+            ("'dict' object has no attribute 'iteritems'", Some(Evidence::Certain)),
+            ("name 'file' is not defined", Some(Evidence::Possible)),
+            (
+                "'str' object has no attribute 'decode'. Did you mean: 'encode'?",
+                Some(Evidence::Possible),
+            ),
+            ("name 'spam' is not defined", None),
+            ("'Site' object has no attribute 'decode'", None),
+            ("", None),
         ] {
-            assert!(is_name(message), "{message}");
-        }
-        for message in ["name 'spam' is not defined", "'Site' object has no attribute 'decode'", ""]
-        {
-            assert!(!is_name(message), "{message}");
+            assert_eq!(evidence(message), expected, "{message}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use diagnostics::message::{Code, LogMessage};
 use pyo3::{
-    exceptions::PySyntaxError,
+    exceptions::{PySyntaxError, PyTypeError},
     prelude::*,
     types::{PyBytes, PyDict},
 };
@@ -98,8 +98,17 @@ fn find_and_load<'py>(
         .into());
     }
     if launch.app.factory {
-        application = end_if_child(py, &log, application.call0())
-            .map_err(|error| failed_import(py, launch, setting, &error, begun.elapsed()))?;
+        application = end_if_child(py, &log, application.call0()).map_err(|error| {
+            // No code of the function has run.
+            if error.is_instance_of::<PyTypeError>(py) && error.traceback(py).is_none() {
+                let module = module_of(launch);
+                let sentence = format!("`{name}` in `{module}` is not a factory: {error}");
+                return LogMessage::new(Code::NoCallable, sentence)
+                    .hint(advice::no_factory_hint(&application, &module, &name))
+                    .into();
+            }
+            failed_import(py, launch, setting, &error, begun.elapsed())
+        })?;
     }
     if !application.is_callable() {
         return Err(LogMessage::new(
