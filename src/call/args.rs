@@ -1,6 +1,6 @@
 //! The arguments of `wsgate call`.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::Args;
 
@@ -21,7 +21,7 @@ use crate::{
 pub(crate) struct CallArgs {
     /// Application that answers, FILE, MODULE, or one of them with :CALLABLE; none with --via
     #[arg(value_name = "APP", required_unless_present = "via")]
-    pub(crate) app: Option<String>,
+    pub(crate) app: Option<OsString>,
 
     /// Path and query of the request, or a full URL [default: /]
     #[arg(value_name = "TARGET")]

@@ -29,7 +29,7 @@ use rustix::{
     fs::{Mode, OFlags, fcntl_setfl, open as open_file},
 };
 
-use wire::synthetic_request::SyntheticRequest;
+use wire::{host_port::HostPort, synthetic_request::SyntheticRequest};
 
 use crate::{call::args::CallArgs, config::settings::INTERACTIVE_TIMEOUT_SECS, request::Request};
 
@@ -189,11 +189,7 @@ impl<'a> Target<'a> {
             host = rest[..end].to_owned();
             target = &rest[end..];
         }
-        if host.is_empty()
-            || host.contains(|character: char| character.is_whitespace() || character == '/')
-        {
-            bail!("`{host}` is not a host: write NAME or NAME:PORT");
-        }
+        check_host(&host)?;
         let script_name = args.request.script_name.as_deref().unwrap_or_default();
         if !(target.is_empty() || target.starts_with('/') || target.starts_with('?')) {
             bail!("`{target}` is not a target: write /path?query, or a full URL");
@@ -204,6 +200,24 @@ impl<'a> Target<'a> {
         let path = if path.is_empty() && script_name.is_empty() { "/" } else { path };
         Ok(Self { https, host, path, query })
     }
+}
+
+/// Is `host` NAME or NAME:PORT, as a `Host` header has them?
+fn check_host(host: &str) -> Result<()> {
+    let parts = HostPort::split(host);
+    let name = parts.host;
+    let is_address = name.starts_with('[') && name.ends_with(']');
+    let is_strange = |character: char| {
+        character.is_whitespace() || character == '/' || (character == ':' && !is_address)
+    };
+    if name.is_empty() || name.contains(is_strange) {
+        bail!("`{host}` is not a host: write NAME or NAME:PORT, and an IPv6 address in brackets");
+    }
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+    if let Some(port) = parts.port.filter(|port| !is_port(port)) {
+        bail!("`{port}` is not a port, in `{host}`: a port is a number from 1 to 65535");
+    }
+    Ok(())
 }
 
 /// The request body and its length in bytes.

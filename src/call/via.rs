@@ -33,7 +33,13 @@ pub(super) fn run(args: &CallArgs, server: &Server) -> Result<Exit, CommandError
         )));
     }
     let script = args.via.script_filename.as_ref().map(|path| path.as_os_str());
-    let composed = compose(args, args.app.as_deref(), script)?;
+    // Without APP, the first argument is TARGET.
+    let target = args.app.as_deref().map(|target| {
+        target.to_str().ok_or_else(|| {
+            wrong_argument(format!("the target `{}` is not UTF-8: write %XX", target.display()))
+        })
+    });
+    let composed = compose(args, target.transpose()?, script)?;
     let mut start = Vec::new();
     let request = Request::new(ID);
     request.append_begin(Role::Responder, false, &mut start);

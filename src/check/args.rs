@@ -1,6 +1,9 @@
 //! The arguments of `wsgate check`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use diagnostics::message::LogMessage;
@@ -15,7 +18,7 @@ use crate::config::options::{
 pub(crate) struct CheckArgs {
     /// Application to check: FILE, MODULE, or one of them with :CALLABLE
     #[arg(value_name = "APP", required_unless_present = "config")]
-    pub(crate) app: Option<String>,
+    pub(crate) app: Option<OsString>,
 
     /// Path and query of the first request, or a full URL [default: /]
     #[arg(value_name = "TARGET", value_parser = warm_up_target)]
@@ -44,7 +47,7 @@ pub(crate) struct CheckArgs {
 /// What `wsgate check` checks.
 pub(crate) struct CheckedApp {
     /// The argument APP.
-    pub(super) app: String,
+    pub(super) app: OsString,
     pub(super) options: ScriptOptions,
     /// The user who must be able to read the files.
     pub(super) user: Option<String>,
@@ -82,7 +85,7 @@ impl CheckArgs {
     ) -> CheckedApp {
         let checked = self.checked_app();
         CheckedApp {
-            app,
+            app: app.into(),
             options: checked.options.completed_by(options, Path::new("/")),
             user: checked.user.or(user),
             is_pool: true,

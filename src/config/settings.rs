@@ -172,10 +172,12 @@ impl Settings {
 ///
 /// # Errors
 /// If `app` names no application on any machine, or the working directory does not exist.
-pub(crate) fn application(app: &str) -> Result<(App, PathBuf), CommandError> {
-    let is_file = |name: &str| fs::metadata(name).is_ok_and(|found| !found.is_dir());
-    let app = App::parse(app, is_file).map_err(|bad| {
-        let sentence = format!("`{app}` does not name an application: {bad}");
+pub(crate) fn application(app: impl AsRef<OsStr>) -> Result<(App, PathBuf), CommandError> {
+    let app = app.as_ref();
+    let is_file =
+        |name: &[u8]| fs::metadata(OsStr::from_bytes(name)).is_ok_and(|found| !found.is_dir());
+    let app = App::parse(app.as_bytes(), is_file).map_err(|bad| {
+        let sentence = format!("`{}` does not name an application: {bad}", app.display());
         CommandError::usage(LogMessage::new(Code::BadSetting, sentence).hint(
             "APP is path/to/file.wsgi[:callable], package.module[:callable], or either with \
              :factory()",

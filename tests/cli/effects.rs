@@ -107,7 +107,7 @@ fn an_option_of_another_mode_is_refused_with_the_modes_that_it_is_for() {
     for (args, said) in [
         (
             &["fastcgi", "--mode", "warm", APP][..],
-            "--mode has no effect in `wsgate fastcgi`; it is for CGI",
+            "has no effect in `wsgate fastcgi`; it is for CGI, `wsgate check`, `wsgate init`",
         ),
         (
             &["fastcgi", "--warm-age", "3", APP],

@@ -38,15 +38,19 @@ impl App {
     ///
     /// # Errors
     /// If the argument names no source, or a callable that cannot exist.
-    pub fn parse(argument: &str, is_file: impl Fn(&str) -> bool) -> Result<Self, BadApp> {
-        let (source, callable) = match argument.rsplit_once(':') {
-            Some((source, callable)) if !callable.contains('/') => (source, Some(callable)),
+    pub fn parse(argument: &[u8], is_file: impl Fn(&[u8]) -> bool) -> Result<Self, BadApp> {
+        let colon = argument.iter().rposition(|&byte| byte == b':');
+        let (source, callable) = match colon.map(|colon| argument.split_at(colon)) {
+            Some((source, callable)) if !callable.contains(&b'/') => {
+                let name = String::from_utf8_lossy(&callable[1..]).into_owned();
+                (source, Some(name))
+            }
             _ => (argument, None),
         };
         if source.is_empty() {
             return Err(BadApp::Empty);
         }
-        let (callable, factory) = match callable {
+        let (callable, factory) = match callable.as_deref() {
             None => (None, false),
             Some(name) => match name.strip_suffix("()") {
                 Some(name) => (Some(name), true),
@@ -58,12 +62,11 @@ impl App {
         {
             return Err(BadApp::Callable(name.to_owned()));
         }
-        let is_module = source.split('.').all(is_identifier) && !is_file(source);
+        let module = str::from_utf8(source).ok().filter(|name| name.split('.').all(is_identifier));
         Ok(Self {
-            source: if is_module {
-                Source::Module(source.to_owned())
-            } else {
-                Source::File(source.as_bytes().to_vec())
+            source: match module.filter(|_| !is_file(source)) {
+                Some(module) => Source::Module(module.to_owned()),
+                None => Source::File(source.to_vec()),
             },
             callable: callable.map(str::to_owned),
             factory,
@@ -130,7 +133,8 @@ mod tests {
     use super::*;
 
     fn parsed(argument: &str) -> (Source, Option<String>, bool) {
-        let app = App::parse(argument, |name| name == "hello.wsgi" || name == "site.py").unwrap();
+        let is_file = |name: &[u8]| name == b"hello.wsgi" || name == b"site.py";
+        let app = App::parse(argument.as_bytes(), is_file).unwrap();
         (app.source, app.callable, app.factory)
     }
 
@@ -170,8 +174,17 @@ mod tests {
     }
 
     #[test]
+    fn a_path_may_have_any_bytes() {
+        let app = App::parse(b"/a\xff.wsgi:app", |_| true).unwrap();
+        assert_eq!(app.source, Source::File(b"/a\xff.wsgi".to_vec()));
+        assert_eq!(app.callable.as_deref(), Some("app"));
+        let module = App::parse(b"a\xff", |_| false).unwrap();
+        assert_eq!(module.source, Source::File(b"a\xff".to_vec()));
+    }
+
+    #[test]
     fn a_bad_argument_is_refused_with_its_reason() {
-        let refused = |argument| App::parse(argument, |_| true).unwrap_err();
+        let refused = |argument: &str| App::parse(argument.as_bytes(), |_| true).unwrap_err();
         assert_eq!(refused(""), BadApp::Empty);
         assert_eq!(refused(":app"), BadApp::Empty);
         assert_eq!(refused("a.wsgi:1x"), BadApp::Callable("1x".into()));
@@ -182,7 +195,8 @@ mod tests {
     #[test]
     fn an_app_is_displayed_as_it_was_written() {
         for argument in ["a.wsgi", "/x/a.wsgi:app", "pkg.mod:make()"] {
-            assert_eq!(App::parse(argument, |_| false).unwrap().to_string(), argument);
+            let app = App::parse(argument.as_bytes(), |_| false).unwrap();
+            assert_eq!(app.to_string(), argument);
         }
         assert_eq!(App::in_file(b"/a\xffb\xc3".as_slice()).to_string(), "/a\\xffb\\xc3");
     }

@@ -28,6 +28,8 @@ pub(crate) enum Context {
     Via,
     /// `wsgate check`.
     Check,
+    /// `wsgate init`.
+    Init,
 }
 
 impl Context {
@@ -43,6 +45,7 @@ impl Context {
             Self::Call => "`wsgate call`",
             Self::Via => "`wsgate call --via`",
             Self::Check => "`wsgate check`",
+            Self::Init => "`wsgate init`",
         }
     }
 }

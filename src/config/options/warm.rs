@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::options::{
     contexts::{
         ActsIn,
-        Context::{self, Check, Cold, Resident, Warm},
+        Context::{self, Check, Cold, Init, Resident, Warm},
     },
     values::{count, seconds},
 };
@@ -21,8 +21,9 @@ pub(crate) struct ModeOption {
 }
 
 impl ActsIn for ModeOption {
-    // `wsgate check` reports whether the application is fit for the mode.
-    const CONTEXTS: &'static [Context] = &[Cold, Warm, Resident, Check];
+    // `wsgate check` reports whether the application is fit for the mode, and `wsgate init` writes
+    // the mode into the script.
+    const CONTEXTS: &'static [Context] = &[Cold, Warm, Resident, Check, Init];
 }
 
 impl ModeOption {
