@@ -86,7 +86,7 @@ impl WebDirectory {
             }
         }
         let private_directory =
-            home.as_ref().map(|home| home.join(APPS).join(name_of(&path, home)));
+            home.as_ref().map(|home| home.join(APPS).join(place_of(&path, home)));
         Ok(Self { path, modes, private_directory, home, exists })
     }
 
@@ -240,12 +240,11 @@ fn home() -> Option<PathBuf> {
     fs::canonicalize(home).ok()
 }
 
-/// The name of the directory for the application in `path`. Several sites may have a directory of
-/// the same name, such as `htdocs`: those above it belong to the name, from `home` on.
-fn name_of(path: &Path, home: &Path) -> String {
-    let below = path.strip_prefix(home).or_else(|_| path.strip_prefix("/")).unwrap_or(path);
-    let parts = below.components().map(|part| part.as_os_str().to_string_lossy().into_owned());
-    parts.collect::<Vec<_>>().join("-")
+/// Where the application of `path` stands, below the directory for applications. Several sites may
+/// have a directory of the same name, such as `htdocs`: the path has those above it, too, from
+/// `home` on.
+fn place_of<'a>(path: &'a Path, home: &Path) -> &'a Path {
+    path.strip_prefix(home).or_else(|_| path.strip_prefix("/")).unwrap_or(path)
 }
 
 fn unusable(path: &Path, error: &std::io::Error) -> LogMessage {

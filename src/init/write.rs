@@ -97,7 +97,9 @@ impl Transaction {
         }
         let write = || -> io::Result<()> {
             let directory = path.parent().unwrap_or(Path::new("/"));
-            let mut draft = tempfile::Builder::new().prefix(".wsgate-").tempfile_in(directory)?;
+            let draft = tempfile::Builder::new().prefix(".wsgate-").tempfile_in(directory);
+            // That error names the draft.
+            let mut draft = draft.map_err(|error| io::Error::from(error.kind()))?;
             draft.write_all(content.as_bytes())?;
             draft.as_file().set_permissions(Permissions::from_mode(*mode))?;
             draft.persist_noclobber(path)?;

@@ -184,12 +184,27 @@ fn sites_outside_the_home_directory_have_an_application_each() {
         assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
         assert!(ended.text().starts_with("found: no application"), "{}", ended.text());
     }
-    let apps = fs::read_dir(account.user.path("wsgate-apps")).unwrap();
-    let names = apps.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut ends: Vec<String> =
-        names.map(|name| name.rsplitn(3, '-').take(2).collect::<Vec<_>>().join(" ")).collect();
-    ends.sort();
-    assert_eq!(ends, ["htdocs one", "htdocs two"]);
+    let files = account.files().join("\n");
+    for site in ["one", "two"] {
+        let below = account.dir.path(site);
+        let place = format!("wsgate-apps{}/htdocs/app.py 644", below.display());
+        assert!(files.contains(&place), "{place}: {files}");
+    }
+}
+
+#[test]
+fn names_with_a_hyphen_and_nested_directories_have_an_application_each() {
+    if !is_root() {
+        return;
+    }
+    let account = Account::new();
+    for site in ["a-b", "a", "a/b"] {
+        let ended = account.wsgate(&format!("init {site}"));
+        assert_eq!(ended.code(), Some(0), "{site}: {}", ended.stderr);
+        let log = account.user.path(&format!("wsgate-apps/{site}/error.log"));
+        let script = fs::read_to_string(account.user.path(&format!("{site}/app.wsgi"))).unwrap();
+        assert!(script.contains(&format!(" --error-log {}\n", log.display())), "{script}");
+    }
 }
 
 #[test]
@@ -221,7 +236,10 @@ fn files_that_exist_are_named_and_nothing_is_written() {
     // The last directory cannot be written to.
     fs::set_permissions(account.user.path("public_html"), Permissions::from_mode(0o555)).unwrap();
     let before = account.files();
-    is_refused(&account.wsgate("init public_html"), 1, "nothing was written");
+    let ended = account.wsgate("init public_html");
+    is_refused(&ended, 1, "nothing was written");
+    // The name of the draft is nobody's business.
+    assert!(!ended.stderr.contains("/.wsgate-"), "{}", ended.stderr);
     assert_eq!(account.files(), before);
 }
 
