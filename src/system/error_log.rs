@@ -5,13 +5,17 @@ use std::{
     env,
     ffi::OsStr,
     fs, io,
-    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    },
     path::{Path, PathBuf},
 };
 
 use diagnostics::message::{Code, LogMessage};
 use rustix::{
     fs::{FileType, Mode, OFlags, fstat},
+    io::Errno,
     stdio::dup2_stderr,
 };
 use wire::pool_logs::open_file_with;
@@ -24,7 +28,10 @@ const DOCUMENT_ROOTS: [&str; 2] = ["DOCUMENT_ROOT", "CONTEXT_DOCUMENT_ROOT"];
 pub(crate) fn redirect_stderr(path: &Path) -> Option<LogMessage> {
     // The log may contain data of requests, and the other users of the machine are strangers.
     let owner_only = Mode::RUSR | Mode::WUSR;
-    let opened = open_file_with(path.as_os_str().as_bytes(), OFlags::empty(), owner_only)
+    // Another user could put a link there, and have the messages in any file of this user.
+    let is_shared = path.parent().is_some_and(is_shared);
+    let links = if is_shared { OFlags::NOFOLLOW } else { OFlags::empty() };
+    let opened = open_file_with(path.as_os_str().as_bytes(), links, owner_only)
         .and_then(|file| Ok((dup2_stderr(&file)?, file).1));
     match opened {
         // A log that has messages has this one, too.
@@ -39,14 +46,24 @@ pub(crate) fn redirect_stderr(path: &Path) -> Option<LogMessage> {
             )
             .hint("name a file in another directory with --error-log")
         }),
-        Err(error) => Some(
-            LogMessage::new(
-                Code::ErrorLogNotOpened,
-                format!("cannot open the log `{}`: {error}", path.display()),
-            )
-            .hint(hint(&error)),
-        ),
+        Err(error) => {
+            let shown = path.display();
+            let is_link = is_shared && error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
+            let (reason, hint) = if is_link {
+                let reason = "it is a symbolic link, in a directory where every user may write";
+                (reason.to_owned(), "name a file in a directory of your own with --error-log")
+            } else {
+                (error.to_string(), hint(&error))
+            };
+            let sentence = format!("cannot open the log `{shown}`: {reason}");
+            Some(LogMessage::new(Code::ErrorLogNotOpened, sentence).hint(hint))
+        }
     }
+}
+
+/// May every user create files in `directory`?
+fn is_shared(directory: &Path) -> bool {
+    fs::metadata(directory).is_ok_and(|found| found.mode() & 0o002 != 0)
 }
 
 fn hint(error: &io::Error) -> &'static str {

@@ -2,10 +2,13 @@
 //! alike, and a request is served whatever the file is.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
     os::{
         fd::OwnedFd,
-        unix::{fs::PermissionsExt as _, net::UnixListener},
+        unix::{
+            fs::{PermissionsExt as _, symlink},
+            net::UnixListener,
+        },
     },
     process::Command,
 };
@@ -88,6 +91,24 @@ fn a_file_that_cannot_be_opened_costs_a_warning_and_no_response() {
             assert_eq!(response.text(), "served", "{mode} {file}");
             assert_eq!(codes(&response.log)[0], "W0106", "{mode} {file}: {}", response.log);
             assert!(response.log.contains("to wsgi.errors"), "{mode} {file}: {}", response.log);
+        }
+    }
+}
+
+#[test]
+fn a_link_that_another_user_may_have_made_is_not_followed() {
+    for mode in ["cold", "warm"] {
+        for (permissions, is_followed) in [(0o1777, false), (0o777, false), (0o775, true)] {
+            let site = WarmSite::of(mode, "--error-log ../logs/error.log", WRITES);
+            let (logs, target) = (site.path("logs"), site.path("target"));
+            fs::create_dir(&logs).unwrap();
+            symlink(&target, logs.join("error.log")).unwrap();
+            fs::set_permissions(&logs, Permissions::from_mode(permissions)).unwrap();
+            let response = site.ask();
+            assert_eq!(response.text(), "served", "{mode}");
+            assert_eq!(target.exists(), is_followed, "{mode} {permissions:o}: {}", response.log);
+            let is_named = response.log.contains("a symbolic link, in a directory where every");
+            assert_eq!(is_named, !is_followed, "{mode} {permissions:o}: {}", response.log);
         }
     }
 }
