@@ -2,7 +2,9 @@
 
 use std::{
     ffi::OsStr,
-    io::{Read as _, Write as _},
+    io::{
+        Read as _, Write as _, {self},
+    },
     os::unix::{ffi::OsStrExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -42,14 +44,16 @@ pub(super) fn inspect(
     python: &Path,
     limit: Duration,
 ) {
-    let Some(found) = find(&root.directory, script, files, python, limit) else {
-        report.warning(format!(
-            "the files below `{}` were not looked at: `{}` failed, or took longer than {} s",
-            root.directory.display(),
-            python.display(),
-            limit.as_secs()
-        ));
-        return;
+    let found = match find(&root.directory, script, files, python, limit) {
+        Ok(found) => found,
+        Err(reason) => {
+            report.warning(format!(
+                "the files below `{}` were not looked at: `{}` {reason}",
+                root.directory.display(),
+                python.display()
+            ));
+            return;
+        }
     };
     let (venvs, private): (Vec<Exposed>, Vec<Exposed>) =
         found.into_iter().partition(|one| one.kind == VIRTUALENV);
@@ -106,15 +110,19 @@ fn hint(root: &Path, script: &Path) -> String {
     )
 }
 
-/// What `python` finds. `None` if it does not end in time, or fails.
+/// What `python` finds.
+///
+/// # Errors
+/// Why it found nothing: the end of a sentence about `python`.
 fn find(
     root: &Path,
     script: &Path,
     files: &[PathBuf],
     python: &Path,
     limit: Duration,
-) -> Option<Vec<Exposed>> {
-    let start = script.parent()?;
+) -> Result<Vec<Exposed>, String> {
+    let not_started = |error: io::Error| format!("could not be started: {error}");
+    let start = script.parent().unwrap_or(Path::new("/"));
     let mut child = Command::new(python)
         .args(["-I", "-S", "-c", PROGRAM])
         .stdin(Stdio::piped())
@@ -122,10 +130,12 @@ fn find(
         .stderr(Stdio::null())
         .process_group(0)
         .spawn()
-        .ok()?;
+        .map_err(not_started)?;
     let paths = [root, start, script].into_iter().chain(files.iter().map(PathBuf::as_path));
     let input = paths.map(|path| path.as_os_str().as_bytes()).collect::<Vec<_>>().join(&0);
-    let (mut stdin, mut stdout) = (child.stdin.take()?, child.stdout.take()?);
+    let (Some(mut stdin), Some(mut stdout)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err("has no pipes".to_owned());
+    };
     std::thread::scope(|scope| {
         scope.spawn(move || stdin.write_all(&input));
         let output = scope.spawn(move || {
@@ -136,26 +146,27 @@ fn find(
         let exit = loop {
             match child.try_wait() {
                 Ok(None) if begin.elapsed() < limit => std::thread::sleep(INTERVAL),
-                Ok(Some(exit)) => break Some(exit),
+                Ok(Some(exit)) => break Ok(exit),
                 _ => {
                     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
                     let _ = group.map(|group| kill_process_group(group, Signal::KILL));
                     let _ = child.wait();
-                    break None;
+                    break Err(format!("took longer than {} s", limit.as_secs()));
                 }
             }
         };
-        let output = output.join().ok()?.ok()?;
-        exit.filter(|exit| exit.success())?;
+        let output = output.join();
+        let exit = exit?;
+        let (true, Ok(Ok(output))) = (exit.success(), output) else {
+            return Err(format!("failed: {exit}"));
+        };
         let fields: Vec<&[u8]> = output.split(|&byte| byte == 0).collect();
-        Some(
-            fields
-                .chunks_exact(2)
-                .map(|pair| Exposed {
-                    kind: String::from_utf8_lossy(pair[0]).into_owned(),
-                    path: PathBuf::from(OsStr::from_bytes(pair[1])),
-                })
-                .collect(),
-        )
+        Ok(fields
+            .chunks_exact(2)
+            .map(|pair| Exposed {
+                kind: String::from_utf8_lossy(pair[0]).into_owned(),
+                path: PathBuf::from(OsStr::from_bytes(pair[1])),
+            })
+            .collect())
     })
 }

@@ -16,7 +16,9 @@ mod web_server;
 use std::{
     ffi::OsStr,
     fs::File,
-    io::Read as _,
+    io::{
+        Read as _, {self},
+    },
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -40,7 +42,7 @@ use crate::{
         settings::{INTERACTIVE_TIMEOUT_SECS, Settings, application},
     },
     exit::{CommandError, Exit},
-    guard,
+    guard::{self, start_error},
     request::Request,
     system::trusted_path::is_real_root,
 };
@@ -79,8 +81,14 @@ pub(crate) fn run(checked: CheckedApp) -> Result<Exit, CommandError> {
         .filter(|_| !checked.is_pool)
         .and_then(|script| first_line::inspect(&mut report, script, root.is_some()));
     let other_wsgate = program.as_deref().and_then(first_line::other_wsgate);
+    let variables = reader.as_ref().zip(script.as_deref()).and_then(|(reader, script)| {
+        let variables = reader.assume(script)?;
+        report.line("note", format!("{} loads the application, not root", reader.name));
+        Some(variables)
+    });
     let settings = script_line::complete(checked.options, &app, &base).and_then(|options| {
         let mut options = with_limit(options, checked.timeout);
+        options.app.env.splice(0..0, variables.unwrap_or_default());
         if is_real_root() && reader.as_ref().is_some_and(|reader| reader.uid != 0) {
             // Another user could not replace the files of root.
             options.app.env.insert(0, ("PYTHONDONTWRITEBYTECODE".into(), "1".into()));
@@ -93,29 +101,29 @@ pub(crate) fn run(checked: CheckedApp) -> Result<Exit, CommandError> {
         options.app.python = Some(settings.interpreter.program.clone());
         Ok((settings, options))
     });
-    let (settings, options) = settings.map_err(|message| {
-        report.print_findings();
-        CommandError::settings(message)
-    })?;
+    let (settings, options) = match settings {
+        Ok(resolved) => resolved,
+        Err(message) => {
+            report.print_findings()?;
+            return Err(CommandError::settings(message));
+        }
+    };
     describe::interpreter(&mut report, &settings);
     for missing in MissingPath::of_loading(&settings) {
         report.problem(missing.message().for_client());
     }
     let findings = findings(&settings, checked.target.as_deref());
     match &findings {
-        Some(findings) => {
+        Ok(findings) => {
             let mode = options.mode.mode;
             let is_fit = describe::findings(&mut report, &settings, mode, findings);
             let measured = Measured { app: &app, options: &options, base: &base, is_fit };
             budget::report(&mut report, &measured);
         }
-        None => {
-            report.problem("python exited before it could report more: see the log message above")
-        }
+        Err(reason) => report.problem(reason.clone()),
     }
-    let modules: Vec<PathBuf> = findings
-        .as_ref()
-        .and_then(|findings| findings.loaded.as_ref().ok())
+    let loaded = findings.as_ref().ok().and_then(|findings| findings.loaded.as_ref().ok());
+    let modules: Vec<PathBuf> = loaded
         .map(|loaded| loaded.files.iter().map(|file| OsStr::from_bytes(file).into()).collect())
         .unwrap_or_default();
     if let (Some(script), Some(root)) = (&script, &root) {
@@ -134,7 +142,7 @@ pub(crate) fn run(checked: CheckedApp) -> Result<Exit, CommandError> {
         describe::readability(&mut report, &settings, &modules, programs, reader);
     }
     describe::notes(&mut report, &settings, reader.as_ref(), checked.is_pool);
-    Ok(report.print())
+    report.print()
 }
 
 /// `options` with a time limit: nothing that is checked may take longer than `asked` seconds, or
@@ -152,17 +160,26 @@ fn quoted(path: &Path) -> String {
     shlex::try_quote(&text).map_or_else(|_| text.to_string(), |quoted| quoted.into_owned())
 }
 
-/// The findings of the engine, unless python exits before.
-fn findings(settings: &Settings, target: Option<&str>) -> Option<Findings> {
+/// The findings of the engine.
+///
+/// # Errors
+/// Why there are none.
+fn findings(settings: &Settings, target: Option<&str>) -> Result<Findings, String> {
     let target = target.map(str::to_owned);
-    let work = |ends| Work::Check(ends, target);
-    message::decode(&response(settings, work)?).ok()
+    let bytes = response(settings, |ends| Work::Check(ends, target))
+        .map_err(|error| start_error::message(settings, &error).for_client().to_owned())?;
+    message::decode(&bytes).map_err(|_| {
+        "python exited before it could report more: see the log message above".to_owned()
+    })
 }
 
 /// The response of the engine to `work`.
-fn response(settings: &Settings, work: impl FnOnce(RequestFds) -> Work + Send) -> Option<Vec<u8>> {
+fn response(
+    settings: &Settings,
+    work: impl FnOnce(RequestFds) -> Work + Send,
+) -> io::Result<Vec<u8>> {
     let request = Request::synthetic("GET", "/", Vec::new());
-    let nothing = File::open("/dev/null").ok()?.into();
+    let nothing = File::open("/dev/null")?.into();
     let read = |response| {
         let mut bytes = Vec::new();
         File::from(response).read_to_end(&mut bytes).map(|_| bytes)
@@ -171,7 +188,6 @@ fn response(settings: &Settings, work: impl FnOnce(RequestFds) -> Work + Send) -
         nothing,
         |channels| guard::run(settings, work, &request, channels),
         read,
-    )
-    .ok()?;
-    bytes.ok()
+    )?;
+    bytes
 }

@@ -1,6 +1,7 @@
 //! Checks which files a user could read, by the permissions alone. Any user may run the check.
 
 use std::{
+    ffi::OsString,
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -8,13 +9,13 @@ use std::{
 
 use diagnostics::message::{Code, LogMessage};
 
-use crate::{check::web_root::WebRoot, system::users};
+use crate::{
+    check::web_root::WebRoot,
+    system::{account::Account, trusted_path::is_real_root, users},
+};
 
 /// Users that web servers run CGI programs as, by distribution.
 const USUAL_USERS: [&str; 4] = ["www-data", "apache", "nginx", "http"];
-
-/// The first user ID of persons, on old and new distributions.
-const FIRST_PERSON: u32 = 500;
 
 /// The first user ID that suexec runs scripts as.
 const FIRST_SUEXEC_USER: u32 = 100;
@@ -35,6 +36,7 @@ pub(super) enum Need {
 pub(super) struct Reader {
     pub(super) name: String,
     pub(super) uid: u32,
+    /// The primary group comes first.
     groups: Vec<u32>,
     /// The user was not named, but is the owner of the document root.
     pub(super) is_guessed_owner: bool,
@@ -79,7 +81,7 @@ impl Reader {
             .and_then(|line| line.split(':').next().map(str::to_owned))
             .unwrap_or_else(|| uid.to_string());
         let is_person =
-            uid >= FIRST_PERSON && uid != NOBODY && !USUAL_USERS.contains(&name.as_str());
+            uid >= users::first_person() && uid != NOBODY && !USUAL_USERS.contains(&name.as_str());
         let groups = users::groups(&name).unwrap_or_else(|| vec![found.gid()]);
         is_person.then_some(Self { name, uid, groups, is_guessed_owner: true })
     }
@@ -110,6 +112,25 @@ impl Reader {
             };
             (!self.may(&found, wanted)).then(|| (part.to_owned(), mode))
         })
+    }
+
+    /// Makes this process, which root has started, one of the user if that is the owner of `script`
+    /// or of the document root: code of other users does not run as root. Returns the variables of
+    /// the user then.
+    pub(super) fn assume(&self, script: &Path) -> Option<Vec<(OsString, OsString)>> {
+        let is_owner = || fs::metadata(script).is_ok_and(|found| found.uid() == self.uid);
+        if !is_real_root() || self.uid == 0 || !(self.is_guessed_owner || is_owner()) {
+            return None;
+        }
+        let account = Account::find(&self.name, Some(&self.group()?.to_string()), &[]).ok()?;
+        // A container may forbid it.
+        account.assume().ok()?;
+        Some(account.variables().to_vec())
+    }
+
+    /// The primary group.
+    pub(super) fn group(&self) -> Option<u32> {
+        self.groups.first().copied()
     }
 
     /// Does this user own `directory`, and keep the user of the web server out? A directory that

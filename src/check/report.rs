@@ -1,17 +1,12 @@
 //! The report of `wsgate check`: what was found, warnings, problems, and the exit code.
 
-use std::{
-    fmt::{
-        Write as _, {self},
-    },
-    io::{
-        Write as _, {self},
-    },
+use std::fmt::{
+    Write as _, {self},
 };
 
 use diagnostics::escape;
 
-use crate::exit::Exit;
+use crate::exit::{CommandError, Exit, print};
 
 /// Indents a line below the value of the previous line.
 const CONTINUATION: &str = "\n               ";
@@ -58,8 +53,11 @@ impl Report {
     }
 
     /// Prints the report. The last line has the result that the exit code stands for.
-    pub(super) fn print(mut self) -> Exit {
-        self.print_findings();
+    ///
+    /// # Errors
+    /// If standard output cannot be written.
+    pub(super) fn print(mut self) -> Result<Exit, CommandError> {
+        let mut text = self.findings();
         let mut last = match self.problems.len() {
             0 => self.conclusion.to_owned(),
             1 => "1 problem was found".to_owned(),
@@ -74,17 +72,26 @@ impl Report {
             }
         }
         last.push('\n');
-        write(&last);
-        if self.problems.is_empty() { Exit::Success } else { Exit::Failure }
+        text += &last;
+        print(text.as_bytes())?;
+        Ok(if self.problems.is_empty() { Exit::Success } else { Exit::Failure })
     }
 
     /// Prints the report without a result.
-    pub(super) fn print_findings(&mut self) {
+    ///
+    /// # Errors
+    /// If standard output cannot be written.
+    pub(super) fn print_findings(mut self) -> Result<(), CommandError> {
+        print(self.findings().as_bytes()).map(drop)
+    }
+
+    /// The text of the report without a result.
+    fn findings(&mut self) -> String {
         let mut text = std::mem::take(&mut self.text);
         for (name, texts) in [("warning", &self.warnings), ("problem", &self.problems)] {
             texts.iter().for_each(|value| write_line(&mut text, name, value.trim_end()));
         }
-        write(&text);
+        text
     }
 }
 
@@ -92,9 +99,4 @@ fn write_line(text: &mut String, name: &str, value: &str) {
     let shown = escape::lines(value.as_bytes()).replace('\n', CONTINUATION);
     // Writing to a string cannot fail.
     let _ = writeln!(text, "{name:<14} {shown}");
-}
-
-fn write(text: &str) {
-    // If standard output is closed, nobody reads the report.
-    let _ = io::stdout().lock().write_all(text.as_bytes());
 }

@@ -1,5 +1,6 @@
 //! What Apache's suexec refuses: it runs a script as the owner only if nobody else can change the
-//! script or its directory. The web server itself, which reads `.htaccess`, is another user.
+//! script or its directory, and both belong to the owner's group. The web server itself, which
+//! reads `.htaccess`, is another user.
 
 use std::{
     fs,
@@ -7,7 +8,10 @@ use std::{
     path::Path,
 };
 
-use crate::check::{quoted, reader::Reader, report::Report, web_root::WebRoot};
+use crate::{
+    check::{quoted, reader::Reader, report::Report, web_root::WebRoot},
+    system::users,
+};
 
 /// Reports directories of `user` above the document root `root` that the web server cannot enter.
 pub(super) fn web_server(report: &mut Report, root: &WebRoot, user: &Reader) {
@@ -55,6 +59,21 @@ pub(super) fn inspect(report: &mut Report, script: &Path, user: &Reader) {
                  hint: chown {} {file}",
                 found.uid(),
                 user.name,
+                user.name
+            ));
+        }
+        // The web server of some hosts enters directories by their group, and suexec knows that.
+        let is_for_web_server = found.is_dir() && mode & 0o007 == 0;
+        if let Some(group) = user.group().filter(|&group| group != found.gid())
+            && !is_for_web_server
+        {
+            let named = |gid: u32| users::group_name(gid).unwrap_or_else(|| gid.to_string());
+            let group = named(group);
+            report.problem(format!(
+                "the {kind}, `{shown}`, belongs to group {}, not to {group}, the group of {}: \
+                 suexec refuses it, unless SuexecUserGroup names that group\n\
+                 hint: chgrp {group} {file}",
+                named(found.gid()),
                 user.name
             ));
         }

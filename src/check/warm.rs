@@ -28,6 +28,7 @@ pub(super) fn report_fitness(
         // Tracing the import takes several times as long, so the reported time of the import would
         // be wrong.
         response(settings, Work::Trace)
+            .ok()
             .and_then(|bytes| message::decode::<Vec<SideEffect>>(&bytes).ok())
     };
     let side_effects =

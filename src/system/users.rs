@@ -62,6 +62,17 @@ pub(crate) fn group(name: &str) -> Option<u32> {
     }
 }
 
+/// The name of the group with the ID `gid`.
+pub(crate) fn group_name(gid: u32) -> Option<String> {
+    let gid = gid.to_string();
+    let found = match look_up(Command::new("getent").args(["group", "--", &gid])) {
+        Lookup::Found(text) => Some(text),
+        Lookup::NotFound => None,
+        Lookup::NoProgram => line(GROUP, |fields| fields.get(2) == Some(&gid.as_str())),
+    };
+    found?.split(':').next().map(str::to_owned)
+}
+
 /// The line of passwd(5) for the user with this name or number.
 pub(crate) fn passwd(user: &str) -> Option<String> {
     let user = plain(user)?;
@@ -72,6 +83,20 @@ pub(crate) fn passwd(user: &str) -> Option<String> {
             line(PASSWD, |fields| [fields.first(), fields.get(2)].contains(&Some(&user)))
         }
     }
+}
+
+/// The first user ID of persons: lower ones belong to services (login.defs(5)).
+pub(crate) fn first_person() -> u32 {
+    uid_min(&fs::read_to_string("/etc/login.defs").unwrap_or_default())
+}
+
+/// The value of UID_MIN in the text of login.defs(5), or its default.
+fn uid_min(text: &str) -> u32 {
+    let mut values = text.lines().filter_map(|line| line.trim().strip_prefix("UID_MIN"));
+    let value = values.find_map(|rest| {
+        rest.starts_with(char::is_whitespace).then(|| rest.trim().parse().ok()).flatten()
+    });
+    value.unwrap_or(1000)
 }
 
 const PASSWD: &str = "/etc/passwd";
@@ -118,6 +143,18 @@ mod tests {
             assert_eq!((groups(strange), passwd(strange)), (None, None), "{strange}");
         }
     }
+
+    #[test]
+    fn persons_begin_at_the_number_of_login_defs() {
+        for (text, first) in [
+            ("", 1000),
+            ("#UID_MIN 5\nSYS_UID_MIN 100\nUID_MIN\t\t 500\nUID_MAX 60000\n", 500),
+            ("UID_MIN many\n", 1000),
+        ] {
+            assert_eq!(uid_min(text), first, "{text}");
+        }
+    }
+
     #[test]
     fn a_number_is_digits_and_not_the_kernels_word_for_none() {
         assert_eq!((number("0"), number("4294967294")), (Some(0), Some(4294967294)));

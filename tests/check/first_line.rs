@@ -42,7 +42,7 @@ pub(super) fn mend(ended: &ExitedProcess) {
     let text = ended.text();
     let (_, hint) = text.rsplit_once("hint: ").unwrap_or_else(|| panic!("no hint in {text}"));
     let hint = hint.lines().next().unwrap();
-    let starts = ["LC_ALL=C sed -i", "sed -i", "iconv ", "chmod ", "chown ", "printf "];
+    let starts = ["LC_ALL=C sed -i", "sed -i", "iconv ", "chmod ", "chown ", "chgrp ", "printf "];
     let at = starts.iter().filter_map(|start| hint.find(start)).min();
     let command = &hint[at.unwrap_or_else(|| panic!("no command in {hint}"))..];
     let status = Command::new("sh").args(["-c", command]).status().unwrap();

@@ -1,6 +1,6 @@
 //! Problems of an application.
 
-use std::{fs, process::Command};
+use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt as _, process::Command};
 
 use crate::{
     check::{CheckSite, HELLO, line, only_problem},
@@ -104,6 +104,59 @@ fn unusable_settings_are_an_error_with_exit_code_78() {
     let ended = child_process::run(site.command(&["app.wsgi"]).env("WSGATE_ENGINE", "/absent"), "");
     assert_eq!(ended.code(), Some(78));
     assert_eq!(crate::support::assertions::codes(&ended.stderr), ["W0203"]);
+}
+
+#[test]
+fn what_is_no_factory_is_recognised_when_it_is_called() {
+    let site = CheckSite::new();
+    let remove = "looks like the application itself: remove `()`, as in `/";
+    for (code, said) in [
+        ("def made(environ, start_response): pass", remove),
+        ("class Site:\n    def __call__(self, e, s): pass\nmade = Site()\n", remove),
+        ("def made(config, *, debug): pass", "without arguments that calls this one"),
+        ("made = 5", "without arguments that calls this one"),
+        // An error of the factory's own code is one of loading.
+        ("def made(): return 1 + ''", "W0301"),
+    ] {
+        site.dir.script("site/app.wsgi", "#!WSGATE", code);
+        only_problem(&site.check(&["app.wsgi:made()"]), said);
+    }
+}
+
+#[test]
+fn a_limit_of_open_files_is_named() {
+    let site = CheckSite::new();
+    site.dir.script("public_html/app.wsgi", "#!WSGATE", HELLO);
+    for limit in ["5", "6", "8"] {
+        let mut command = Command::new("/bin/bash");
+        command.args(["-c", "ulimit -n $0; exec \"$@\"", limit]).arg(site.dir.wsgate());
+        command.args(["check", "--user", "daemon", "../public_html/app.wsgi"]);
+        command.current_dir(site.dir.path("site"));
+        let ended = child_process::run(&mut command, "");
+        let said = ended.text() + &ended.stderr;
+        assert_eq!(ended.code(), Some(1), "{limit}: {said}");
+        let is_named = said.contains("could not be started: Too many open files (os error 24)");
+        assert!(is_named && said.contains("raise it (`ulimit -n`"), "{limit}: {said}");
+        assert!(!said.contains("took longer"), "{limit}: {said}");
+    }
+}
+
+#[test]
+fn a_script_may_have_a_name_that_is_not_utf_8() {
+    let site = CheckSite::new();
+    let plain = site.dir.script("site/app.wsgi", "#!WSGATE", HELLO);
+    let name = OsStr::from_bytes(b"caf\xe9.wsgi");
+    fs::rename(plain, site.dir.path("site").join(name)).unwrap();
+    for callable in ["", ":application"] {
+        let argument = [name.as_bytes(), callable.as_bytes()].concat();
+        let ended = child_process::run(site.command(&[]).arg(OsStr::from_bytes(&argument)), "");
+        assert_eq!(ended.code(), Some(0), "{} {}", ended.text(), ended.stderr);
+        assert_eq!(line(&ended.text(), "application "), format!("caf\\xe9.wsgi{callable}"));
+        let mut call = Command::new(site.dir.wsgate());
+        call.arg("call").arg(OsStr::from_bytes(&argument)).current_dir(site.dir.path("site"));
+        let called = child_process::run(&mut call, "");
+        assert_eq!(called.text(), "hello", "{}", called.stderr);
+    }
 }
 
 #[test]

@@ -79,6 +79,11 @@ fn what_suexec_refuses_is_a_problem_and_its_hint_mends_it() {
     only_problem(&ended, "belongs to user 1, not to 54321: suexec refuses it");
     mend(&ended);
     assert_eq!(check(&site).code(), Some(0));
+    chown(site.dir.path("public_html/app.wsgi"), None, Some(1)).unwrap();
+    let ended = check(&site);
+    only_problem(&ended, "belongs to group daemon, not to 54321, the group of 54321");
+    mend(&ended);
+    assert_eq!(check(&site).code(), Some(0));
 }
 
 #[test]

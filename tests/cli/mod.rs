@@ -187,7 +187,9 @@ fn a_man_page_has_every_option_of_its_command() {
 fn results_that_cannot_be_written_are_an_error() {
     let pool = crate::pool::PoolSetup::new(crate::pool::ECHO).start();
     let run_directory = pool.setup().path("run");
-    for args in [&["man"][..], &["completions", "bash"], &["status"]] {
+    let script = crate::support::web_servers::source("cgi-bin/hello.wsgi");
+    let check = ["check", script.to_str().unwrap()];
+    for args in [&["man"][..], &["completions", "bash"], &["status"], &check] {
         let mut command = Command::new(artefacts::gateway());
         command.args(args).env_clear().env("PATH", "/usr/bin:/bin");
         command.env("WSGATE_RUNTIME_DIR", &run_directory);

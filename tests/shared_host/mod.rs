@@ -9,17 +9,21 @@ mod init;
 use std::{
     fmt::Write as _,
     fs::{self, Permissions},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{PermissionsExt as _, chown},
     path::Path,
+    process::Command,
 };
 
 use crate::{
     shared_host::host_user::HostUser,
-    support::web_servers::{
-        HttpClient, WebSite,
-        apache::{MPM_EVENT, httpd, preamble},
-        eventually,
-        server::ServerProcess,
+    support::{
+        child_process::run,
+        web_servers::{
+            HttpClient, WebSite,
+            apache::{MPM_EVENT, httpd, preamble},
+            eventually,
+            server::ServerProcess,
+        },
     },
     web_servers::exposure::{HIDDEN, SECRET, put_hidden},
 };
@@ -258,11 +262,10 @@ fn the_commands_of_the_page_make_a_site_that_is_served_warm() {
     let user = HostUser::new();
     let public = user.path("public_html");
     user.directory(&public);
-    // The wheel's file, as long as it is not on PyPI. Its neighbours are the packages that
-    // tests/setup.sh has fetched.
-    let wheel = user.wheel();
-    let offline = format!("--no-index --find-links {} {}", wheels().display(), wheel.display());
-    let install = install.replace("install wsgate", &format!("install {offline}"));
+    user.wheel();
+    // The packages are those that tests/setup.sh has fetched.
+    let offline = format!("--no-index --find-links {} ./wsgate-*.whl", wheels().display());
+    let install = install.replace("./wsgate-*.whl", &offline);
     assert!(install.contains(&offline), "{install}");
     for command in [venv, install.as_str(), init] {
         let ended = user.run(&["/bin/sh", "-c", command]);
@@ -282,6 +285,63 @@ fn the_commands_of_the_page_make_a_site_that_is_served_warm() {
     assert!((3..10).contains(&user.processes().len()), "{:?}", user.processes());
     let found = user.wsgate(&["check", public.join("app.wsgi").to_str().unwrap()]);
     assert!(found.ends_with("\nno problem was found\n"), "{found}");
+}
+
+/// Fails if anybody but the owner runs it.
+const OF_OWNER: &str = "\
+import os, pwd
+owner = pwd.getpwuid(os.stat(__file__).st_uid)
+assert os.getresuid() == (owner.pw_uid,) * 3 and os.getresgid() == (owner.pw_gid,) * 3
+assert os.getgroups() == [owner.pw_gid] and os.environ['HOME'] == owner.pw_dir
+from wsgiref.simple_server import demo_app as application
+";
+
+#[test]
+fn a_check_by_root_loads_the_application_of_a_user_as_that_user() {
+    if !is_root() {
+        return;
+    }
+    let user = HostUser::new();
+    user.make_venv();
+    let wsgate = user.path("venv/bin/wsgate");
+    for (file, options) in
+        [("public_html/app.wsgi", &[][..]), ("app.wsgi", &["--user", &user.name])]
+    {
+        let first = format!("#!{} --mode warm\n", wsgate.display());
+        let script = user.file(file, &(first + OF_OWNER));
+        fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+        let mut check = Command::new(&wsgate);
+        let ended = run(check.arg("check").args(options).arg(&script), "");
+        let text = ended.text();
+        assert_eq!(ended.code(), Some(0), "{text} {}", ended.stderr);
+        assert!(text.contains(&format!("note           {} loads the app", user.name)), "{text}");
+        assert!(text.contains("a warm pool without requests"), "{text}");
+    }
+}
+
+#[test]
+fn a_check_names_the_group_that_suexec_refuses() {
+    if !is_root() {
+        return;
+    }
+    let user = HostUser::new();
+    user.make_venv();
+    let wsgate = user.path("venv/bin/wsgate").display().to_string();
+    let script = user.file("public_html/app.wsgi", &format!("#!{wsgate}\n{SHOWS}"));
+    fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+    user.file("public_html/.htaccess", "Options +ExecCGI\nAddHandler cgi-script .wsgi\n");
+    let host = SharedHost::start(Layout::Hosted, &user);
+    host.get("/app.wsgi").run().expect(200);
+    let public = user.path("public_html");
+    chown(&public, None, Some(1)).unwrap();
+    host.get("/app.wsgi").run().expect(500);
+    let check = [wsgate.as_str(), "check", script.to_str().unwrap()];
+    let ended = user.run(&check);
+    let said = format!("belongs to group daemon, not to {0}, the group of {0}: suexec", user.name);
+    assert!(ended.text().contains(&said) && ended.code() == Some(1), "{}", ended.text());
+    // A host whose web server enters directories by their group.
+    fs::set_permissions(&public, Permissions::from_mode(0o750)).unwrap();
+    assert_eq!(user.run(&check).code(), Some(0), "{}", user.run(&check).text());
 }
 
 /// The packages for this test, which `tests/setup.sh` fetches.
