@@ -234,10 +234,10 @@ mod tests {
     use super::*;
 
     /// The verbs that help texts start with.
-    const VERBS: [&str; 24] = [
+    const VERBS: [&str; 25] = [
         "Add", "Change", "Check", "Close", "Keep", "Limit", "Listen", "Load", "Log", "Name",
-        "Print", "Read", "Reload", "Replace", "Run", "Send", "Serve", "Set", "Show", "Start",
-        "Stop", "Use", "Wait", "Write",
+        "Print", "Read", "Reload", "Replace", "Return", "Run", "Send", "Serve", "Set", "Show",
+        "Start", "Stop", "Use", "Wait", "Write",
     ];
 
     #[test]
