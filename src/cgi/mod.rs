@@ -12,7 +12,6 @@ use std::{
 
 use diagnostics::{
     error_page::Status,
-    log_style::LogFormat,
     message::{Code, LogMessage},
 };
 use wire::{app::App, launch::Work};
@@ -131,7 +130,7 @@ fn serve_request(app: App, options: &ScriptOptions, base: &Path, mut request: Re
     request.debug = options.error_pages.debug;
     let error_log = options.error_log.in_directory(base);
     let warning = error_log.and_then(|path| error_log::redirect_stderr(&path));
-    log_style::set_for_request(LogFormat::Text, default_pool_name(None, &app));
+    log_style::set_for_request(options.error_log.format(), default_pool_name(None, &app));
     warning.iter().for_each(|warning| request.log(warning));
     let channels = match Channels::standard() {
         Ok(channels) => channels,

@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use diagnostics::message::{Code, LogMessage};
+use diagnostics::{
+    log_style::LogFormat,
+    message::{Code, LogMessage},
+};
 use rustix::fs::{Access, access};
 use wire::{
     app::{App, Source},
@@ -64,6 +67,8 @@ pub(crate) struct Settings {
     pub(crate) pycache_prefix: Option<PathBuf>,
     /// The file of log messages, if they do not go to standard error.
     pub(crate) error_log: Option<PathBuf>,
+    /// The form of the log.
+    pub(crate) log_format: LogFormat,
     /// Do error pages show tracebacks?
     pub(crate) debug: bool,
     /// The timeout of a request.
@@ -152,6 +157,7 @@ impl Settings {
             variables: options.app.env.clone(),
             pycache_prefix: pycache_prefix(&home),
             error_log: options.error_log.in_directory(base),
+            log_format: options.error_log.format(),
             debug: options.error_pages.debug,
             timeout: timeout.map(Duration::from_secs),
             response_timeout: None,

@@ -292,15 +292,10 @@ pub(crate) struct LogOptions {
     #[arg(long, value_name = "FILE")]
     pub(crate) access_log: Option<PathBuf>,
 
-    /// Write the lines of --access-log in FORMAT
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        value_enum,
-        default_value_t = AccessFormat::Combined,
-        requires = "access_log"
-    )]
-    pub(crate) access_format: AccessFormat,
+    /// Write the lines of --access-log in FORMAT [default: combined, or json with --log-format
+    /// json]
+    #[arg(long, value_name = "FORMAT", value_enum, requires = "access_log")]
+    pub(crate) access_format: Option<AccessFormat>,
 
     /// Send the log messages of a request to the web server, too, which writes them to its own log
     #[arg(long)]

@@ -2,10 +2,7 @@
 
 use std::{os::fd::AsRawFd as _, rc::Rc, time::Duration};
 
-use diagnostics::{
-    log_style::LogFormat,
-    message::{Code, LogMessage},
-};
+use diagnostics::message::{Code, LogMessage};
 use rustix::event::{EventfdFlags, eventfd};
 use wire::{connection_queue::ConnectionQueue, launch::Service, scoreboard::Scoreboard};
 
@@ -87,7 +84,7 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
         .name
         .clone()
         .unwrap_or_else(|| default_pool_name(options.config.as_deref(), &settings.app));
-    log_style::set_for_pool(LogFormat::Text, name.clone());
+    log_style::set_for_pool(settings.log_format, name.clone());
     close_unused(&settings, inherited);
     warn_of_missing_paths(&settings);
     if let Some(message) =

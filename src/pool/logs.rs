@@ -14,7 +14,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use diagnostics::message::{Code, LogMessage};
+use diagnostics::{
+    log_style::{self, LogFormat},
+    message::{Code, LogMessage},
+};
 use rustix::{
     event::{EventfdFlags, eventfd},
     fs::fstat,
@@ -44,8 +47,9 @@ const MAX_LINKS: usize = 8;
 pub(super) struct Logs {
     /// `None` if standard error is the error log.
     error: Option<LogFile>,
-    /// Without a file, the lines go to standard error.
-    access: Option<(LineFormat, Option<LogFile>)>,
+    /// Without a format, the lines have that of the error log. Without a file, they go to standard
+    /// error.
+    access: Option<(Option<AccessFormat>, Option<LogFile>)>,
     /// eventfd that wakes processes to reopen their logs.
     reopen_bell: Option<OwnedFd>,
     to_server: bool,
@@ -108,10 +112,6 @@ impl Logs {
         let file = |path: &Path| LogFile::open(path, creator);
         let error_log = args.error_log.error_log.as_deref();
         let args = &args.logs;
-        let form = match args.access_format {
-            AccessFormat::Combined => LineFormat::Combined,
-            AccessFormat::Json => LineFormat::Json,
-        };
         // Standard error is open already, and may be a socket (systemd's journal), which cannot be
         // reopened.
         let error = error_log.filter(|path| !is_standard_error(path)).map(file).transpose()?;
@@ -119,7 +119,7 @@ impl Logs {
             |path: &Path| path.as_os_str() == "-" || (error.is_none() && is_standard_error(path));
         let access =
             args.access_log.as_deref().map(|path| (!is_open(path)).then(|| file(path)).transpose());
-        let access = access.transpose()?.map(|file| (form, file));
+        let access = access.transpose()?.map(|file| (args.access_format, file));
         if let Some((_, Some(LogFile { file, .. }))) = &access {
             // An error is ignored: only pipes and sockets can block, not a file on a disk.
             let _ = set_nonblocking(file);
@@ -167,8 +167,13 @@ impl Logs {
                 .error
                 .as_ref()
                 .map(|log| (bytes(&log.path), scoreboard.log_generation(LogKind::Error))),
-            access: self.access.as_ref().map(|(form, file)| AccessLog {
-                format: *form,
+            access: self.access.as_ref().map(|(format, file)| AccessLog {
+                format: match (format, log_style::format()) {
+                    (Some(AccessFormat::Json), _) | (None, LogFormat::Json) => LineFormat::Json,
+                    (Some(AccessFormat::Combined), _) | (None, LogFormat::Text) => {
+                        LineFormat::Combined
+                    }
+                },
                 file: file.as_ref().map(|log| AccessFile {
                     path: bytes(&log.path),
                     fd: log.file.as_raw_fd(),

@@ -9,7 +9,6 @@ use std::{
     path::Path,
 };
 
-use diagnostics::log_style::LogFormat;
 use wire::{
     app::App,
     launch::{Service, Work},
@@ -47,7 +46,7 @@ pub(crate) fn serve_standard_input(app: App, options: &ScriptOptions, base: &Pat
     };
     let error_log = settings.error_log.as_deref();
     let warning = error_log.and_then(error_log::redirect_stderr);
-    log_style::set_for_pool(LogFormat::Text, default_pool_name(None, &settings.app));
+    log_style::set_for_pool(settings.log_format, default_pool_name(None, &settings.app));
     warning.iter().for_each(|warning| log(&settings, warning));
     if is_real_root() {
         warn_of_root(

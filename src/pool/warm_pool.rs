@@ -12,10 +12,7 @@ use std::{
     time::Duration,
 };
 
-use diagnostics::{
-    log_style::LogFormat,
-    message::{Code, LogMessage},
-};
+use diagnostics::message::{Code, LogMessage};
 use rustix::{
     event::{EventfdFlags, eventfd},
     process::setsid,
@@ -84,7 +81,7 @@ fn serve(args: &WarmPoolArgs) -> Result<Exit, CommandError> {
     let mut code = CodeSource::of(spec.app.clone(), spec.options.clone(), spec.base().to_owned());
     let mut settings = code.resolve().map_err(CommandError::settings)?;
     // Requests of the pool have the same name in the log as cold ones.
-    log_style::set_for_pool(LogFormat::Text, default_pool_name(None, &settings.app));
+    log_style::set_for_pool(settings.log_format, default_pool_name(None, &settings.app));
     warn_of_missing_paths(&settings);
     code.hold_engine(&mut settings);
     let listener = Listener::for_warm_requests(spec.socket()).map_err(|error| {

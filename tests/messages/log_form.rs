@@ -1,11 +1,19 @@
 //! The form of log messages: time and name where nobody else adds them.
 
-use std::{fs, os::unix::fs::MetadataExt as _};
+use std::{fs, os::unix::fs::MetadataExt as _, process::Command};
+
+use serde_json::{Value, json};
 
 use crate::{
     each_mode::{MODES, ServedApp},
     pool::PoolSetup,
-    support::{assertions::first_line, probe::Probe, web_servers::eventually},
+    support::{
+        assertions::first_line,
+        child_process::run,
+        fastcgi_client::FastcgiRequest,
+        probe::{Probe, python},
+        web_servers::eventually,
+    },
 };
 
 /// Raises an exception for `/raises`.
@@ -76,4 +84,98 @@ fn a_pool_names_itself_and_leaves_the_time_to_the_journal() {
             assert_eq!(time_and_name(start).1, "shop", "{log}");
         }
     }
+}
+
+/// Writes to each log what could end a line or a string, and raises for `/raises`.
+const HOSTILE: &str = r#"
+    import logging, sys, traceback
+    def application(environ, start_response):
+        print('two\nlines')
+        print('"quoted" \\ \x1b[2J \u202e \x00', file=sys.stderr)
+        sys.stderr.buffer.write(b'bytes \xff\xfe\n')
+        environ['wsgi.errors'].write('to wsgi.errors\n')
+        try:
+            raise KeyError('caught')
+        except KeyError:
+            traceback.print_exc()
+            logging.exception('logged')
+        if environ['PATH_INFO'] == '/raises':
+            raise ValueError('hostile "\n\x1b[2J\udcff{}')
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        return [b'fine']
+    "#;
+
+/// The records of a log in JSON, whose first keys are the same in each log.
+#[track_caller]
+fn records(log: &str, what: &str) -> Vec<Value> {
+    let parse = |line: &str| {
+        serde_json::from_str::<Value>(line)
+            .unwrap_or_else(|error| panic!("{what}: {error}: {line}"))
+    };
+    let records: Vec<_> = log.lines().map(parse).collect();
+    for (record, line) in records.iter().zip(log.lines()) {
+        assert!(is_time(record["time"].as_str().unwrap()), "{what}: {line}");
+        assert!(record["pid"].is_number() && record["pool"] == "app", "{what}: {line}");
+        let at = |key: &str| line.find(&format!("\"{key}\":")).unwrap();
+        assert!(at("time") < at("log") && at("log") < at("pool") && at("pool") < at("pid"));
+    }
+    // A reader that nobody here has written.
+    let mut python = Command::new(python());
+    python.args(["-c", "import json, sys\nfor line in sys.stdin.buffer: json.loads(line)"]);
+    let read = run(&mut python, log);
+    assert!(read.status.success(), "{what}: {}", read.stderr);
+    records
+}
+
+#[test]
+fn each_line_of_a_log_in_json_is_a_record_in_every_mode() {
+    for mode in MODES {
+        let what = format!("{mode:?}");
+        let mut served = ServedApp::start(mode, &["--log-format", "json"], HOSTILE);
+        let id = "the-id-of-this-request";
+        let variables = [("UNIQUE_ID", id), ("REQUEST_URI", "/\u{1b}[2J\n\"\\{}\u{202e}")];
+        served.request("GET", "/raises", &variables, b"");
+        let records = records(&served.stop(), &what);
+        let of_request: Vec<_> =
+            records.iter().filter(|record| record["request_id"] == id).collect();
+        let error = of_request.iter().find(|record| record["log"] == "error").unwrap();
+        assert_eq!((&error["severity"], &error["code"]), (&json!("error"), &json!("W0501")));
+        assert_eq!(error["method"], "GET", "{what}: {error}");
+        assert!(error["message"].as_str().unwrap().contains("ValueError"), "{what}: {error}");
+        assert!(error["traceback"].as_str().unwrap().contains("app.wsgi"), "{what}: {error}");
+        assert!(error["hint"].is_string() && error["detail"].is_null(), "{what}: {error}");
+        let output = of_request.iter().filter(|record| record["log"] == "output");
+        let output: Vec<_> = output.map(|record| record["message"].as_str().unwrap()).collect();
+        assert_eq!(
+            output[..4],
+            [
+                "two\nlines",
+                "\"quoted\" \\ \u{1b}[2J \u{202e} \0",
+                "bytes \\xff\\xfe",
+                "to wsgi.errors",
+            ],
+            "{what}"
+        );
+        assert!(output[4].starts_with("Traceback (most") && output[4].ends_with("'caught'"));
+        assert!(output[5].starts_with("ERROR:root:logged\nTraceback (most"), "{output:?}");
+        assert_eq!(output.len(), 6, "{output:?}");
+    }
+}
+
+#[test]
+fn error_log_and_access_log_in_json_share_a_file_and_their_keys() {
+    let setup = PoolSetup::new(HOSTILE).args(&["--log-format", "json", "--access-log", "-"]);
+    let pool = setup.start();
+    let request = FastcgiRequest::get("/raises")
+        .param("REQUEST_URI", b"/\xff\x00\"\n?a=\xc3")
+        .param("HTTP_USER_AGENT", b"agent \x1b\xfe\"");
+    pool.ask(&request);
+    let records = records(&pool.stop(), "pool");
+    let access = records.iter().find(|record| record["log"] == "access").unwrap();
+    let error = records.iter().find(|record| record["code"] == "W0401").unwrap();
+    assert_eq!(access["request_id"], error["request_id"]);
+    assert_eq!(access["target"], "/\\xff\0\"\n?a=\\xc3");
+    assert_eq!(access["user_agent"], "agent \u{1b}\\xfe\"");
+    assert_eq!(access["status"], 400);
+    assert_eq!(access["target"], error["target"]);
 }

@@ -123,7 +123,8 @@ fn no_request_forges_a_line_or_leaves_its_quotes() {
     let log = fs::read_to_string(pool.setup().path("access.log")).unwrap();
     assert!(log.lines().count() == 1 && log.contains("\\u2028a"), "{log}");
     let line: serde_json::Value = serde_json::from_str(&log).unwrap();
-    assert_eq!(line["user_agent"], String::from_utf8_lossy(evil).as_ref());
+    let shown = String::from_utf8_lossy(evil).replace('\u{fffd}', "\\xff");
+    assert_eq!(line["user_agent"], shown);
     assert_eq!(line["remote_user"], serde_json::Value::Null);
     pool.stop();
 }
@@ -157,7 +158,7 @@ fn json_has_the_same_fields() {
     let time = first["time"].as_str().unwrap();
     assert_eq!(
         (time.len(), &time[4..5], &time[10..11], &time[19..20]),
-        (32, "-", "T", "."),
+        (24, "-", "T", "."),
         "{time}"
     );
     assert_eq!(lines[1]["target"], "/app/%C3%A9%20x?q=1");

@@ -17,7 +17,7 @@ use rustix::process::Signal;
 
 use crate::{
     support::{
-        assertions::codes,
+        assertions::{codes, first_line},
         child_process::{RunningProcess, piped},
         install_dir::InstallDir,
         web_servers::eventually,
@@ -41,10 +41,11 @@ const WRITES: &str = "
         return [b'served']
     ";
 
-/// The lines of a log without what differs between requests.
+/// The lines of a log without what differs between requests, such as the time.
 fn lines(log: &str) -> String {
     let is_same = |line: &&str| !line.starts_with("request: ") && !line.contains("W07");
-    let lines: Vec<&str> = log.lines().filter(is_same).collect();
+    let lines = log.lines().filter(is_same).map(|line| first_line(line).unwrap_or(line));
+    let lines: Vec<&str> = lines.collect();
     lines.join("\n")
 }
 

@@ -1,8 +1,9 @@
-//! Where log messages and the output of an application go.
+//! Where log messages and the output of an application go, and in which form.
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use diagnostics::log_style::LogFormat;
 use serde::{Deserialize, Serialize};
 
 use crate::config::options::{
@@ -13,7 +14,7 @@ use crate::config::options::{
     os_paths,
 };
 
-/// Where log messages and the output of an application go.
+/// Where log messages and the output of an application go, and in which form.
 #[derive(Args, Clone, Debug, Default, Deserialize, Serialize)]
 #[command(next_help_heading = "Logging")]
 pub(crate) struct ErrorLogOption {
@@ -24,6 +25,20 @@ pub(crate) struct ErrorLogOption {
     #[arg(long, value_name = "FILE")]
     #[serde(with = "os_paths")]
     pub(crate) error_log: Option<PathBuf>,
+
+    /// Write log messages, output of the application and access log lines in FORMAT [default:
+    /// text]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub(crate) log_format: Option<LogForm>,
+}
+
+/// The form of the lines of logs.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, ValueEnum)]
+pub(crate) enum LogForm {
+    /// Lines for people; the access log has Apache's combined format
+    Text,
+    /// One JSON object a line, with the same keys in each log
+    Json,
 }
 
 impl ActsIn for ErrorLogOption {
@@ -33,7 +48,18 @@ impl ActsIn for ErrorLogOption {
 impl ErrorLogOption {
     /// This option, or that of the `#!` line of a script in the directory `home`.
     pub(super) fn completed_by(self, line: Self, home: &Path) -> Self {
-        Self { error_log: self.error_log.or_else(|| line.in_directory(home)) }
+        Self {
+            error_log: self.error_log.or_else(|| line.in_directory(home)),
+            log_format: self.log_format.or(line.log_format),
+        }
+    }
+
+    /// The form of the log.
+    pub(crate) fn format(&self) -> LogFormat {
+        match self.log_format {
+            None | Some(LogForm::Text) => LogFormat::Text,
+            Some(LogForm::Json) => LogFormat::Json,
+        }
     }
 
     /// The path of the file, relative to `base`. `-` is standard error itself.

@@ -6,6 +6,7 @@
 pub(crate) mod access;
 mod access_sink;
 pub(crate) mod files;
+mod output;
 pub(crate) mod rate_limit;
 mod transcript;
 
@@ -21,7 +22,10 @@ use diagnostics::{
 use rustix::stdio::stderr;
 use wire::scoreboard::OneTimeWarning;
 
-pub(crate) use crate::log::transcript::Transcript;
+pub(crate) use crate::log::{
+    output::{OutputLabel, is_open_traceback},
+    transcript::Transcript,
+};
 use crate::process::forks;
 
 /// Writes log messages about one request.
@@ -39,6 +43,12 @@ struct RequestLabel {
     /// Request id, method and target.
     line: String,
     id_length: usize,
+}
+
+impl RequestLabel {
+    fn id(&self) -> &str {
+        &self.line[..self.id_length]
+    }
 }
 
 impl Log {
@@ -112,7 +122,12 @@ impl Log {
 
     /// The request id, as error pages show it.
     pub(crate) fn request_id(&self) -> &str {
-        &self.label.line[..self.label.id_length]
+        self.label.id()
+    }
+
+    /// Notes that this thread serves the request, until the returned value is dropped.
+    pub(crate) fn enter(&self) -> OutputLabel {
+        output::enter(&self.label)
     }
 
     /// Request id, method and target.
@@ -131,7 +146,12 @@ pub(crate) fn write_all(bytes: &[u8]) {
 /// Writes text that the application prints to the application's standard error.
 pub(crate) fn print(bytes: &[u8]) {
     reopen_rotated();
-    write_to([stderr(), forks::log()], bytes);
+    write_to([stderr(), forks::log()], &output::in_style(bytes));
+}
+
+/// Writes text that the application writes to `wsgi.errors`.
+pub(crate) fn write_errors(bytes: &[u8]) {
+    write_all(&output::in_style(bytes));
 }
 
 /// Reopens the log files that the supervisor has reopened after a rotation.

@@ -14,7 +14,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use diagnostics::escape;
+use diagnostics::{
+    escape,
+    log_record::{self, LogName, RecordStart},
+    timestamp::Timestamp,
+};
 use pyo3::Python;
 use serde::Serialize;
 use wire::pool_logs::LineFormat;
@@ -86,7 +90,7 @@ impl AccessRecord {
         };
         let line = AccessLine {
             request,
-            time: LocalTime::of(self.begun),
+            begun: self.begun,
             status,
             sent,
             duration: self.clock.elapsed(),
@@ -189,7 +193,7 @@ impl<R> CountedResponse<R> {
 /// The values of a line.
 struct AccessLine<'a, R> {
     request: &'a R,
-    time: LocalTime,
+    begun: SystemTime,
     status: u16,
     sent: u64,
     duration: Duration,
@@ -200,7 +204,9 @@ struct AccessLine<'a, R> {
 /// A line as a JSON object.
 #[derive(Serialize)]
 struct JsonLine<'a> {
-    time: String,
+    #[serde(flatten)]
+    start: RecordStart,
+    request_id: &'a str,
     remote_addr: Option<String>,
     remote_user: Option<String>,
     method: Option<String>,
@@ -211,7 +217,6 @@ struct JsonLine<'a> {
     referer: Option<String>,
     user_agent: Option<String>,
     microseconds: u128,
-    request_id: &'a str,
     whole: bool,
 }
 
@@ -224,7 +229,7 @@ impl<R: Request> AccessLine<'_, R> {
         line.push_str(" - ");
         escape(&mut line, self.param(b"REMOTE_USER").unwrap_or(b"-"), true);
         // Writing to a string cannot fail, here and below.
-        let _ = write!(line, " [{}] \"", self.time.common());
+        let _ = write!(line, " [{}] \"", LocalTime::of(self.begun).common());
         escape(&mut line, self.param(b"REQUEST_METHOD").unwrap_or(b"-"), false);
         line.push(' ');
         escape(&mut line, &self.target(), false);
@@ -247,28 +252,23 @@ impl<R: Request> AccessLine<'_, R> {
     }
 
     fn json(&self) -> Vec<u8> {
-        let text =
-            |name: &[u8]| self.param(name).map(|value| String::from_utf8_lossy(value).into_owned());
+        let text = |name: &[u8]| self.param(name).map(|value| escape::text(value).into_owned());
         let object = JsonLine {
-            time: self.time.rfc3339(),
+            start: RecordStart::new(LogName::Access, Timestamp::of(self.begun)),
+            request_id: self.request_id,
             remote_addr: text(b"REMOTE_ADDR"),
             remote_user: text(b"REMOTE_USER"),
             method: text(b"REQUEST_METHOD"),
-            target: String::from_utf8_lossy(&self.target()).into_owned(),
+            target: escape::text(&self.target()).into_owned(),
             protocol: text(b"SERVER_PROTOCOL"),
             status: self.status,
             bytes: self.sent,
             referer: text(b"HTTP_REFERER"),
             user_agent: text(b"HTTP_USER_AGENT"),
             microseconds: self.duration.as_micros(),
-            request_id: self.request_id,
             whole: self.whole,
         };
-        // Serializing these types cannot fail.
-        let mut line =
-            escape::json(serde_json::to_string(&object).unwrap_or_default()).into_bytes();
-        line.push(b'\n');
-        line
+        log_record::line(&object).into_bytes()
     }
 
     fn param(&self, name: &[u8]) -> Option<&[u8]> {

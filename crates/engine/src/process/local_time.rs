@@ -5,7 +5,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// A time in the local time zone.
 pub(crate) struct LocalTime {
     parts: libc::tm,
-    microseconds: u32,
 }
 
 impl LocalTime {
@@ -20,7 +19,7 @@ impl LocalTime {
         // SAFETY: both pointers are those of live values of their types; the call keeps neither.
         // The caller is attached to the interpreter, so no thread changes `TZ` meanwhile.
         unsafe { libc::localtime_r(&raw const seconds, &raw mut parts) };
-        Self { parts, microseconds: since.subsec_micros() }
+        Self { parts }
     }
 
     /// The time as in `21/Nov/2026:03:09:39 +0100` (Common Log Format).
@@ -40,22 +39,6 @@ impl LocalTime {
             parts.tm_hour,
             parts.tm_min,
             parts.tm_sec
-        )
-    }
-
-    /// The time as in `2026-11-21T03:09:39.123456+01:00` (RFC 3339).
-    pub(crate) fn rfc3339(&self) -> String {
-        let parts = &self.parts;
-        let (sign, hours, minutes) = self.offset();
-        format!(
-            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}{sign}{hours:02}:{minutes:02}",
-            parts.tm_year + 1900,
-            parts.tm_mon + 1,
-            parts.tm_mday,
-            parts.tm_hour,
-            parts.tm_min,
-            parts.tm_sec,
-            self.microseconds
         )
     }
 

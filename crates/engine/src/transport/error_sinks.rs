@@ -25,7 +25,7 @@ pub(crate) struct StandardError;
 
 impl ErrorSink for StandardError {
     fn write(&self, bytes: &[u8]) {
-        log::write_all(bytes);
+        log::write_errors(bytes);
     }
 
     fn descriptor(&self) -> Option<i32> {
@@ -38,7 +38,7 @@ pub(crate) struct CopiedErrors(pub(crate) Arc<Transcript>);
 
 impl ErrorSink for CopiedErrors {
     fn write(&self, bytes: &[u8]) {
-        log::write_all(bytes);
+        log::write_errors(bytes);
         self.0.add(bytes);
     }
 

@@ -54,7 +54,7 @@ fn exit_status(py: Python<'_>, error: &PyErr) -> i32 {
         Ok(code) if code.is_none() => 0,
         Ok(code) => code.extract().unwrap_or_else(|_| {
             let text = code.str().map_or_else(|_| String::new(), |text| text.to_string());
-            crate::log::write_all(format!("{text}\n").as_bytes());
+            crate::log::write_errors(format!("{text}\n").as_bytes());
             1
         }),
         Err(_) => 1,

@@ -18,9 +18,12 @@ use pyo3::{
     types::{PyBytes, PyDict, PyTuple},
 };
 
-use crate::wsgi::{
-    ErrorSink,
-    stream::{register, unsupported},
+use crate::{
+    log::is_open_traceback,
+    wsgi::{
+        ErrorSink,
+        stream::{register, unsupported},
+    },
 };
 
 /// How many bytes of an unfinished line are buffered. Longer lines are written in pieces.
@@ -251,6 +254,9 @@ impl LineBuffer {
         });
         let line = &mut begun[position];
         line.bytes.extend_from_slice(bytes);
+        if line.bytes.len() <= MAX_LINE_BYTES && is_open_traceback(&line.bytes) {
+            return Vec::new();
+        }
         // `errors.buffer` gets lines without a flush after them.
         if !(all || line.bytes.len() > MAX_LINE_BYTES || bytes.contains(&b'\n')) {
             return Vec::new();

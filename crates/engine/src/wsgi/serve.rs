@@ -107,6 +107,7 @@ impl Server {
             }
         };
         standard_streams::begin_request();
+        let _serving = log.enter();
         let mut described = None;
         let (iterable, result) = run(application, &environ, &response, &log, &mut described);
         let response = response.get();

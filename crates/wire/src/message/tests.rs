@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     app::App,
     check::{CodeLocation, Findings, FirstRequest, Loaded, Sharing, SideEffect, Validation},
-    launch::{Launch, RequestFds, Venv, WarmUp, Work},
+    launch::{Launch, LogSettings, RequestFds, Venv, WarmUp, Work},
     report::{Report, StopReason},
     request::{Greeting, ProcessState, RequestFollows, RequestMessage, ResponseFormat},
     template::{TemplateCommand, TemplateEvent},
@@ -36,6 +36,7 @@ fn launch() -> Launch {
         venv: Some(Venv { directory: b"/srv/venv".to_vec(), version: Some("3.11".into()) }),
         skipped_venv: Some("`/srv/.venv` is not used".into()),
         debug: true,
+        log: LogSettings { is_json: true, pool: "caf-".into(), has_time: true },
         request: RequestMessage { process: None, ..request() },
         warm_up: Some(WarmUp { target: "/".into(), seconds: 30 }),
         script_name: Some("/app".into()),
