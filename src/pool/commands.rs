@@ -112,7 +112,7 @@ pub(super) fn unknown(error: anyhow::Error) -> CommandError {
 /// Suffix of the first line: the state of the pool.
 fn state(status: &PoolStatus) -> &'static str {
     match status {
-        PoolStatus { ending: true, .. } => ", ending",
+        PoolStatus { stopping: true, .. } => ", stopping",
         PoolStatus { reloading: true, .. } => ", reloading",
         PoolStatus { loading: true, .. } => ", loading",
         PoolStatus { resting: true, .. } => ", no Python process; the next connection starts one",
@@ -135,12 +135,9 @@ fn summary(status: &PoolStatus) -> String {
         PoolMode::Warm => "warm",
         PoolMode::Resident => "resident",
     };
-    let (served, age) = (status.served, age(status.seconds));
-    let requests = if served == 1 { "request" } else { "requests" };
-    format!(
-        "{mode}, {busy} busy, {idle} idle, {} at most, {served} {requests} in {age}",
-        status.max
-    )
+    let (count, age) = (status.requests, age(status.age));
+    let requests = if count == 1 { "request" } else { "requests" };
+    format!("{mode}, {busy} busy, {idle} idle, {} at most, {count} {requests} in {age}", status.max)
 }
 
 fn age(seconds: u64) -> String {
@@ -154,16 +151,18 @@ fn age(seconds: u64) -> String {
 
 /// The status as text. Escapes everything that another user's pool could use against a terminal.
 fn table(status: &PoolStatus) -> String {
-    let abandoned = match status.abandoned {
+    let aborted = match status.aborted {
         0 => String::new(),
-        number => format!(", {number} requests abandoned by their clients"),
+        number => format!(", {number} requests aborted by their clients"),
     };
+    let addresses: Vec<&str> =
+        status.listeners.iter().map(|listener| listener.address.as_str()).collect();
     let mut text = format!(
-        "{} {} pid {} at {}: {}, preload {}{abandoned}{}\n",
+        "{} {} pid {} at {}: {}, preload {}{aborted}{}\n",
         Escaped(&status.name),
         Escaped(&status.app),
         status.pid,
-        Escaped(&status.listen.join(", ")),
+        Escaped(&addresses.join(", ")),
         summary(status),
         Escaped(&status.preload),
         state(status)
@@ -193,7 +192,7 @@ fn table(status: &PoolStatus) -> String {
     let _ = writeln!(
         text,
         "  {:>8} {:<5} {:>10} {:>9} {:>8} request",
-        "pid", "state", "for", "served", "memory"
+        "pid", "state", "for", "requests", "memory"
     );
     for worker in shown {
         let state = match (worker.busy, worker.leaving) {
@@ -203,12 +202,13 @@ fn table(status: &PoolStatus) -> String {
         };
         let seconds =
             format!("{}.{} s", worker.milliseconds / 1000, worker.milliseconds % 1000 / 100);
-        let memory = format!("{} MB", worker.memory >> 20);
-        let request = Escaped(&worker.request);
+        let memory = format!("{} MB", worker.rss >> 20);
+        let request = worker.request.as_ref().map_or_else(String::new, ToString::to_string);
+        let request = Escaped(&request);
         let _ = writeln!(
             text,
             "  {:>8} {state:<5} {seconds:>10} {:>9} {memory:>8} {request}",
-            worker.pid, worker.served
+            worker.pid, worker.requests
         );
     }
     text

@@ -108,8 +108,8 @@ fn write_thread(f: &mut fmt::Formatter<'_>, thread: &ThreadStack) -> fmt::Result
         let state = if status.busy { "busy" } else { "idle" };
         let (seconds, tenths) = (status.milliseconds / 1000, status.milliseconds % 1000 / 100);
         write!(f, " ({state} for {seconds}.{tenths} s)")?;
-        if status.busy {
-            write!(f, ": {}", Escaped(&status.request))?;
+        if let Some(request) = status.request.as_ref().filter(|_| status.busy) {
+            write!(f, ": {}", Escaped(&request.to_string()))?;
         }
     }
     f.write_char('\n')?;

@@ -1,6 +1,11 @@
 //! Other processes, as proc(5) shows them: numbers, children, memory.
 
-use std::{fs, str::FromStr};
+use std::{fs, str::FromStr, time::Duration};
+
+use rustix::{
+    param::{clock_ticks_per_second, page_size},
+    time::{ClockId, clock_gettime},
+};
 
 /// The memory of a process in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,10 +35,41 @@ impl ProcessMemory {
     }
 }
 
-/// The resident memory of the process `pid` in bytes, which any user may read.
-pub(crate) fn resident_bytes(pid: i32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status_field::<u64>(&status, "VmRSS").map(|kibibytes| kibibytes << 10)
+/// Age of a process, and what it has used. Any user may read that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProcessUse {
+    /// Time since the fork.
+    pub(crate) age: Duration,
+    /// Processor time, in user space and in the kernel.
+    pub(crate) cpu: Duration,
+    /// Resident memory in bytes.
+    pub(crate) resident: u64,
+}
+
+impl ProcessUse {
+    /// What the process `pid` has used; `None` if the process has exited.
+    pub(crate) fn of(pid: i32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let boottime = clock_gettime(ClockId::Boottime);
+        let uptime = Duration::from_secs(u64::try_from(boottime.tv_sec).ok()?);
+        Self::parse(&stat, uptime, clock_ticks_per_second(), page_size() as u64)
+    }
+
+    fn parse(stat: &str, uptime: Duration, ticks: u64, page_size: u64) -> Option<Self> {
+        // The name of the program, in parentheses, may contain spaces and parentheses.
+        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split_whitespace().collect();
+        // The state, behind the name, is field 3 in proc(5).
+        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+        let time = |count: u64| {
+            let milliseconds = count.saturating_mul(1000).checked_div(ticks).unwrap_or(0);
+            Duration::from_millis(milliseconds)
+        };
+        Some(Self {
+            age: uptime.saturating_sub(time(field(22)?)),
+            cpu: time(field(14)?.saturating_add(field(15)?)),
+            resident: field(24)?.saturating_mul(page_size),
+        })
+    }
 }
 
 /// Is the process `pid` stopped, by a signal or by a debugger?
@@ -69,6 +105,20 @@ pub(super) fn status_field<T: FromStr>(text: &str, name: &str) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn age_processor_time_and_memory_are_read_behind_any_name() {
+        let stat = "7 (a) R (b) S 1 7 7 0 -1 4194304 90 0 0 0 250 50 0 0 20 0 1 0 1000 9999 300 1";
+        let expected = ProcessUse {
+            age: Duration::from_secs(50),
+            cpu: Duration::from_secs(3),
+            resident: 300 * 4096,
+        };
+        let parsed = ProcessUse::parse(stat, Duration::from_secs(60), 100, 4096);
+        assert_eq!(parsed, Some(expected));
+        assert_eq!(ProcessUse::parse("7 (a) S 1", Duration::ZERO, 100, 4096), None);
+        assert!(ProcessUse::of(1).is_some_and(|used| !used.age.is_zero()));
+    }
 
     #[test]
     fn the_memory_of_a_process_is_read_by_name() {

@@ -173,7 +173,7 @@ fn f27_a_connection_that_is_closed_within_the_response_ends_it_and_closes_the_re
     eventually("it is counted, and the other is not", || {
         let reported = pool.run_wsgate(&["status", "--json", "app"]).stdout;
         let status: serde_json::Value = serde_json::from_slice(&reported).unwrap();
-        status["abandoned"] == 1
+        status["aborted"] == 1
     });
     let log = pool.stop();
     assert_eq!(codes(&log), [""; 0], "{log}");

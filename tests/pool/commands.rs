@@ -113,10 +113,10 @@ fn lies(mut stream: UnixStream) {
     let mut question = [0; 16];
     let length = stream.read(&mut question).unwrap();
     if &question[..length] == b"status\n" {
-        let status = r#"{"name":"lies","app":"app","pid":1,"listen":[],"generation":1,
+        let status = r#"{"name":"lies","app":"app","pid":1,"listeners":[],"generation":1,
             "preload":"auto","min":1,"max":1,"reloading":false,"loading":false,"resting":false,
-            "mode":"fastcgi","seconds":1,"served":0,
-            "abandoned":0,"ending":false,"workers":[]}"#;
+            "mode":"fastcgi","age":1,"requests":0,
+            "aborted":0,"stopping":false,"workers":[]}"#;
         stream.write_all(status.as_bytes()).unwrap();
     } else {
         thread::sleep(Duration::from_secs(600));

@@ -234,7 +234,7 @@ impl FoundPool {
             let answer = self.send_once(command, due)?;
             let is_cut_off = command == ControlCommand::Stop
                 && answer.is_empty()
-                && self.status().is_ok_and(|status| status.is_some_and(|status| status.ending));
+                && self.status().is_ok_and(|status| status.is_some_and(|status| status.stopping));
             if !is_cut_off {
                 return Ok(answer);
             }
@@ -259,8 +259,8 @@ impl FoundPool {
             self.check_due(due)?;
             let is_working = self.has_left_its_name(&stream)?
                 || self.status()?.is_none_or(|status| match command {
-                    ControlCommand::Stop => status.ending,
-                    ControlCommand::Reload => status.reloading || status.loading || status.ending,
+                    ControlCommand::Stop => status.stopping,
+                    ControlCommand::Reload => status.reloading || status.loading || status.stopping,
                     // Their answers come at once.
                     ControlCommand::Status
                     | ControlCommand::Processes
@@ -361,8 +361,7 @@ mod tests {
     /// Claims in every status to be stopping and reloading, and never finishes.
     fn lie(listener: &UnixListener) {
         let status = r#"{"name":"lies","app":"/","pid":1,"listen":[],"generation":1,"preload":"no",
-            "min":1,"max":1,"reloading":true,"loading":true,"resting":false,"abandoned":0,
-            "ending":true,"workers":[]}"#;
+            "min":1,"max":1,"reloading":true,"loading":true,"stopping":true,"workers":[]}"#;
         let mut waiting = Vec::new();
         for mut stream in listener.incoming().map_while(Result::ok) {
             let mut line = [0; 16];

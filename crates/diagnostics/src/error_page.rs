@@ -38,6 +38,12 @@ impl Status {
         }
     }
 
+    /// Status code.
+    pub fn code(self) -> u16 {
+        // Every line above begins with three digits.
+        self.line().split_at(3).0.parse().unwrap_or(500)
+    }
+
     /// The reason phrase without the code.
     const fn reason(self) -> &'static str {
         // In every line above, three digits and a space come first.

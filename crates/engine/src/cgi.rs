@@ -68,7 +68,7 @@ pub(crate) fn run(
         is_cgi: true,
         script_name: launch.script_name.as_deref().map(Into::into),
     };
-    request.serve(py, setting, |setting| {
+    let served = request.serve(py, setting, |setting| {
         let load = || {
             // As in any CGI script, `environ` includes the changes that loading made to the
             // environment.
@@ -77,5 +77,6 @@ pub(crate) fn run(
             loaded.map(|loaded| (loaded.application, environment::variables(py).ok()))
         };
         if is_first { import_audit::report(py, launch, &load_reporter, load) } else { load() }
-    })
+    });
+    served.map(drop)
 }

@@ -211,6 +211,7 @@ mod tests {
             ours.write_all(&[number]).unwrap();
             queue.push(theirs.as_fd(), HISTORIES[usize::from(number % 3)]).unwrap();
         }
+        assert_eq!(queue.len(), 100);
         for number in 0..100_u8 {
             let popped = queue.pop().unwrap().unwrap();
             let mut byte = [0];

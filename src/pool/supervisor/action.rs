@@ -8,7 +8,10 @@ use rustix::process::{Pid, Signal};
 use wire::launch::Preload;
 
 use crate::{
-    pool::supervisor::{lifecycle::Event, slots::WorkerOrder},
+    pool::supervisor::{
+        lifecycle::Event,
+        slots::{LimitReached, WorkerOrder},
+    },
     request::Request,
 };
 
@@ -48,6 +51,65 @@ pub(super) enum Action {
     NoteLoadFailure,
     /// Keep gateways from starting another warm pool for this code.
     ForbidWarm,
+    /// Count an event for the status.
+    Count(CountedEvent),
+}
+
+impl Action {
+    /// Counts a crash.
+    pub(super) fn crash(status: ExitStatus) -> Self {
+        Self::Count(CountedEvent::Crashed(status))
+    }
+
+    /// Counts the replacement of a worker.
+    pub(super) fn replacement(reason: ReplaceReason) -> Self {
+        Self::Count(CountedEvent::Replaced(reason))
+    }
+}
+
+/// Event that the status counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CountedEvent {
+    /// A request was logged as slow.
+    Slow,
+    /// A request has reached its timeout.
+    TimedOut,
+    /// A worker or a template has crashed.
+    Crashed(ExitStatus),
+    /// A worker is replaced or stopped.
+    Replaced(ReplaceReason),
+}
+
+/// Why a worker is replaced or stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReplaceReason {
+    /// `--max-requests` was reached.
+    MaxRequests,
+    /// `--max-age` was reached.
+    MaxAge,
+    /// `--max-rss` was reached.
+    MaxRss,
+    /// New code was loaded.
+    Reload,
+    /// Its request did not end after `--timeout`.
+    Timeout,
+    /// The worker or its template has crashed.
+    Crash,
+    /// Fewer workers are needed.
+    Idle,
+    /// The worker exited for another reason.
+    Exit,
+}
+
+impl ReplaceReason {
+    /// Why a worker is replaced that has reached this limit, or none.
+    pub(super) fn of_limit(limit: Option<LimitReached>) -> Self {
+        match limit {
+            Some(LimitReached::Age) => Self::MaxAge,
+            Some(LimitReached::Memory(_)) => Self::MaxRss,
+            None => Self::Reload,
+        }
+    }
 }
 
 /// Event in the life of a worker.
@@ -63,6 +125,8 @@ pub(super) enum WorkerEvent {
     StartFailed(WorkerOrder),
     /// A worker exited.
     Exited(Pid, ExitStatus),
+    /// A worker is killed since its request did not end after the timeout.
+    TimedOut(Pid),
     /// A template exited, and its workers with it.
     TemplateExited {
         /// Generation of the template.

@@ -2,12 +2,12 @@
 
 use std::{ops::Range, rc::Rc, time::Duration};
 
-use control::pool_status::WorkerStatus;
+use control::pool_status::{RequestStatus, WorkerStatus};
 use diagnostics::escape;
 use rustix::process::Pid;
-use wire::scoreboard::{Scoreboard, ScoreboardLine, ThreadStatus, Wakeup};
+use wire::scoreboard::{Scoreboard, ScoreboardLine, ThreadCounts, ThreadStatus, Wakeup};
 
-use crate::{pool::supervisor::slots::Worker, system::processes::resident_bytes};
+use crate::{pool::supervisor::slots::Worker, system::processes::ProcessUse};
 
 /// All blocks of a pool. A block has one line for each thread of a worker.
 pub(super) struct Blocks {
@@ -15,15 +15,15 @@ pub(super) struct Blocks {
     holders: Vec<Option<u64>>,
     /// Lines of a block.
     threads: usize,
-    /// Requests that were served by workers whose blocks are free again.
-    served: u64,
+    /// Counts of workers whose blocks are free again.
+    past: ThreadCounts,
     scoreboard: Rc<Scoreboard>,
 }
 
 impl Blocks {
     /// Creates `count` blocks, for workers with this number of threads.
     pub(super) fn new(count: usize, threads: usize, scoreboard: Rc<Scoreboard>) -> Self {
-        Self { holders: vec![None; count], threads, served: 0, scoreboard }
+        Self { holders: vec![None; count], threads, past: ThreadCounts::default(), scoreboard }
     }
 
     /// Takes a free block for a worker of `generation`; `None` if all are in use.
@@ -33,14 +33,19 @@ impl Blocks {
         u32::try_from(block).ok()
     }
 
-    /// Frees a block, and counts the requests of its worker.
+    /// Frees a block, and keeps the counts of its worker.
     pub(super) fn free(&mut self, block: u32) {
         let holder = usize::try_from(block).ok().and_then(|block| self.holders.get_mut(block));
         if let Some(holder) = holder {
             *holder = None;
             let lines = self.lines(block).filter_map(|line| self.scoreboard.line(line));
-            self.served += lines.map(ScoreboardLine::release).sum::<u64>();
+            lines.map(ScoreboardLine::release).for_each(|counts| self.past += counts);
         }
+    }
+
+    /// Counts a request whose client has disconnected, and whose worker was killed for that.
+    pub(super) fn count_aborted(&self) {
+        self.scoreboard.count_aborted();
     }
 
     /// Frees the blocks of all workers of `generation`. Returns their numbers.
@@ -56,9 +61,11 @@ impl Blocks {
         freed
     }
 
-    /// Number of requests since the start of the pool, including those in progress.
-    pub(super) fn served(&self) -> u64 {
-        self.served + self.all_readings().map(|reading| reading.served).sum::<u64>()
+    /// Requests and responses since the start of the pool, including those in progress.
+    pub(super) fn counts(&self) -> ThreadCounts {
+        let mut counts = self.past;
+        self.all_readings().for_each(|reading| counts += reading.counts());
+        counts
     }
 
     /// How long ago a request was served; zero if one is being served.
@@ -73,26 +80,38 @@ impl Blocks {
         is_worker: impl Fn(Pid) -> bool,
         is_leaving: impl Fn(Pid) -> bool,
     ) -> Vec<WorkerStatus> {
-        let readings = self.all_readings().filter(|reading| !reading.missing);
-        let readings = readings.filter_map(|reading| Some((Pid::from_raw(reading.pid)?, reading)));
+        let readings = (0..self.scoreboard.lines())
+            .filter_map(|number| Some((number, self.scoreboard.line(number)?.read()?)))
+            .filter(|(_, reading)| !reading.missing);
+        let readings = readings
+            .filter_map(|(number, reading)| Some((number, Pid::from_raw(reading.pid)?, reading)));
         // The threads of a worker follow each other, and are measured once.
-        let mut measured = (0, 0);
-        let mut memory = |pid: i32| {
+        let mut measured = (0, ProcessUse::default());
+        let mut used = |pid: i32| {
             if measured.0 != pid {
-                measured = (pid, resident_bytes(pid).unwrap_or_default());
+                measured = (pid, ProcessUse::of(pid).unwrap_or_default());
             }
             measured.1
         };
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         readings
-            .filter(|(pid, _)| is_worker(*pid))
-            .map(|(pid, reading)| WorkerStatus {
-                pid: reading.pid,
-                busy: reading.busy,
-                leaving: is_leaving(pid),
-                milliseconds: u64::try_from(reading.elapsed().as_millis()).unwrap_or(u64::MAX),
-                served: reading.served,
-                memory: memory(reading.pid),
-                request: escape::visible(&reading.request),
+            .filter(|(_, pid, _)| is_worker(*pid))
+            .map(|(number, pid, reading)| {
+                let ProcessUse { age, cpu, resident } = used(reading.pid);
+                WorkerStatus {
+                    pid: reading.pid,
+                    number: u32::try_from(number / self.threads + 1).unwrap_or(u32::MAX),
+                    thread: reading.thread,
+                    busy: reading.busy,
+                    leaving: is_leaving(pid),
+                    milliseconds: milliseconds(reading.elapsed()),
+                    age: age.as_secs(),
+                    requests: reading.served,
+                    rss: resident,
+                    cpu_milliseconds: milliseconds(cpu),
+                    request: RequestStatus::from_line(&escape::visible(&reading.request)),
+                    last_status: reading.last_status,
+                }
             })
             .collect()
     }
@@ -249,6 +268,6 @@ mod tests {
         line.begin("request");
         line.end();
         assert!(blocks.idle_for(&worker).unwrap() < Duration::from_secs(100));
-        assert!(blocks.has_served(worker.pid) && blocks.served() == 1);
+        assert!(blocks.has_served(worker.pid) && blocks.counts().served == 1);
     }
 }

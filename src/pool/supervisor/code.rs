@@ -249,6 +249,7 @@ impl<'a> Code<'a> {
                 // The kernel has killed the workers of the template.
                 let generation = template.generation();
                 actions.push(Action::Worker(WorkerEvent::TemplateExited { generation }));
+                actions.push(Action::crash(status));
                 actions.extend(messages::template_died(&template, Some(status)).map(Action::Log));
                 actions.push(Action::Raise(Event::Died));
             }

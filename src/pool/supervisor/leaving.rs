@@ -30,10 +30,10 @@ impl LeavingWorkers {
         self.all.push(LeavingWorker { pid, block, due, is_killed: false });
     }
 
-    /// Removes a worker that has exited. Returns its block, if it was asked to stop.
-    pub(super) fn remove(&mut self, pid: Pid) -> Option<u32> {
+    /// Removes a worker that has exited. Returns the worker, if it was asked to stop.
+    pub(super) fn remove(&mut self, pid: Pid) -> Option<LeavingWorker> {
         let position = self.all.iter().position(|leaving| leaving.pid == pid)?;
-        Some(self.all.swap_remove(position).block)
+        Some(self.all.swap_remove(position))
     }
 
     /// Removes the workers of these blocks.
@@ -107,7 +107,8 @@ mod tests {
         assert_eq!(leaving.take_overdue(now), [pid(2)]);
         assert_eq!(leaving.take_overdue(now), []);
         assert_eq!(leaving.take_overdue(now + MAX_RETRY_PAUSE), [pid(2)]);
-        assert_eq!((leaving.remove(pid(2)), leaving.remove(pid(2))), (Some(1), None));
+        assert_eq!(leaving.remove(pid(2)).map(|removed| removed.block), Some(1));
+        assert!(leaving.remove(pid(2)).is_none());
         leaving.remove_blocks(&[0]);
         assert!(leaving.are_none());
     }

@@ -15,6 +15,7 @@ mod blocks;
 mod code;
 mod config;
 mod control;
+mod exit_reasons;
 mod failed_attempt;
 mod growth;
 mod leaving;
@@ -29,6 +30,7 @@ mod slots;
 mod sockets;
 mod stack_requests;
 mod state;
+mod statistics;
 mod templates;
 mod timeouts;
 mod workers;
@@ -61,6 +63,7 @@ use crate::{
             messages::Addresses,
             refusals::Refusals,
             signals::Signals,
+            statistics::Statistics,
             templates::Templates,
             timeouts::Timeouts,
             workers::Workers,
@@ -82,6 +85,7 @@ pub(super) struct Supervisor<'a> {
     refusals: Refusals,
     signals: Signals,
     log: ErrorLog,
+    statistics: Statistics,
 }
 
 impl<'a> Supervisor<'a> {
@@ -116,6 +120,7 @@ impl<'a> Supervisor<'a> {
             lifetime: Lifetime::new(config.on_demand),
             service: config.service,
             resources,
+            statistics: Statistics::default(),
         })
     }
 
@@ -270,6 +275,7 @@ impl<'a> Supervisor<'a> {
                 Action::NoteLoadSuccess => self.refusals.note_success(),
                 Action::NoteLoadFailure => self.refusals.note_failure(),
                 Action::ForbidWarm => self.lifetime.forbid_warm(),
+                Action::Count(event) => self.statistics.count(event),
             }
         }
     }
@@ -294,10 +300,13 @@ impl<'a> Supervisor<'a> {
                 self.serve(LogMessage::new(LogCode::PoolReady, sentence));
             }
             Reaction::CompleteReload => {
+                self.statistics.note_reload(None);
                 let sentence = "the new code is loaded and serves";
                 self.serve(LogMessage::new(LogCode::PoolReloaded, sentence));
             }
             Reaction::KeepOld => {
+                let reason = self.code.failed_load().map(|failed| failed.reason);
+                self.statistics.note_reload(Some(reason.unwrap_or_default()));
                 self.log.log(&self.code.reload_failed());
                 self.control.report_load(ReloadResult::Failed);
                 if self.lifetime.is_limited() {

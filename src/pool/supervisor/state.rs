@@ -7,7 +7,7 @@ use std::{
 
 use ::control::{
     histogram::HistogramStatus,
-    pool_status::{PoolMode, PoolStatus},
+    pool_status::{ListenerStatus, PoolMode, PoolStatus},
 };
 use diagnostics::message::{Code as LogCode, LogMessage};
 use rustix::{
@@ -17,11 +17,12 @@ use rustix::{
 };
 use wire::{
     running_clock,
-    scoreboard::{BOUNDS_MICROSECONDS, HistogramSum},
+    scoreboard::{BOUNDS_MICROSECONDS, HistogramSum, ThreadCounts},
 };
 
 use crate::pool::supervisor::{
     Supervisor, lifecycle::Phase, refusals::Ability, request_queue::RequestQueue,
+    statistics::unix_time,
 };
 
 /// Shortest wait for a deadline.
@@ -100,33 +101,57 @@ impl Supervisor<'_> {
 
     /// The status of the pool.
     pub(super) fn status(&self) -> PoolStatus {
-        let listeners = self.resources.sockets.listeners().iter();
-        let (duration, waiting) = self.resources.scoreboard.request_times();
+        let sockets = &self.resources.sockets;
+        let scoreboard = &self.resources.scoreboard;
+        let ThreadCounts { served, responses } = self.workers.counts();
+        let workers = self.workers.status();
+        let age = self.lifetime.age().as_secs();
+        let (duration, waiting) = scoreboard.request_times();
         PoolStatus {
             name: self.control.name().to_owned(),
             app: self.app.clone(),
             pid: getpid().as_raw_nonzero().get(),
-            listen: listeners.map(|listener| listener.address.to_string()).collect(),
-            generation: self.code.generation(),
-            preload: self.code.preload_name().to_owned(),
-            min: self.workers.scale().min(),
-            max: self.workers.scale().max(),
-            reloading: self.lifecycle.phase() == Phase::Reloading,
-            loading: self.code.is_loading(),
-            failed_load: self.code.failed_load(),
-            resting: self.code.current().is_none() && !self.code.is_loading(),
+            // The client knows these.
+            user: String::new(),
+            directory: String::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             mode: match (self.service.warm, self.service.resident) {
                 (false, _) => PoolMode::Fastcgi,
                 (true, false) => PoolMode::Warm,
                 (true, true) => PoolMode::Resident,
             },
-            seconds: self.lifetime.age().as_secs(),
-            served: self.workers.served(),
-            abandoned: self.resources.scoreboard.abandoned(),
-            ending: self.lifecycle.phase().is_stopping(),
+            started: unix_time().saturating_sub(age),
+            age,
+            listeners: sockets
+                .listeners()
+                .iter()
+                .map(|listener| ListenerStatus {
+                    address: listener.address.to_string(),
+                    ..ListenerStatus::default()
+                })
+                .collect(),
+            queued: u64::try_from(sockets.queued()).unwrap_or(u64::MAX),
+            generation: self.code.generation(),
+            preload: self.code.preload_name().to_owned(),
+            min: self.workers.scale().min(),
+            max: self.workers.scale().max(),
+            idle: workers.iter().filter(|worker| !worker.busy && !worker.leaving).count(),
+            busy: workers.iter().filter(|worker| worker.busy).count(),
+            peak_busy: scoreboard.peak_busy(),
+            max_reached: scoreboard.max_reached(),
+            reloading: self.lifecycle.phase() == Phase::Reloading,
+            loading: self.code.is_loading(),
+            resting: self.code.current().is_none() && !self.code.is_loading(),
+            stopping: self.lifecycle.phase().is_stopping(),
+            failed_load: self.code.failed_load(),
+            last_reload: self.statistics.last_reload(),
+            requests: served,
+            responses: responses.into(),
+            aborted: scoreboard.aborted(),
+            counters: self.statistics.counters(),
             duration: histogram(&duration),
             waiting: histogram(&waiting),
-            workers: self.workers.status(),
+            workers,
         }
     }
 }

@@ -13,7 +13,7 @@ use wire::{
     scoreboard::Scoreboard,
 };
 
-use crate::pool::supervisor::action::Action;
+use crate::pool::supervisor::action::{Action, CountedEvent, WorkerEvent};
 
 /// Time limits of a pool's requests.
 pub(super) struct Timeouts {
@@ -43,13 +43,19 @@ impl Timeouts {
             match measure {
                 Measure::LogSlow => {
                     let message = LogMessage::slow_request(&request, reading.pid, age);
-                    actions.extend([Action::Log(message), Action::DumpStacks(pid)]);
+                    actions.extend([
+                        Action::Log(message),
+                        Action::DumpStacks(pid),
+                        Action::Count(CountedEvent::Slow),
+                    ]);
                     continue;
                 }
                 Measure::Abort => {
                     actions.push(Action::Log(LogMessage::not_interrupted(&request, age)));
+                    actions.push(Action::Worker(WorkerEvent::TimedOut(pid)));
                 }
-                Measure::Interrupt | Measure::Kill => {}
+                Measure::Interrupt => actions.push(Action::Count(CountedEvent::TimedOut)),
+                Measure::Kill => {}
             }
             actions.push(Action::Signal(pid, measure.signal()));
         }

@@ -1,5 +1,7 @@
 //! Owner of the workers: slots, scaling, and workers that were asked to stop.
 
+mod overdue;
+
 use std::{
     process::ExitStatus,
     rc::Rc,
@@ -8,14 +10,19 @@ use std::{
 
 use control::pool_status::WorkerStatus;
 use rustix::process::{Pid, Signal};
-use wire::{jitter::with_jitter, running_clock, scoreboard::Scoreboard};
+use wire::{
+    jitter::with_jitter,
+    running_clock,
+    scoreboard::{Scoreboard, ThreadCounts},
+};
 
 use crate::pool::supervisor::{
-    action::{Action, WorkerEvent},
+    action::{Action, ReplaceReason, WorkerEvent},
     blocks::Blocks,
     config::PoolConfig,
+    exit_reasons::ExitReasons,
     growth::GrowthLimit,
-    leaving::{LeavingWorkers, has_exited},
+    leaving::LeavingWorkers,
     messages,
     scaling::{Crowd, Scale},
     slots::{LimitReached, Slots, Worker, WorkerOrder},
@@ -46,6 +53,7 @@ pub(super) struct Workers {
     max_age: Option<Duration>,
     /// Limit of a worker's memory in bytes.
     max_memory: Option<u64>,
+    exit_reasons: ExitReasons,
 }
 
 impl Workers {
@@ -68,6 +76,7 @@ impl Workers {
             linger: config.linger,
             max_age: Some(service.max_age).filter(|&seconds| seconds > 0).map(Duration::from_secs),
             max_memory: Some(service.max_rss).filter(|&bytes| bytes > 0),
+            exit_reasons: ExitReasons::new(service),
         }
     }
 
@@ -92,10 +101,17 @@ impl Workers {
                 vec![Action::NoteLoadFailure]
             }
             WorkerEvent::Exited(pid, status) => self.on_exited(pid, status, now),
+            WorkerEvent::TimedOut(pid) => {
+                self.exit_reasons.note_timeout(pid);
+                Vec::new()
+            }
             WorkerEvent::TemplateExited { generation } => {
+                let workers = self.slots.workers();
+                let lost = workers.filter(|(_, worker)| worker.generation == generation);
+                let actions = lost.map(|_| Action::replacement(ReplaceReason::Crash)).collect();
                 self.slots.end_generation(generation);
                 self.leaving.remove_blocks(&self.blocks.free_generation(generation));
-                Vec::new()
+                actions
             }
             WorkerEvent::PoolStops => {
                 self.is_stopping = true;
@@ -132,9 +148,11 @@ impl Workers {
     }
 
     fn on_exited(&mut self, pid: Pid, status: ExitStatus, now: Instant) -> Vec<Action> {
-        if let Some(block) = self.leaving.remove(pid) {
-            self.blocks.free(block);
-            return Vec::new();
+        let timed_out = self.exit_reasons.take_timed_out(pid);
+        if let Some(leaving) = self.leaving.remove(pid) {
+            self.blocks.free(leaving.block);
+            let has_crashed = !status.success() && !leaving.is_killed && !timed_out;
+            return has_crashed.then(|| Action::crash(status)).into_iter().collect();
         }
         let found = self.slots.workers().find(|(_, worker)| worker.pid == pid);
         let Some((slot, worker)) = found.map(|(slot, worker)| (slot, *worker)) else {
@@ -154,6 +172,13 @@ impl Workers {
         // An idle worker has exited by --max-requests or another process's SIGTERM. A worker that
         // exits during a request, or before the first, was ended by the application.
         let is_orderly = status.success() && requests.is_empty() && !failed_at_start;
+        let reason = self.exit_reasons.of(status, is_orderly, timed_out);
+        match reason {
+            Some(ReplaceReason::Crash) => actions.push(Action::crash(status)),
+            None if !is_orderly => self.blocks.count_aborted(),
+            _ => {}
+        }
+        actions.extend(reason.map(Action::replacement));
         if !is_orderly {
             if failed_at_start {
                 self.scale.on_failed_start();
@@ -201,6 +226,7 @@ impl Workers {
         let message =
             worker.limit_reached.map(|limit| messages::worker_replaced(worker.pid, limit, age));
         let mut actions: Vec<Action> = message.map(Action::Log).into_iter().collect();
+        actions.push(Action::replacement(ReplaceReason::of_limit(worker.limit_reached)));
         actions.extend(self.stop(worker.pid, worker.block));
         actions
     }
@@ -264,6 +290,7 @@ impl Workers {
                 return (actions, Some(longest));
             }
             if let Some(worker) = self.slots.vacate(slot) {
+                actions.push(Action::replacement(ReplaceReason::Idle));
                 actions.extend(self.stop(worker.pid, worker.block));
             }
         }
@@ -296,48 +323,6 @@ impl Workers {
     /// Wants no more workers than the minimum.
     pub(super) fn shrink_to_min(&mut self) {
         self.scale.shrink_to_min();
-    }
-
-    /// Kills workers that did not exit in time.
-    pub(super) fn kill_overdue(&mut self) -> Vec<Action> {
-        let now = running_clock::instant();
-        let staying = self.expire_staying(now);
-        let logged = staying.into_iter().filter(|pid| !has_exited(*pid));
-        let mut actions: Vec<Action> =
-            logged.map(|pid| Action::Log(messages::worker_stays(pid))).collect();
-        let overdue = self.leaving.take_overdue(now);
-        actions.extend(overdue.into_iter().map(|pid| Action::Signal(pid, Signal::KILL)));
-        actions
-    }
-
-    /// Makes the workers overdue that have stopped serving for `linger` and did not exit, so that
-    /// they do not occupy a slot. Returns their pids.
-    fn expire_staying(&mut self, now: Instant) -> Vec<Pid> {
-        let has_lingered =
-            |pid, block| self.blocks.left_for(pid, block).is_some_and(|time| time >= self.linger);
-        let done =
-            self.slots.workers().filter(|(_, worker)| has_lingered(worker.pid, worker.block));
-        let done: Vec<usize> = done.map(|(slot, _)| slot).collect();
-        let leaving = self.leaving.iter().filter(|leaving| !leaving.is_killed);
-        let leaving = leaving.filter(|leaving| has_lingered(leaving.pid, leaving.block));
-        let mut staying: Vec<Pid> = leaving.map(|leaving| leaving.pid).collect();
-        for worker in done.into_iter().filter_map(|slot| self.slots.vacate(slot)) {
-            staying.push(worker.pid);
-            self.leaving.add(worker.pid, worker.block, now);
-        }
-        self.leaving.expire(&staying, now);
-        staying
-    }
-
-    /// Time at which workers may have to be killed.
-    pub(super) fn next_kill(&self, now: Instant) -> Option<Instant> {
-        let serving = self.slots.workers().map(|(_, worker)| (worker.pid, worker.block));
-        let leaving = self.leaving.iter().filter(|leaving| !leaving.is_killed);
-        let leaving = leaving.map(|leaving| (leaving.pid, leaving.block));
-        let left =
-            serving.chain(leaving).filter_map(|(pid, block)| self.blocks.left_for(pid, block));
-        let lingering = left.filter_map(|time| now.checked_add(self.linger.saturating_sub(time)));
-        lingering.chain(self.leaving.next_due()).min()
     }
 
     /// Time at which a worker may be needed although no event happens.
@@ -386,9 +371,9 @@ impl Workers {
         self.blocks.last_request()
     }
 
-    /// Number of requests since the start of the pool.
-    pub(super) fn served(&self) -> u64 {
-        self.blocks.served()
+    /// Requests and responses since the start of the pool.
+    pub(super) fn counts(&self) -> ThreadCounts {
+        self.blocks.counts()
     }
 
     /// Status of all threads.

@@ -118,7 +118,7 @@ fn held(pool: &Pool, served: u64) -> Held {
         let lines = status["workers"].as_array().unwrap();
         assert_eq!(lines.len(), 2, "{status}");
         held.lines = lines.iter().map(|line| line["pid"].as_i64().unwrap()).collect();
-        held.served = lines.iter().map(|line| line["served"].as_u64().unwrap()).sum();
+        held.served = lines.iter().map(|line| line["requests"].as_u64().unwrap()).sum();
         let before = std::mem::take(&mut held.processes);
         held.processes =
             processes.iter().map(|&pid| (pid, count(pid, "fd"), resident(pid))).collect();

@@ -74,7 +74,7 @@ pub(crate) fn ask(
         log,
         interruptible,
     };
-    let outcome = Server::new(application.py(), setting, Arc::new(StandardError))?
+    let served = Server::new(application.py(), setting, Arc::new(StandardError))?
         .serve(application, exchange);
     let time = begin.elapsed();
     let messages = collected.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -86,7 +86,7 @@ pub(crate) fn ask(
         target: request_uri,
         status: status.to_owned(),
         messages,
-        is_complete: outcome == RequestOutcome::Complete,
+        is_complete: served.outcome == RequestOutcome::Complete,
         time,
     })
 }

@@ -162,7 +162,10 @@ impl WorkerStatus {
             *self.request(thread) = Some(interruptible.clone());
         }
         if let Some(line) = self.line(thread) {
-            line.begin(request);
+            let is_new_tick = line.begin(request);
+            if is_new_tick {
+                self.scoreboard.record_busy();
+            }
         }
         self.begun(thread).store(clock::microseconds(), Ordering::Relaxed);
         self.wake_supervisor_if_busy();
@@ -178,6 +181,13 @@ impl WorkerStatus {
         }
     }
 
+    /// Records the status of the response to the thread's request.
+    pub(crate) fn record_response(&self, thread: u32, status: Option<u16>) {
+        if let (Some(line), Some(status)) = (self.line(thread), status) {
+            line.set_response(status);
+        }
+    }
+
     /// Records that the thread has served its request.
     pub(crate) fn end_request(&self, py: Python<'_>, thread: u32) {
         if let Some(line) = self.line(thread) {
@@ -188,6 +198,7 @@ impl WorkerStatus {
                 histograms.duration.observe(Duration::from_micros(time));
             }
         }
+        self.scoreboard.record_idle();
         if self.has_timeout() {
             let served = self.request(thread).take();
             served.iter().for_each(|request| {
@@ -197,8 +208,8 @@ impl WorkerStatus {
     }
 
     /// Counts a request whose web server closed the connection before the end of the response.
-    pub(crate) fn count_abandoned(&self) {
-        self.scoreboard.count_abandoned();
+    pub(crate) fn count_aborted(&self) {
+        self.scoreboard.count_aborted();
     }
 
     /// Installs handlers: SIGUSR2 interrupts overdue requests, and SIGUSR1 writes the stacks of all

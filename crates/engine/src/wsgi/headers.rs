@@ -202,6 +202,11 @@ impl ResponseHeaders {
         !matches!(self.code, 204 | 205)
     }
 
+    /// The status of the response.
+    pub(super) fn status(&self) -> u16 {
+        self.code
+    }
+
     /// Is the body a part of a representation (RFC 9110 15.3.7)?
     pub(super) fn is_partial(&self) -> bool {
         self.code == 206

@@ -43,6 +43,14 @@ pub(crate) enum RequestOutcome {
     Abandoned,
 }
 
+/// A request that was served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Served {
+    pub(crate) outcome: RequestOutcome,
+    /// The status of the response; `None` if no header was sent.
+    pub(crate) status: Option<u16>,
+}
+
 /// The server of one thread, in the PEP's sense: the state that all its requests share.
 pub(crate) struct Server {
     setting: ServerSettings,
@@ -77,7 +85,7 @@ impl Server {
         &mut self,
         application: &Bound<'_, PyAny>,
         exchange: Exchange<'_>,
-    ) -> RequestOutcome {
+    ) -> Served {
         let py = application.py();
         let Exchange { variables, body, response: sink, errors, form, log, interruptible } =
             exchange;
@@ -103,7 +111,7 @@ impl Server {
                     Code::Internal,
                     format!("the environ could not be made: {error}"),
                 ));
-                return RequestOutcome::Cut;
+                return Served { outcome: RequestOutcome::Cut, status: None };
             }
         };
         standard_streams::begin_request();
@@ -159,11 +167,12 @@ impl Server {
         if let Some(awaited) = response.awaited().filter(|_| awaited.is_none()) {
             log.write(&client_wait_timed_out(awaited, StopReason::Timeout, &self.setting));
         }
-        match (complete, abandoned) {
+        let outcome = match (complete, abandoned) {
             (_, true) => RequestOutcome::Abandoned,
             (true, false) => RequestOutcome::Complete,
             (false, false) => RequestOutcome::Cut,
-        }
+        };
+        Served { outcome, status: response.status(py) }
     }
 
     /// Closes the iterable that the application returned (PEP 3333 *Specification Details*). A
@@ -199,23 +208,19 @@ impl Server {
 }
 
 /// Answers a request that no application can serve: logs `refusal` and sends its error page.
-pub(crate) fn refuse(
-    py: Python<'_>,
-    response: Response,
-    debug: bool,
-    refusal: &Refusal,
-) -> RequestOutcome {
+pub(crate) fn refuse(py: Python<'_>, response: Response, debug: bool, refusal: &Refusal) -> Served {
     let Refusal { message, status } = refusal;
     response.end_interruption(py);
     if message.code() == Code::Terminated && response.is_abandoned(py) {
         // The web server has stopped the process because the client closed the connection.
         response.finish(py, false);
-        return RequestOutcome::Abandoned;
+        return Served { outcome: RequestOutcome::Abandoned, status: None };
     }
     response.log().write(message);
     let sent = response.replace(py, *status, debug.then(|| message.for_client()).as_deref());
     response.finish(py, sent);
-    if sent { RequestOutcome::Complete } else { RequestOutcome::Cut }
+    let outcome = if sent { RequestOutcome::Complete } else { RequestOutcome::Cut };
+    Served { outcome, status: response.status(py) }
 }
 
 /// Calls the application and sends the iterable that it returns, which the caller has to close.

@@ -7,6 +7,8 @@
 
 mod histogram;
 mod reading;
+#[cfg(test)]
+mod tests;
 mod writing;
 
 use std::{
@@ -22,11 +24,15 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create
 pub use self::{
     histogram::{BOUNDS_MICROSECONDS, Histogram, HistogramSum, LineHistograms},
     reading::ThreadStatus,
+    writing::ThreadCounts,
 };
 use crate::pool_logs::LogKind;
 
 /// Room for id, method and target of a request, in words of 8 bytes.
 const REQUEST_WORDS: usize = 24;
+
+/// Classes of a response's status: 1xx to 5xx.
+pub const STATUS_CLASSES: usize = 5;
 
 /// States of a thread, as they stand in a line.
 mod state {
@@ -50,7 +56,15 @@ struct PoolHeader {
     wants_wakeup: AtomicU32,
     /// Requests of all workers, exited ones included, whose client left before the response was
     /// complete.
-    abandoned: AtomicU64,
+    aborted: AtomicU64,
+    /// Most threads that were busy at once.
+    peak_busy: AtomicU64,
+    /// How often all threads of the maximum number of workers became busy.
+    max_reached: AtomicU64,
+    /// Threads of the maximum number of workers; 0 without a supervisor.
+    capacity: AtomicU32,
+    /// All threads of the maximum number of workers were busy at the last look.
+    is_full: AtomicU32,
     /// Warnings that were logged already: bits of [`OneTimeWarning`].
     warned: AtomicU32,
 }
@@ -94,7 +108,7 @@ pub struct Scoreboard {
 
 /// The line of one thread of a worker. A line that is all zero was never written.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct ScoreboardLine {
     /// Odd while the line is being changed.
     version: AtomicU32,
@@ -104,6 +118,10 @@ pub struct ScoreboardLine {
     /// Milliseconds of the monotonic clock at which the state was entered, at the tick before.
     since: AtomicU64,
     served: AtomicU64,
+    /// Responses of the thread by class of their status.
+    responses: [AtomicU64; STATUS_CLASSES],
+    /// Status of the last response; 0 if none was begun.
+    last_status: AtomicU32,
     /// Bytes of resident memory of the worker after its last request; 0 if not measured.
     resident: AtomicU64,
     request: [AtomicU64; REQUEST_WORDS],
@@ -176,7 +194,7 @@ impl Scoreboard {
     pub fn line(&self, number: usize) -> Option<&ScoreboardLine> {
         (number < self.lines).then(|| {
             // SAFETY: the mapping begins at a page, is as long as the header and so many lines, and
-            // lives as long as `self`; the header is as long as its alignment, which is more than a
+            // lives as long as `self`; the header is as long as its alignment, which is also a
             // line's. Every field is an atomic, for which any bytes are a value; all that share the
             // memory change it through such atomics alone.
             unsafe {
@@ -230,14 +248,55 @@ impl Scoreboard {
     }
 
     /// Counts a request whose client left before the response was complete.
-    pub fn count_abandoned(&self) {
-        self.header().abandoned.fetch_add(1, Ordering::Relaxed);
+    pub fn count_aborted(&self) {
+        self.header().aborted.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Requests of all workers, exited ones included, whose client left before the response was
     /// complete.
-    pub fn abandoned(&self) -> u64 {
-        self.header().abandoned.load(Ordering::Relaxed)
+    pub fn aborted(&self) -> u64 {
+        self.header().aborted.load(Ordering::Relaxed)
+    }
+
+    /// Sets how many threads the maximum number of workers has.
+    pub fn set_capacity(&self, threads: usize) {
+        let threads = u32::try_from(threads).unwrap_or(u32::MAX);
+        self.header().capacity.store(threads, Ordering::Relaxed);
+    }
+
+    /// Records how many threads are busy. A thread calls this at the start of a request, at most
+    /// once in a tick of the coarse clock: reading all lines takes longer than writing one.
+    pub fn record_busy(&self) {
+        let header = self.header();
+        let lines = (0..self.lines).filter_map(|number| self.line(number));
+        let busy = lines.filter(|line| line.is_busy()).count();
+        let peak = u64::try_from(busy).unwrap_or(u64::MAX);
+        if peak > header.peak_busy.load(Ordering::Relaxed) {
+            header.peak_busy.fetch_max(peak, Ordering::Relaxed);
+        }
+        let capacity = header.capacity.load(Ordering::Relaxed);
+        let is_full = capacity > 0 && u32::try_from(busy).is_ok_and(|busy| busy >= capacity);
+        if is_full && header.is_full.swap(1, Ordering::Relaxed) == 0 {
+            header.max_reached.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Records that a thread has become idle.
+    pub fn record_idle(&self) {
+        let is_full = &self.header().is_full;
+        if is_full.load(Ordering::Relaxed) != 0 {
+            is_full.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Most threads that were busy at once.
+    pub fn peak_busy(&self) -> u64 {
+        self.header().peak_busy.load(Ordering::Relaxed)
+    }
+
+    /// How often all threads of the maximum number of workers became busy.
+    pub fn max_reached(&self) -> u64 {
+        self.header().max_reached.load(Ordering::Relaxed)
     }
 
     /// Marks `warning` as logged. Returns whether no worker had logged it before.
@@ -253,136 +312,5 @@ impl Scoreboard {
     fn header(&self) -> &PoolHeader {
         // SAFETY: as for a line; `attach` has checked that there is room for the header.
         unsafe { &*self.memory.as_ptr().cast::<PoolHeader>() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_mapping_reads_what_another_writes() {
-        let (board, descriptor) = Scoreboard::create(3).unwrap();
-        let other = Scoreboard::attach(descriptor).unwrap();
-        assert_eq!((board.lines(), other.lines()), (3, 3));
-        let line = other.line(2).unwrap();
-        line.claim(4711, 0);
-        line.begin("abc GET /path");
-        let reading = board.line(2).unwrap().read().unwrap();
-        assert_eq!((reading.pid, reading.busy, reading.served), (4711, true, 1));
-        assert_eq!(reading.request, b"abc GET /path");
-        line.end();
-        assert!(!board.line(2).unwrap().read().unwrap().busy);
-        assert!(board.line(3).is_none());
-    }
-
-    #[test]
-    fn generations_of_logs_are_counted_beside_the_lines() {
-        let (board, descriptor) = Scoreboard::create(1).unwrap();
-        let other = Scoreboard::attach(descriptor).unwrap();
-        other.line(0).unwrap().claim(4711, 0);
-        board.next_log_generation(LogKind::Access);
-        assert_eq!(
-            (other.log_generation(LogKind::Error), other.log_generation(LogKind::Access)),
-            (0, 1)
-        );
-        assert_eq!(other.line(0).unwrap().read().map(|reading| reading.pid), Some(4711));
-    }
-
-    #[test]
-    fn a_long_request_is_cut_and_never_mixed_with_the_last_one() {
-        let (board, _descriptor) = Scoreboard::create(1).unwrap();
-        let line = board.line(0).unwrap();
-        line.begin(&"x".repeat(1000));
-        assert_eq!(line.read().unwrap().request, vec![b'x'; REQUEST_WORDS * 8]);
-        line.begin("short");
-        assert_eq!(line.read().unwrap().request, b"short");
-    }
-
-    #[test]
-    fn a_file_that_is_too_short_is_refused_and_any_bytes_can_be_read() {
-        let descriptor = memfd_create("scoreboard", MemfdFlags::CLOEXEC).unwrap();
-        rustix::io::write(&descriptor, b"short").unwrap();
-        assert!(Scoreboard::attach(descriptor.try_clone().unwrap()).is_err());
-        rustix::io::write(&descriptor, &[0xfe; 1000]).unwrap();
-        let board = Scoreboard::attach(descriptor).unwrap();
-        for number in 0..board.lines() {
-            let _ = board.line(number).unwrap().read();
-            let _ = board.line(number).unwrap().left_for(1);
-        }
-        assert!(board.lines() > 0);
-    }
-
-    #[test]
-    fn a_process_with_the_descriptor_cannot_cut_the_memory() {
-        let (board, descriptor) = Scoreboard::create(1).unwrap();
-        assert!(ftruncate(&descriptor, 0).is_err());
-        assert!(ftruncate(&descriptor, 1 << 20).is_err());
-        board.line(0).unwrap().claim(4711, 0);
-        assert_eq!(board.line(0).unwrap().read().map(|reading| reading.pid), Some(4711));
-    }
-
-    #[test]
-    fn a_wakeup_is_needed_if_no_thread_of_any_worker_is_idle_or_always() {
-        let (board, descriptor) = Scoreboard::create(3).unwrap();
-        let worker = Scoreboard::attach(descriptor).unwrap();
-        assert!(!board.has_idle(), "there is no worker");
-        let (first, second) = (worker.line(0).unwrap(), worker.line(2).unwrap());
-        first.claim(1, 0);
-        second.claim(2, 0);
-        first.begin("request");
-        assert!(board.has_idle() && !worker.needs_wakeup());
-        second.begin("request");
-        assert!(!board.has_idle());
-        assert!(!worker.needs_wakeup(), "the supervisor does not want one");
-        board.want_wakeup(Wakeup::WhenBusy);
-        assert!(worker.needs_wakeup());
-        second.end();
-        assert!(!worker.needs_wakeup());
-        board.want_wakeup(Wakeup::Always);
-        assert!(worker.needs_wakeup());
-        board.want_wakeup(Wakeup::WhenBusy);
-        second.leave();
-        assert!(worker.needs_wakeup(), "it accepts no further connection");
-        first.end();
-        assert_eq!(first.release(), 1);
-        assert!(!board.has_idle(), "its worker has exited");
-    }
-
-    #[test]
-    fn a_thread_that_could_not_be_started_is_not_idle_and_counts_as_left() {
-        let (board, _descriptor) = Scoreboard::create(1).unwrap();
-        let line = board.line(0).unwrap();
-        line.claim(1, 0);
-        line.mark_missing();
-        let reading = line.read().unwrap();
-        assert!(reading.missing && !reading.busy && !reading.leaving, "{reading:?}");
-        assert!(!board.has_idle());
-        assert!(line.left_for(1).is_some() && line.left_for(2).is_none());
-        line.claim(1, 0);
-        assert!(!line.read().unwrap().missing && board.has_idle() && line.left_for(1).is_none());
-    }
-
-    #[test]
-    fn a_worker_finds_nothing_of_an_earlier_worker_on_its_line() {
-        let (board, _descriptor) = Scoreboard::create(1).unwrap();
-        let line = board.line(0).unwrap();
-        line.claim(1, 0);
-        (0..3).for_each(|_| line.begin("request"));
-        assert_eq!((line.release(), line.release()), (3, 0));
-        line.claim(2, 0);
-        let reading = line.read().unwrap();
-        assert_eq!((reading.served, reading.request.as_slice()), (0, &b""[..]));
-        assert!(line.is_of(2) && !line.is_of(1));
-    }
-
-    #[test]
-    fn a_line_that_was_left_in_the_middle_of_a_change_is_unreadable_until_it_is_claimed() {
-        let (board, _descriptor) = Scoreboard::create(1).unwrap();
-        let line = board.line(0).unwrap();
-        line.version.store(7, Ordering::Relaxed);
-        assert_eq!(line.read(), None);
-        line.claim(1, 0);
-        assert_eq!(line.read().map(|reading| reading.pid), Some(1));
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     running_clock,
     scoreboard::{
-        ScoreboardLine,
+        STATUS_CLASSES, ScoreboardLine, ThreadCounts,
         state::{BUSY, IDLE, LEAVING, MISSING},
     },
 };
@@ -29,8 +29,14 @@ pub struct ThreadStatus {
     pub missing: bool,
     /// When the thread entered this state, by [`crate::clock::now`].
     pub since: u64,
+    /// Number of the thread in its worker.
+    pub thread: u32,
     /// Requests that the thread has served, the present one included.
     pub served: u64,
+    /// Responses of the thread by class of their status.
+    pub responses: [u64; STATUS_CLASSES],
+    /// Status of the last response, if there was any.
+    pub last_status: Option<u16>,
     /// Bytes of resident memory of the worker after its last request; 0 if not measured.
     pub resident: u64,
     /// Id, method and target of the present request or the last one, as the client sent them:
@@ -42,6 +48,11 @@ impl ThreadStatus {
     /// How long the thread has been in this state, without time in which this process was stopped.
     pub fn elapsed(&self) -> Duration {
         running_clock::since(self.since)
+    }
+
+    /// What the thread has counted.
+    pub fn counts(&self) -> ThreadCounts {
+        ThreadCounts { served: self.served, responses: self.responses }
     }
 }
 
@@ -80,6 +91,11 @@ impl ScoreboardLine {
         self.pid.load(Ordering::Relaxed) != 0 && self.state.load(Ordering::Relaxed) == IDLE
     }
 
+    /// Does the thread serve a request?
+    pub(super) fn is_busy(&self) -> bool {
+        self.pid.load(Ordering::Relaxed) != 0 && self.state.load(Ordering::Relaxed) == BUSY
+    }
+
     fn read_consistently<T>(&self, read: impl Fn(&Self) -> T) -> Option<T> {
         for _ in 0..MAX_READS {
             let before = self.version.load(Ordering::Acquire);
@@ -110,7 +126,12 @@ impl ScoreboardLine {
             leaving: state == LEAVING,
             missing: state == MISSING,
             since: self.since.load(Ordering::Relaxed),
+            thread: self.thread.load(Ordering::Relaxed),
             served: self.served.load(Ordering::Relaxed),
+            responses: self.responses.each_ref().map(|count| count.load(Ordering::Relaxed)),
+            last_status: u16::try_from(self.last_status.load(Ordering::Relaxed))
+                .ok()
+                .filter(|&status| status > 0),
             resident: self.resident.load(Ordering::Relaxed),
             request,
         }

@@ -1,14 +1,33 @@
 //! Changes to a line of the scoreboard. Each has an odd version before it and an even one after it.
 
-use std::sync::atomic::{Ordering, fence};
+use std::{
+    ops::AddAssign,
+    sync::atomic::{AtomicU64, Ordering, fence},
+};
 
 use crate::{
     clock::{now, recently},
     scoreboard::{
-        ScoreboardLine,
+        STATUS_CLASSES, ScoreboardLine,
         state::{BUSY, IDLE, LEAVING, MISSING},
     },
 };
+
+/// What a thread has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ThreadCounts {
+    /// Requests, the present one included.
+    pub served: u64,
+    /// Responses by class of their status.
+    pub responses: [u64; STATUS_CLASSES],
+}
+
+impl AddAssign for ThreadCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.served += other.served;
+        self.responses.iter_mut().zip(other.responses).for_each(|(sum, count)| *sum += count);
+    }
+}
 
 impl ScoreboardLine {
     /// Claims the line for the thread `thread` of the worker `pid`, which is idle.
@@ -19,25 +38,33 @@ impl ScoreboardLine {
             self.state.store(IDLE, Ordering::Relaxed);
             self.since.store(now(), Ordering::Relaxed);
             self.served.store(0, Ordering::Relaxed);
+            self.responses.iter().for_each(|count| count.store(0, Ordering::Relaxed));
+            self.last_status.store(0, Ordering::Relaxed);
             self.resident.store(0, Ordering::Relaxed);
             self.request.iter().for_each(|word| word.store(0, Ordering::Relaxed));
         });
     }
 
-    /// Releases the line after the worker has exited, and returns how many requests its thread has
-    /// served. Only the supervisor calls this.
-    pub fn release(&self) -> u64 {
-        let mut served = 0;
+    /// Releases the line after the worker has exited, and returns what its thread has counted. Only
+    /// the supervisor calls this.
+    pub fn release(&self) -> ThreadCounts {
+        let mut counts = ThreadCounts::default();
         self.change(|| {
             self.pid.store(0, Ordering::Relaxed);
             self.state.store(IDLE, Ordering::Relaxed);
-            served = self.served.swap(0, Ordering::Relaxed);
+            counts.served = self.served.swap(0, Ordering::Relaxed);
+            for (sum, count) in counts.responses.iter_mut().zip(&self.responses) {
+                *sum = count.swap(0, Ordering::Relaxed);
+            }
         });
-        served
+        counts
     }
 
-    /// The thread begins to serve `request`, of which as much is kept as fits.
-    pub fn begin(&self, request: &str) {
+    /// The thread begins to serve `request`, of which as much is kept as fits. Returns whether the
+    /// line changes for the first time in this tick of the coarse clock.
+    pub fn begin(&self, request: &str) -> bool {
+        let tick = recently();
+        let is_new_tick = self.since.load(Ordering::Relaxed) != tick;
         self.change(|| {
             let (whole, rest) = request.as_bytes().as_chunks::<8>();
             let mut last = [0; 8];
@@ -47,8 +74,18 @@ impl ScoreboardLine {
                 word.store(u64::from_ne_bytes(*piece), Ordering::Relaxed);
             }
             self.state.store(BUSY, Ordering::Relaxed);
-            self.since.store(recently(), Ordering::Relaxed);
-            self.served.fetch_add(1, Ordering::Relaxed);
+            self.since.store(tick, Ordering::Relaxed);
+            increment(&self.served);
+        });
+        is_new_tick
+    }
+
+    /// Records the status of the response to the present request.
+    pub fn set_response(&self, status: u16) {
+        self.change(|| {
+            self.last_status.store(status.into(), Ordering::Relaxed);
+            let class = usize::from(status / 100).wrapping_sub(1);
+            self.responses.get(class).iter().for_each(|count| increment(count));
         });
     }
 
@@ -87,4 +124,9 @@ impl ScoreboardLine {
         change();
         self.version.store(version.wrapping_add(1), Ordering::Release);
     }
+}
+
+/// Adds 1 to a counter that no other thread writes, for the cost of a store.
+fn increment(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
 }

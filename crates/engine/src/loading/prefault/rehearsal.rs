@@ -100,7 +100,7 @@ fn serve(
             Ok(PyList::new(py, [PyBytes::new(py, b"rehearsal\n")])?.into_any().unbind())
         },
     )?;
-    request.serve(py, setting.clone(), |_| Ok((application.into_any(), None)))
+    request.serve(py, setting.clone(), |_| Ok((application.into_any(), None))).map(drop)
 }
 
 fn nothing(how: OFlags) -> io::Result<Descriptor> {

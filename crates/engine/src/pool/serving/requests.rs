@@ -203,7 +203,7 @@ impl Requests {
         let (body, response) =
             connection.begin(request, length, interruptible.clone(), transcript.clone(), settings);
         let response = access_log::counted(record.as_ref(), response);
-        match self.checked(request, variables) {
+        let served = match self.checked(request, variables) {
             Ok(variables) => {
                 let exchange = Exchange {
                     variables,
@@ -214,22 +214,23 @@ impl Requests {
                     log,
                     interruptible,
                 };
-                match caller.server.serve(caller.application, exchange) {
-                    RequestOutcome::Complete | RequestOutcome::Cut => {}
-                    RequestOutcome::Abandoned => self.status.count_abandoned(),
-                }
+                caller.server.serve(caller.application, exchange)
             }
             Err(refusal) => {
                 let method = request.get(KnownVariable::RequestMethod.name().as_bytes());
                 let is_head = method == Some(b"HEAD");
                 let response =
                     Response::new(response, ResponseFormat::Cgi, is_head, log, interruptible);
-                refuse(py, response, self.setting.debug, &refusal);
+                refuse(py, response, self.setting.debug, &refusal)
             }
+        };
+        if served.outcome == RequestOutcome::Abandoned {
+            self.status.count_aborted();
         }
         if let Some(record) = record {
             record.write(py, request);
         }
+        self.status.record_response(caller.thread, served.status);
         self.status.end_request(py, caller.thread);
         // A timer may belong to any request that is being served.
         if self.active.fetch_sub(1, Ordering::Relaxed) == 1

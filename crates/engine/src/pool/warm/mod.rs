@@ -250,7 +250,8 @@ fn serve(
         response_timeout_seconds: message.response_timeout_seconds,
         ..serving::setting(launch, service)
     };
-    request.serve(py, setting, |_| Ok((application.clone(), None)))?;
+    let response = request.serve(py, setting, |_| Ok((application.clone(), None)))?;
+    status.record_response(0, response);
     process::cancel();
     // The timers of a process that exits after its request vanish with the process.
     if service.resident

@@ -38,7 +38,7 @@ pub(crate) struct CgiRequest {
 impl CgiRequest {
     /// Serves the request with the application that `load` returns. Calls `load` once the request
     /// is known to be valid. If loading may have changed the variables of the request, `load`
-    /// returns the new variables as well.
+    /// returns the new variables as well. Returns the status of the response, if one was sent.
     ///
     /// # Errors
     /// If Python is short of memory.
@@ -49,7 +49,7 @@ impl CgiRequest {
         load: impl FnOnce(
             &ServerSettings,
         ) -> Result<(Bound<'py, PyAny>, Option<EnvironmentPairs>), Refusal>,
-    ) -> PyResult<()> {
+    ) -> PyResult<Option<u16>> {
         let Self {
             log,
             variables: received,
@@ -70,15 +70,15 @@ impl CgiRequest {
                 let sink = Box::new(CgiResponse::new(output, body, reporter, ending));
                 let is_head = variable(b"REQUEST_METHOD") == Some(b"HEAD");
                 let response = Response::new(sink, form, is_head, log, interruptible);
-                refuse(py, response, setting.debug, &Refusal::bad_request(bad.log_message()));
-                return Ok(());
+                let refusal = Refusal::bad_request(bad.log_message());
+                return Ok(refuse(py, response, setting.debug, &refusal).status);
             }
         };
         let body = CgiBody::new(body, variables.body_length());
         let software = variable(b"SERVER_SOFTWARE").unwrap_or_default();
         let sink = CgiResponse::new(output, body.clone(), reporter, ending).for_server(software);
         let sink = Box::new(sink);
-        match load(&setting) {
+        let served = match load(&setting) {
             Ok((application, changed)) => {
                 let changed = changed.filter(|changed| *changed != received);
                 let changed = changed.as_ref().and_then(|changed| checked(changed, &setting).ok());
@@ -91,14 +91,14 @@ impl CgiRequest {
                     log,
                     interruptible,
                 };
-                Server::new(py, setting, Arc::new(StandardError))?.serve(&application, exchange);
+                Server::new(py, setting, Arc::new(StandardError))?.serve(&application, exchange)
             }
             Err(refusal) => {
                 let response = Response::new(sink, form, variables.is_head(), log, interruptible);
-                refuse(py, response, setting.debug, &refusal);
+                refuse(py, response, setting.debug, &refusal)
             }
-        }
-        Ok(())
+        };
+        Ok(served.status)
     }
 }
 

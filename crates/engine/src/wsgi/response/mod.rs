@@ -106,6 +106,11 @@ impl Response {
         Self { closes_if_incomplete: variables.web_server_ignores_short_bodies(self.form), ..self }
     }
 
+    /// The status whose headers were sent; `None` before.
+    pub(super) fn status(&self, py: Python<'_>) -> Option<u16> {
+        Some(self.state(py).status).filter(|&status| status > 0)
+    }
+
     /// The log of the request.
     pub(super) fn log(&self) -> &Log {
         &self.log
@@ -247,6 +252,7 @@ impl Response {
         let response = page.render(self.form.around_status());
         let mut state = self.state(py);
         state.stage = ResponseStage::HeadersSent { limit: None, bodiless: true };
+        state.status = status.code();
         state.sink.iter_mut().for_each(|sink| sink.headers_leave());
         self.transmit(py, state, &response, b"", true).is_ok()
     }

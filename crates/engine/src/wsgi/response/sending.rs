@@ -216,6 +216,7 @@ impl Response {
             headers.close_connection();
         }
         state.stage = ResponseStage::HeadersSent { limit: headers.content_length(), bodiless };
+        state.status = headers.status();
         state.is_partial = headers.is_partial();
         state.sink.iter_mut().for_each(|sink| sink.headers_leave());
         Ok(headers.into_bytes())

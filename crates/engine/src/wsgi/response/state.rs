@@ -9,6 +9,8 @@ pub(super) struct ResponseState {
     pub(super) stage: ResponseStage,
     /// The application has called `start_response`, which may have raised.
     pub(super) called: bool,
+    /// The status whose headers were sent; 0 before.
+    pub(super) status: u16,
     /// Removed when the response has ended: the application may keep the response object, and the
     /// connection serves other requests.
     pub(super) sink: Option<Box<dyn ResponseSink>>,
@@ -34,6 +36,7 @@ impl ResponseState {
         Self {
             stage: ResponseStage::Nothing,
             called: false,
+            status: 0,
             sink: Some(sink),
             sent: 0,
             excess: false,
