@@ -30,7 +30,7 @@ use crate::{
         Channels, {self},
     },
     request::Request,
-    system::{error_log, log_style},
+    system::error_log,
 };
 
 /// Has a web server started this process as a CGI program (RFC 3875 4.1.4)?
@@ -128,9 +128,9 @@ fn serve_script(script: &Path, request: Request) -> Exit {
 
 fn serve_request(app: App, options: &ScriptOptions, base: &Path, mut request: Request) -> Exit {
     request.debug = options.error_pages.debug;
-    let error_log = options.error_log.in_directory(base);
+    let error_log = options.logging.in_directory(base);
     let warning = error_log.and_then(|path| error_log::redirect_stderr(&path));
-    log_style::set_for_request(options.error_log.format(), default_pool_name(None, &app));
+    options.logging.apply_to_request(default_pool_name(None, &app));
     warning.iter().for_each(|warning| request.log(warning));
     let channels = match Channels::standard() {
         Ok(channels) => channels,

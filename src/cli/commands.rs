@@ -7,7 +7,7 @@ use crate::{
     call, check,
     cli::man_sections::EXIT_STATUS,
     config::options::{
-        AppOptions, DebugOption, ErrorLogOption, ModeOption, OptionGroup, RequestOptions,
+        AppOptions, DebugOption, LoggingOptions, ModeOption, OptionGroup, RequestOptions,
         ResponseTimeoutOption, ScriptOptions, WarmOptions, WarmUpOption, WorkerLimits,
         contexts::accept_negative_numbers,
     },
@@ -114,7 +114,7 @@ pub(super) struct CgiArgs {
     error_pages: DebugOption,
 
     #[command(flatten)]
-    error_log: ErrorLogOption,
+    logging: LoggingOptions,
 
     #[command(flatten)]
     app_options: AppOptions,
@@ -128,7 +128,7 @@ impl CgiArgs {
             request: self.request.clone(),
             response: self.response,
             error_pages: self.error_pages,
-            error_log: self.error_log.clone(),
+            logging: self.logging.clone(),
             mode: self.mode,
             warm: self.warm.clone(),
             warm_up: self.warm_up.clone(),

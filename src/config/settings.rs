@@ -13,10 +13,7 @@ use std::{
     time::Duration,
 };
 
-use diagnostics::{
-    log_style::LogFormat,
-    message::{Code, LogMessage},
-};
+use diagnostics::message::{Code, LogMessage};
 use rustix::fs::{Access, access};
 use wire::{
     app::{App, Source},
@@ -25,7 +22,7 @@ use wire::{
 
 use crate::{
     config::{
-        options::{FastcgiOptions, ScriptOptions, WorkerLimits, app::program_at},
+        options::{FastcgiOptions, LoggingOptions, ScriptOptions, WorkerLimits, app::program_at},
         unreadable_script,
     },
     exit::CommandError,
@@ -67,8 +64,8 @@ pub(crate) struct Settings {
     pub(crate) pycache_prefix: Option<PathBuf>,
     /// The file of log messages, if they do not go to standard error.
     pub(crate) error_log: Option<PathBuf>,
-    /// The form of the log.
-    pub(crate) log_format: LogFormat,
+    /// The options of the log; `error_log` has the absolute path.
+    pub(crate) logging: LoggingOptions,
     /// Do error pages show tracebacks?
     pub(crate) debug: bool,
     /// The timeout of a request.
@@ -156,8 +153,8 @@ impl Settings {
                 .collect(),
             variables: options.app.env.clone(),
             pycache_prefix: pycache_prefix(&home),
-            error_log: options.error_log.in_directory(base),
-            log_format: options.error_log.format(),
+            error_log: options.logging.in_directory(base),
+            logging: options.logging.clone(),
             debug: options.error_pages.debug,
             timeout: timeout.map(Duration::from_secs),
             response_timeout: None,

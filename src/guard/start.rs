@@ -14,7 +14,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use diagnostics::log_style::{self, LogFormat, LogStyle};
+use diagnostics::{
+    log_style::{self, LogFormat, LogStyle},
+    request_id,
+};
 use rustix::{
     fs::{MemfdFlags, memfd_create},
     io::{FdFlags, fcntl_setfd},
@@ -164,7 +167,12 @@ pub(crate) fn environment(settings: &Settings, request: &Request) -> BTreeMap<Os
 /// The style of this process, for the process that it starts.
 fn log_settings() -> LogSettings {
     let LogStyle { format, pool, has_time } = log_style::get();
-    LogSettings { is_json: format == LogFormat::Json, pool, has_time }
+    LogSettings {
+        is_json: format == LogFormat::Json,
+        pool,
+        has_time,
+        sends_request_id: request_id::is_sent(),
+    }
 }
 
 /// The message that describes `request` to the process that serves the request. `process` has the

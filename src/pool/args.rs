@@ -8,7 +8,7 @@ use control::pool_name::check_name;
 use crate::{
     config::{
         options::{
-            AppOptions, Context, DebugOption, ErrorLogOption, FastcgiOptions, OptionGroup,
+            AppOptions, Context, DebugOption, FastcgiOptions, LoggingOptions, OptionGroup,
             RequestOptions, ScriptOptions, WarmUpOption, WorkerLimits, account,
             contexts::{ActsIn, for_supervisors_only},
             count, seconds,
@@ -55,7 +55,7 @@ pub(crate) struct FastcgiArgs {
     pub(crate) logs: LogOptions,
 
     #[command(flatten)]
-    pub(crate) error_log: ErrorLogOption,
+    pub(crate) logging: LoggingOptions,
 
     #[command(flatten)]
     pub(crate) fastcgi: FastcgiOptions,
@@ -83,7 +83,7 @@ impl FastcgiArgs {
             app: self.app_options.clone(),
             request: self.request.clone(),
             error_pages: self.error_pages,
-            error_log: self.error_log.clone(),
+            logging: self.logging.clone(),
             warm_up: self.warm_up.clone(),
             limits: self.limits,
             fastcgi: self.fastcgi.clone(),

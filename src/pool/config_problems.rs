@@ -26,7 +26,7 @@ pub(crate) fn problems(args: &FastcgiArgs) -> Vec<LogMessage> {
         }
     }
     for (path, option) in
-        [(&args.logs.access_log, "access-log"), (&args.error_log.error_log, "error-log")]
+        [(&args.logs.access_log, "access-log"), (&args.logging.error_log, "error-log")]
     {
         let path = path.as_deref().filter(|path| path.as_os_str() != "-");
         problems.extend(path.and_then(|path| missing_directory(path, option, Code::BadSetting)));

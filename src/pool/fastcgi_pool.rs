@@ -26,7 +26,7 @@ use crate::{
         worker_count,
     },
     request::Request,
-    system::{account::Account, log_style, runtime_directory, trusted_path::is_real_root},
+    system::{account::Account, runtime_directory, trusted_path::is_real_root},
 };
 
 /// Scoreboard blocks per worker: its own, and that of its replacement.
@@ -61,7 +61,7 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
         None => code,
     };
     let mut settings = code.resolve().map_err(CommandError::settings)?;
-    if args.error_log.error_log.is_none()
+    if args.logging.error_log.is_none()
         && let Some(path) = &settings.error_log
     {
         logs.open_error_log(path).map_err(CommandError::settings)?;
@@ -84,7 +84,7 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
         .name
         .clone()
         .unwrap_or_else(|| default_pool_name(options.config.as_deref(), &settings.app));
-    log_style::set_for_pool(settings.log_format, name.clone());
+    settings.logging.apply_to_pool(name.clone());
     close_unused(&settings, inherited);
     warn_of_missing_paths(&settings);
     if let Some(message) =

@@ -110,7 +110,7 @@ impl Logs {
     /// The log message that names the file which cannot be opened.
     pub(super) fn open(args: &FastcgiArgs, creator: FileCreator<'_>) -> Result<Self, LogMessage> {
         let file = |path: &Path| LogFile::open(path, creator);
-        let error_log = args.error_log.error_log.as_deref();
+        let error_log = args.logging.error_log.as_deref();
         let args = &args.logs;
         // Standard error is open already, and may be a socket (systemd's journal), which cannot be
         // reopened.

@@ -35,7 +35,7 @@ use crate::{
     },
     python::engine,
     request::Request,
-    system::{error_log, log_style, trusted_path::is_real_root},
+    system::{error_log, trusted_path::is_real_root},
 };
 
 /// Serves the socket on standard input with `app`. Returns only if that fails.
@@ -46,7 +46,7 @@ pub(crate) fn serve_standard_input(app: App, options: &ScriptOptions, base: &Pat
     };
     let error_log = settings.error_log.as_deref();
     let warning = error_log.and_then(error_log::redirect_stderr);
-    log_style::set_for_pool(settings.log_format, default_pool_name(None, &settings.app));
+    settings.logging.apply_to_pool(default_pool_name(None, &settings.app));
     warning.iter().for_each(|warning| log(&settings, warning));
     if is_real_root() {
         warn_of_root(

@@ -42,7 +42,6 @@ use crate::{
         worker_count,
     },
     request::Request,
-    system::log_style,
 };
 
 /// Spare workers, which wait for requests.
@@ -81,7 +80,7 @@ fn serve(args: &WarmPoolArgs) -> Result<Exit, CommandError> {
     let mut code = CodeSource::of(spec.app.clone(), spec.options.clone(), spec.base().to_owned());
     let mut settings = code.resolve().map_err(CommandError::settings)?;
     // Requests of the pool have the same name in the log as cold ones.
-    log_style::set_for_pool(settings.log_format, default_pool_name(None, &settings.app));
+    settings.logging.apply_to_pool(default_pool_name(None, &settings.app));
     warn_of_missing_paths(&settings);
     code.hold_engine(&mut settings);
     let listener = Listener::for_warm_requests(spec.socket()).map_err(|error| {

@@ -6,5 +6,6 @@ mod descriptors;
 mod exceptions;
 mod hidden_modules;
 mod log_form;
+mod request_id;
 pub(crate) mod visible;
 mod waits;

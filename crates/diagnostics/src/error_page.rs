@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::escape::is_hidden;
+use crate::{escape::is_hidden, request_id};
 
 /// Seconds after which a client may try again, in responses with status 503 (RFC 9110, 10.2.3).
 const RETRY_AFTER_SECS: u32 = 5;
@@ -85,6 +85,9 @@ impl Page<'_> {
         let mut response = format!("{before}{}{after}", self.status.line());
         if self.status == Status::ServiceUnavailable {
             let _ = write!(response, "Retry-After: {RETRY_AFTER_SECS}\r\n");
+        }
+        if request_id::is_sent() {
+            let _ = write!(response, "{}: {}\r\n", request_id::HEADER, self.request_id);
         }
         let _ = write!(
             response,

@@ -1,10 +1,26 @@
 //! Request ids, for the log and for error pages.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// The response header that has the request id, if it is sent.
+pub const HEADER: &str = "X-Request-Id";
+
+/// Responses of this process have the header.
+static IS_SENT: AtomicBool = AtomicBool::new(false);
+
+/// Sets whether responses of this process have the header [`HEADER`].
+pub fn set_sent(is_sent: bool) {
+    IS_SENT.store(is_sent, Ordering::Relaxed);
+}
+
+/// Do responses of this process have the header [`HEADER`]?
+pub fn is_sent() -> bool {
+    IS_SENT.load(Ordering::Relaxed)
+}
 
 /// Is `text` a request id, of wsgate or of Apache's `mod_unique_id`?
 pub fn is_request_id(text: &str) -> bool {

@@ -10,6 +10,7 @@ use std::{
 use diagnostics::{
     log_style::{self, LogFormat, LogStyle},
     message::{Code, LogMessage},
+    request_id,
 };
 use pyo3::{
     exceptions::{PyImportError, PyRuntimeError},
@@ -94,6 +95,7 @@ pub(crate) fn prepare(py: Python<'_>, launch: i32) -> PyResult<Prepared> {
     let task = Task::take_over(&launch.work)?;
     take_over_logs(&launch.work, &task)?;
     log_style::set(style(&launch.log));
+    request_id::set_sent(launch.log.sends_request_id);
     drop(ManuallyDrop::into_inner(file));
     let launched = Launched { launch, report_socket, gateway_pipe, task };
     Ok(Prepared { launched: Mutex::new(Some(launched)) })

@@ -59,6 +59,8 @@ pub struct LogSettings {
     pub pool: String,
     /// Log messages in text begin with time and name.
     pub has_time: bool,
+    /// Responses have the request id in a header.
+    pub sends_request_id: bool,
 }
 
 /// A request that the application answers to warm up.

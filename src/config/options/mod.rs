@@ -5,8 +5,8 @@
 
 pub(crate) mod app;
 pub(crate) mod contexts;
-pub(crate) mod error_log;
 pub(crate) mod fastcgi;
+pub(crate) mod logging;
 pub(crate) mod nearest;
 pub(crate) mod os_paths;
 mod values;
@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use crate::config::options::{
     app::{AppOptions, DebugOption, RequestOptions, ResponseTimeoutOption, WarmUpOption},
     contexts::{Context, OptionGroup},
-    error_log::ErrorLogOption,
     fastcgi::{FastcgiOptions, WorkerLimits},
+    logging::LoggingOptions,
     values::{account, count, seconds, size, warm_up_target},
     warm::{Mode, ModeOption, WarmOptions, WhenFull},
 };
@@ -44,7 +44,7 @@ pub(crate) struct ScriptOptions {
     pub(crate) error_pages: DebugOption,
 
     #[command(flatten)]
-    pub(crate) error_log: ErrorLogOption,
+    pub(crate) logging: LoggingOptions,
 
     #[command(flatten)]
     pub(crate) mode: ModeOption,
@@ -72,7 +72,7 @@ impl ScriptOptions {
             OptionGroup::of::<RequestOptions>(),
             OptionGroup::of::<ResponseTimeoutOption>(),
             OptionGroup::of::<DebugOption>(),
-            OptionGroup::of::<ErrorLogOption>(),
+            OptionGroup::of::<LoggingOptions>(),
             OptionGroup::of::<ModeOption>(),
             OptionGroup::of::<WarmOptions>(),
             OptionGroup::of::<WarmUpOption>(),
@@ -88,7 +88,7 @@ impl ScriptOptions {
             request: self.request.completed_by(line.request),
             response: self.response.completed_by(line.response),
             error_pages: self.error_pages.completed_by(line.error_pages),
-            error_log: self.error_log.completed_by(line.error_log, home),
+            logging: self.logging.completed_by(line.logging, home),
             mode: self.mode.completed_by(line.mode),
             // No other command than `wsgate cgi`, which has no `#!` line, has these options.
             warm: line.warm,

@@ -5,6 +5,7 @@
 
 use std::{fmt, ops::Range};
 
+use diagnostics::request_id;
 use wire::request::ResponseFormat;
 
 use crate::wsgi::names::{decimal, is_token};
@@ -226,6 +227,19 @@ impl ResponseHeaders {
     /// Asks the web server to close the client's connection after this response.
     pub(super) fn close_connection(&mut self) {
         self.push(b"Connection", b"close");
+    }
+
+    /// Adds the request id, unless the application has sent an id of its own.
+    pub(super) fn add_request_id(&mut self, id: &str) {
+        let name = request_id::HEADER.as_bytes();
+        let is_field = |line: &[u8]| {
+            line.split_at_checked(name.len()).is_some_and(|(start, rest)| {
+                start.eq_ignore_ascii_case(name) && rest.starts_with(b":")
+            })
+        };
+        if !id.is_empty() && !self.bytes.split(|&byte| byte == b'\n').any(is_field) {
+            self.push(name, id.as_bytes());
+        }
     }
 
     /// Adds `Content-Length: 0` to a response with status 205 (RFC 9110 15.3.6).

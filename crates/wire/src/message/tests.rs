@@ -36,7 +36,12 @@ fn launch() -> Launch {
         venv: Some(Venv { directory: b"/srv/venv".to_vec(), version: Some("3.11".into()) }),
         skipped_venv: Some("`/srv/.venv` is not used".into()),
         debug: true,
-        log: LogSettings { is_json: true, pool: "caf-".into(), has_time: true },
+        log: LogSettings {
+            is_json: true,
+            pool: "caf-".into(),
+            has_time: true,
+            sends_request_id: true,
+        },
         request: RequestMessage { process: None, ..request() },
         warm_up: Some(WarmUp { target: "/".into(), seconds: 30 }),
         script_name: Some("/app".into()),

@@ -2,7 +2,10 @@
 
 use std::{os::fd::AsFd as _, sync::MutexGuard};
 
-use diagnostics::message::{Code, LogMessage};
+use diagnostics::{
+    message::{Code, LogMessage},
+    request_id,
+};
 use pyo3::{prelude::*, types::PyBytes};
 use wire::{request::ResponseFormat, scoreboard::OneTimeWarning};
 
@@ -214,6 +217,9 @@ impl Response {
             && !(state.is_file && self.form == ResponseFormat::FastCgi)
         {
             headers.close_connection();
+        }
+        if request_id::is_sent() {
+            headers.add_request_id(self.log.request_id());
         }
         state.stage = ResponseStage::HeadersSent { limit: headers.content_length(), bodiless };
         state.status = headers.status();

@@ -3,21 +3,24 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use diagnostics::log_style::LogFormat;
+use diagnostics::{log_style::LogFormat, request_id};
 use serde::{Deserialize, Serialize};
 
-use crate::config::options::{
-    contexts::{
-        ActsIn,
-        Context::{self, Cold, LoneWorker, Pool, Resident, Warm},
+use crate::{
+    config::options::{
+        contexts::{
+            ActsIn,
+            Context::{self, Cold, LoneWorker, Pool, Resident, Warm},
+        },
+        os_paths,
     },
-    os_paths,
+    system::log_style,
 };
 
 /// Where log messages and the output of an application go, and in which form.
 #[derive(Args, Clone, Debug, Default, Deserialize, Serialize)]
 #[command(next_help_heading = "Logging")]
-pub(crate) struct ErrorLogOption {
+pub(crate) struct LoggingOptions {
     /// Write log messages and the output of the application to FILE instead of standard error
     ///
     /// If a CGI request cannot open FILE, the request is served all the same, and its messages go
@@ -30,6 +33,14 @@ pub(crate) struct ErrorLogOption {
     /// text]
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub(crate) log_format: Option<LogForm>,
+
+    /// Send the request id, which log messages and access log lines have, to the client in the
+    /// response header X-Request-Id
+    ///
+    /// The id is the web server's UNIQUE_ID, or a random one. A header X-Request-Id of the
+    /// application stays as it is.
+    #[arg(long)]
+    pub(crate) send_request_id: bool,
 }
 
 /// The form of the lines of logs.
@@ -41,21 +52,33 @@ pub(crate) enum LogForm {
     Json,
 }
 
-impl ActsIn for ErrorLogOption {
+impl ActsIn for LoggingOptions {
     const CONTEXTS: &'static [Context] = &[Cold, Warm, Resident, Pool, LoneWorker];
 }
 
-impl ErrorLogOption {
+impl LoggingOptions {
     /// This option, or that of the `#!` line of a script in the directory `home`.
     pub(super) fn completed_by(self, line: Self, home: &Path) -> Self {
         Self {
             error_log: self.error_log.or_else(|| line.in_directory(home)),
             log_format: self.log_format.or(line.log_format),
+            send_request_id: self.send_request_id || line.send_request_id,
         }
     }
 
-    /// The form of the log.
-    pub(crate) fn format(&self) -> LogFormat {
+    /// Applies the options to this process, which handles a CGI request of the application `name`.
+    pub(crate) fn apply_to_request(&self, name: String) {
+        log_style::set_for_request(self.format(), name);
+        request_id::set_sent(self.send_request_id);
+    }
+
+    /// Applies the options to this process of the pool `name`.
+    pub(crate) fn apply_to_pool(&self, name: String) {
+        log_style::set_for_pool(self.format(), name);
+        request_id::set_sent(self.send_request_id);
+    }
+
+    fn format(&self) -> LogFormat {
         match self.log_format {
             None | Some(LogForm::Text) => LogFormat::Text,
             Some(LogForm::Json) => LogFormat::Json,
