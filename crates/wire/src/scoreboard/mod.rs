@@ -67,6 +67,8 @@ struct PoolHeader {
     is_full: AtomicU32,
     /// Warnings that were logged already: bits of [`OneTimeWarning`].
     warned: AtomicU32,
+    /// Number of lines in use; there may be room for more.
+    lines: AtomicU32,
 }
 
 /// When a worker wakes the supervisor at the begin of a request.
@@ -103,7 +105,8 @@ impl OneTimeWarning {
 #[derive(Debug)]
 pub struct Scoreboard {
     memory: MmapRaw,
-    lines: usize,
+    /// Number of lines that there is room for.
+    room: usize,
 }
 
 /// The line of one thread of a worker. A line that is all zero was never written.
@@ -133,12 +136,24 @@ impl Scoreboard {
     /// # Errors
     /// If memory or descriptors are short.
     pub fn create(lines: usize) -> io::Result<(Self, OwnedFd)> {
+        Self::create_with_room(lines, lines)
+    }
+
+    /// Creates a scoreboard with so many lines, which may become as many as `room`. Lines that
+    /// are not in use take no memory.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn create_with_room(lines: usize, room: usize) -> io::Result<(Self, OwnedFd)> {
+        let room = room.max(lines);
         let descriptor =
             memfd_create("wsgate-scoreboard", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        ftruncate(&descriptor, Self::size(lines) as u64)?;
+        ftruncate(&descriptor, Self::size(room) as u64)?;
         // Workers have the descriptor, too: a worker that cut the file would kill its readers.
         fcntl_add_seals(&descriptor, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-        Ok((Self::attach(descriptor.try_clone()?)?, descriptor))
+        let scoreboard = Self::attach(descriptor.try_clone()?)?;
+        scoreboard.use_lines(lines);
+        Ok((scoreboard, descriptor))
     }
 
     /// Attaches to the scoreboard behind `descriptor`.
@@ -147,13 +162,14 @@ impl Scoreboard {
     /// If the file cannot be mapped or is too short.
     pub fn attach(descriptor: OwnedFd) -> io::Result<Self> {
         let memory = MmapRaw::map_raw(&File::from(descriptor))?;
-        let Some(room) = memory.len().checked_sub(size_of::<PoolHeader>()) else {
+        let Some(bytes) = memory.len().checked_sub(size_of::<PoolHeader>()) else {
             return Err(io::ErrorKind::UnexpectedEof.into());
         };
-        let most = room / (size_of::<ScoreboardLine>() + size_of::<LineHistograms>());
+        let most = bytes / (size_of::<ScoreboardLine>() + size_of::<LineHistograms>());
         // The gap before the histograms takes less room than a line.
-        let lines = if Self::size(most) <= memory.len() { most } else { most.saturating_sub(1) };
-        Ok(Self { memory, lines })
+        let fits = Self::size(most) <= memory.len();
+        let room = if fits { most } else { most.saturating_sub(1) };
+        Ok(Self { memory, room })
     }
 
     /// Where the histograms begin, after so many lines.
@@ -167,9 +183,21 @@ impl Scoreboard {
         Self::histograms_offset(lines) + lines * size_of::<LineHistograms>()
     }
 
-    /// Number of lines.
+    /// Number of lines in use. Any process of the pool may have changed the number.
     pub fn lines(&self) -> usize {
-        self.lines
+        let lines = self.header().lines.load(Ordering::Relaxed);
+        usize::try_from(lines).unwrap_or(usize::MAX).min(self.room)
+    }
+
+    /// Number of lines that there is room for.
+    pub fn room(&self) -> usize {
+        self.room
+    }
+
+    /// Sets the number of lines in use.
+    pub fn use_lines(&self, lines: usize) {
+        let lines = u32::try_from(lines.min(self.room)).unwrap_or(u32::MAX);
+        self.header().lines.store(lines, Ordering::Relaxed);
     }
 
     /// How often a log was reopened. A process whose file is of an earlier generation reopens it.
@@ -192,7 +220,7 @@ impl Scoreboard {
 
     /// The line with the number `number`.
     pub fn line(&self, number: usize) -> Option<&ScoreboardLine> {
-        (number < self.lines).then(|| {
+        (number < self.room).then(|| {
             // SAFETY: the mapping begins at a page, is as long as the header and so many lines, and
             // lives as long as `self`; the header is as long as its alignment, which is also a
             // line's. Every field is an atomic, for which any bytes are a value; all that share the
@@ -206,11 +234,11 @@ impl Scoreboard {
 
     /// The histograms of the line with the number `number`.
     pub fn histograms(&self, number: usize) -> Option<&LineHistograms> {
-        (number < self.lines).then(|| {
+        (number < self.room).then(|| {
             // SAFETY: as for a line; `attach` has checked that there is room for the histograms of
             // all lines, and the mapping and the offset are aligned for them.
             unsafe {
-                let first = self.memory.as_ptr().add(Self::histograms_offset(self.lines));
+                let first = self.memory.as_ptr().add(Self::histograms_offset(self.room));
                 &*first.cast::<LineHistograms>().add(number)
             }
         })
@@ -219,7 +247,7 @@ impl Scoreboard {
     /// How long all requests took, and how long they waited before.
     pub fn request_times(&self) -> (HistogramSum, HistogramSum) {
         let (mut duration, mut waiting) = (HistogramSum::default(), HistogramSum::default());
-        for number in 0..self.lines {
+        for number in 0..self.lines() {
             // Looking at memory that was never used would allocate it.
             let was_used = self.line(number).is_some_and(ScoreboardLine::was_used);
             if let Some(histograms) = self.histograms(number).filter(|_| was_used) {
@@ -268,7 +296,7 @@ impl Scoreboard {
     /// once in a tick of the coarse clock: reading all lines takes longer than writing one.
     pub fn record_busy(&self) {
         let header = self.header();
-        let lines = (0..self.lines).filter_map(|number| self.line(number));
+        let lines = (0..self.lines()).filter_map(|number| self.line(number));
         let busy = lines.filter(|line| line.is_busy()).count();
         let peak = u64::try_from(busy).unwrap_or(u64::MAX);
         if peak > header.peak_busy.load(Ordering::Relaxed) {
@@ -306,7 +334,7 @@ impl Scoreboard {
 
     /// Can any thread accept a connection?
     pub fn has_idle(&self) -> bool {
-        (0..self.lines).filter_map(|number| self.line(number)).any(ScoreboardLine::is_idle)
+        (0..self.lines()).filter_map(|number| self.line(number)).any(ScoreboardLine::is_idle)
     }
 
     fn header(&self) -> &PoolHeader {

@@ -19,6 +19,19 @@ fn one_mapping_reads_what_another_writes() {
 }
 
 #[test]
+fn a_scoreboard_grows_in_all_processes_up_to_its_room() {
+    let (board, descriptor) = Scoreboard::create_with_room(1, 4).unwrap();
+    let worker = Scoreboard::attach(descriptor).unwrap();
+    board.line(3).unwrap().claim(4711, 0);
+    assert!((board.lines(), worker.lines()) == (1, 1) && !worker.has_idle());
+    board.use_lines(4);
+    assert!((board.lines(), worker.lines()) == (4, 4) && worker.has_idle());
+    board.use_lines(5);
+    assert_eq!((board.lines(), board.room()), (4, 4));
+    assert!(board.line(4).is_none());
+}
+
+#[test]
 fn generations_of_logs_are_counted_beside_the_lines() {
     let (board, descriptor) = Scoreboard::create(1).unwrap();
     let other = Scoreboard::attach(descriptor).unwrap();
@@ -48,7 +61,7 @@ fn a_file_that_is_too_short_is_refused_and_any_bytes_can_be_read() {
     assert!(Scoreboard::attach(descriptor.try_clone().unwrap()).is_err());
     rustix::io::write(&descriptor, &[0xfe; 1000]).unwrap();
     let board = Scoreboard::attach(descriptor).unwrap();
-    for number in 0..board.lines() {
+    for number in 0..board.room() {
         let _ = board.line(number).unwrap().read();
         let _ = board.line(number).unwrap().left_for(1);
     }
