@@ -7,8 +7,8 @@ use clap::Args;
 use crate::{
     call::server::Server,
     config::options::{
-        AppOptions, Context, DebugOption, OptionGroup, RequestOptions, ScriptOptions,
-        contexts::ActsIn,
+        AppOptions, Context, DebugOption, OptionGroup, PathTimeoutOption, RequestOptions,
+        ScriptOptions, contexts::ActsIn,
     },
 };
 
@@ -37,6 +37,9 @@ pub(crate) struct CallArgs {
     pub(crate) request: RequestOptions,
 
     #[command(flatten)]
+    pub(crate) path_timeouts: PathTimeoutOption,
+
+    #[command(flatten)]
     pub(crate) error_pages: DebugOption,
 
     #[command(flatten)]
@@ -49,6 +52,7 @@ impl CallArgs {
         ScriptOptions {
             app: self.app_options.clone(),
             request: self.request.clone(),
+            path_timeouts: self.path_timeouts.clone(),
             error_pages: self.error_pages,
             ..ScriptOptions::default()
         }

@@ -56,6 +56,7 @@ pub(crate) fn run(args: &CallArgs) -> Result<Exit, CommandError> {
     // Files for the body are opened before the working directory changes.
     let composed = compose(&args, args.target.as_deref(), script)?;
     let ComposedRequest { mut request, body } = composed;
+    let options = options.for_request(&request);
     let settings = Settings::resolve(&options, app, &base).map_err(CommandError::settings)?;
     let load_timeout =
         options.request.timeout.is_none().then_some(Duration::from_secs(INTERACTIVE_TIMEOUT_SECS));

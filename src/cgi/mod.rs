@@ -136,9 +136,10 @@ fn serve_request(app: App, options: &ScriptOptions, base: &Path, mut request: Re
         Ok(channels) => channels,
         Err(error) => return no_channels(&request, &error),
     };
-    match Settings::resolve(options, app, base) {
+    let for_request = options.for_request(&request);
+    match Settings::resolve(&for_request, app, base) {
         Ok(settings) => {
-            let response_timeout = options.response.limit(&options.request);
+            let response_timeout = options.response.limit(&for_request.request);
             let settings = Settings { response_timeout, ..settings };
             let attempt = match options.mode.mode {
                 Mode::Cold => WarmAttempt::Cold(channels),

@@ -7,9 +7,9 @@ use crate::{
     call, check,
     cli::man_sections::EXIT_STATUS,
     config::options::{
-        AppOptions, DebugOption, LoggingOptions, ModeOption, OptionGroup, RequestOptions,
-        ResponseTimeoutOption, ScriptOptions, WarmOptions, WarmUpOption, WorkerLimits,
-        contexts::accept_negative_numbers,
+        AppOptions, DebugOption, LoggingOptions, ModeOption, OptionGroup, PathTimeoutOption,
+        RequestOptions, ResponseTimeoutOption, ScriptOptions, WarmOptions, WarmUpOption,
+        WorkerLimits, contexts::accept_negative_numbers,
     },
     init, pool,
 };
@@ -108,6 +108,9 @@ pub(super) struct CgiArgs {
     request: RequestOptions,
 
     #[command(flatten)]
+    path_timeouts: PathTimeoutOption,
+
+    #[command(flatten)]
     response: ResponseTimeoutOption,
 
     #[command(flatten)]
@@ -126,6 +129,7 @@ impl CgiArgs {
         ScriptOptions {
             app: self.app_options.clone(),
             request: self.request.clone(),
+            path_timeouts: self.path_timeouts.clone(),
             response: self.response,
             error_pages: self.error_pages,
             logging: self.logging.clone(),

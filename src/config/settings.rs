@@ -18,6 +18,7 @@ use rustix::fs::{Access, access};
 use wire::{
     app::{App, Source},
     launch::WarmUp,
+    path_timeouts::{self, PathTimeout},
 };
 
 use crate::{
@@ -70,6 +71,8 @@ pub(crate) struct Settings {
     pub(crate) debug: bool,
     /// The timeout of a request.
     pub(crate) timeout: Option<Duration>,
+    /// The timeouts of requests for some paths.
+    pub(crate) path_timeouts: Vec<PathTimeout>,
     /// The timeout until the response begins, if it differs from that of a request.
     pub(crate) response_timeout: Option<Duration>,
     /// The timeout of loading the application, if it differs from that of a request.
@@ -157,6 +160,7 @@ impl Settings {
             logging: options.logging.clone(),
             debug: options.error_pages.debug,
             timeout: timeout.map(Duration::from_secs),
+            path_timeouts: options.path_timeouts.timeout_for.clone(),
             response_timeout: None,
             load_timeout: None,
             warm_up: options.warm_up.warm_up.clone().map(|target| WarmUp {
@@ -167,6 +171,13 @@ impl Settings {
             limits: options.limits,
             fastcgi: options.fastcgi.in_directory(base),
         })
+    }
+
+    /// The shortest timeout that a request can have.
+    pub(crate) fn shortest_timeout(&self) -> Option<Duration> {
+        let default = self.timeout.map_or(0, |timeout| timeout.as_secs());
+        let shortest = path_timeouts::shortest(default, &self.path_timeouts);
+        (shortest > 0).then(|| Duration::from_secs(shortest))
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Progress {
     /// The other end is closed: no report can follow.
     pub(super) channel_closed: bool,
     audit: Option<Audit>,
+    /// How much more time the application has asked for.
+    more_time: Option<Duration>,
 }
 
 impl Progress {
@@ -46,6 +48,11 @@ impl Progress {
     /// The audit of the application, once.
     pub(super) fn take_audit(&mut self) -> Option<Audit> {
         self.audit.take()
+    }
+
+    /// How much more time the application has asked for since the last call.
+    pub(super) fn take_more_time(&mut self) -> Option<Duration> {
+        self.more_time.take()
     }
 
     /// Is the response complete, while the application still runs `close()`?
@@ -99,6 +106,9 @@ impl Progress {
             }
             Report::EngineFailed(reason) => self.unfit = Some(reason),
             Report::DescriptorsLost => self.descriptors_lost = true,
+            Report::TimeExtended(milliseconds) => {
+                self.more_time = self.more_time.max(Some(Duration::from_millis(milliseconds)));
+            }
             Report::Audited => self.audit = Some(Audit::ManyProcesses),
             Report::OneProcess(findings) => self.audit = Some(Audit::OneProcess(findings)),
         }

@@ -1,6 +1,7 @@
 //! The loop that watches the process of a request.
 
 use std::{
+    borrow::Cow,
     io,
     os::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd},
@@ -41,7 +42,7 @@ use crate::{
 /// The guard of one request.
 pub(super) struct Guard<'a> {
     request: &'a Request,
-    settings: &'a Settings,
+    settings: Cow<'a, Settings>,
     process: ServingProcess,
     reports: OwnedFd,
     stop_signals: SignalPipe,
@@ -74,7 +75,7 @@ impl<'a> Guard<'a> {
         let child = start.command.process_group(0).spawn()?;
         Ok(Self {
             request,
-            settings,
+            settings: Cow::Borrowed(settings),
             process: ServingProcess::Child {
                 child,
                 child_signal,
@@ -98,7 +99,7 @@ impl<'a> Guard<'a> {
     ) -> Self {
         Self {
             request,
-            settings,
+            settings: Cow::Borrowed(settings),
             process,
             reports,
             stop_signals,
@@ -175,6 +176,18 @@ impl<'a> Guard<'a> {
         if let Some(audit) = self.progress.take_audit() {
             audited(audit);
         }
+        if let Some(time) = self.progress.take_more_time() {
+            self.extend(time);
+        }
+    }
+
+    /// Lets the request take at least so much `time` from now.
+    fn extend(&mut self, time: Duration) {
+        let until = running_clock::elapsed(self.started) + time;
+        let settings = self.settings.to_mut();
+        for limit in [&mut settings.timeout, &mut settings.response_timeout].into_iter().flatten() {
+            *limit = until.max(*limit);
+        }
     }
 
     fn wait(&self) -> io::Result<()> {
@@ -235,7 +248,7 @@ impl<'a> Guard<'a> {
     fn complete(self, exit: ProcessExit, response: Option<OwnedFd>) -> Exit {
         let stopped = self.stop.as_ref().map(StopSequence::reason);
         if let Some(reason) = stopped.filter(|_| self.progress.is_closing()) {
-            self.request.log(&close_stopped(reason, self.settings));
+            self.request.log(&close_stopped(reason, &self.settings));
         }
         let response = match (self.progress.response_ended, response) {
             (Some(true), _) => return Exit::Success,
@@ -246,7 +259,7 @@ impl<'a> Guard<'a> {
             return Exit::Failure;
         }
         let failure = ProcessFailure {
-            settings: self.settings,
+            settings: &self.settings,
             exit,
             after: running_clock::elapsed(self.started),
             stopped,

@@ -9,7 +9,7 @@ use crate::{
     config::{
         options::{
             AppOptions, Context, DebugOption, FastcgiOptions, LoggingOptions, OptionGroup,
-            RequestOptions, ScriptOptions, WarmUpOption, WorkerLimits, account,
+            PathTimeoutOption, RequestOptions, ScriptOptions, WarmUpOption, WorkerLimits, account,
             contexts::{ActsIn, for_supervisors_only},
             count, seconds,
         },
@@ -70,6 +70,9 @@ pub(crate) struct FastcgiArgs {
     pub(crate) request: RequestOptions,
 
     #[command(flatten)]
+    pub(crate) path_timeouts: PathTimeoutOption,
+
+    #[command(flatten)]
     pub(crate) error_pages: DebugOption,
 
     #[command(flatten)]
@@ -82,6 +85,7 @@ impl FastcgiArgs {
         ScriptOptions {
             app: self.app_options.clone(),
             request: self.request.clone(),
+            path_timeouts: self.path_timeouts.clone(),
             error_pages: self.error_pages,
             logging: self.logging.clone(),
             warm_up: self.warm_up.clone(),

@@ -42,6 +42,7 @@ pub(super) fn service(
         stacks_fd: None,
         connection_queue: None,
         limits_waiting: false,
+        path_timeouts: settings.path_timeouts.clone(),
         warm: false,
         resident: false,
     };

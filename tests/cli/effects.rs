@@ -30,6 +30,7 @@ fn value(option: &str) -> Option<&'static str> {
         "EXE" => "/nonexistent/python",
         "NAME=VALUE" if option.starts_with("--rlimit") => "core=0",
         "NAME=VALUE" => "A=b",
+        "PATH=SECONDS" => "/a=1",
         "SECONDS" | "COUNT" | "NICENESS" => "1",
         "MASK" => "022",
         "SIZE" => "1M",

@@ -4,6 +4,7 @@
 mod control_groups;
 mod defaults;
 mod processes;
+mod timeouts;
 
 use std::process::Command;
 

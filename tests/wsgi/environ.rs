@@ -176,7 +176,7 @@ fn w28_our_own_keys_are_lower_case_and_carry_our_name() {
     // The reference has none of its own.
     let response =
         answering("[n for n in environ if n[0].islower() and not n.startswith('wsgi.')]").run();
-    assert_eq!(response.text(), "['wsgate.version', 'wsgate.request_id']");
+    assert_eq!(response.text(), "['wsgate.version', 'wsgate.request_id', 'wsgate.extend_timeout']");
 }
 
 #[test]

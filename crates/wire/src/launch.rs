@@ -7,6 +7,7 @@ use crate::{
     app::App,
     connection_queue::QueueFds,
     message::{Kind, Message},
+    path_timeouts::PathTimeout,
     percent::encode_path,
     pool_logs::PoolLogs,
     request::RequestMessage,
@@ -153,6 +154,8 @@ pub struct Service {
     pub slow_seconds: u64,
     /// Seconds that a worker without a supervisor has to finish its requests after SIGTERM.
     pub drain_seconds: u64,
+    /// Timeouts of requests for some paths, in place of the one of all requests.
+    pub path_timeouts: Vec<PathTimeout>,
     /// Most connections that a worker keeps.
     pub connections: u32,
     /// Descriptor of the pool's scoreboard. A thread writes the line with the number of the

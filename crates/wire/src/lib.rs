@@ -21,6 +21,7 @@ pub mod mappable;
 pub mod message;
 pub mod mount;
 pub mod overdue_requests;
+pub mod path_timeouts;
 pub mod percent;
 pub mod pool_logs;
 pub mod report;

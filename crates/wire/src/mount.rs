@@ -53,6 +53,14 @@ impl MountVariables<'_> {
         }
         Some((script_name, path_info))
     }
+
+    /// The path of the request: the correct `SCRIPT_NAME` and `PATH_INFO` together.
+    pub fn path(&self) -> Vec<u8> {
+        match self.corrected() {
+            Some((script_name, path_info)) => [script_name, path_info].concat(),
+            None => [self.script_name, self.path_info].map(Option::unwrap_or_default).concat(),
+        }
+    }
 }
 
 /// Does the rest of the path begin with a slash, or is it empty below a mount?

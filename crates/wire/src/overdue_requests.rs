@@ -44,7 +44,8 @@ impl Action {
 /// The limits, and the actions already taken.
 pub struct OverdueWatch {
     slow: Option<Duration>,
-    timeout: Option<Duration>,
+    /// The shortest timeout that a request can have.
+    shortest_timeout: Option<Duration>,
     requests: Vec<WatchedRequest>,
 }
 
@@ -55,6 +56,8 @@ struct WatchedRequest {
     served: u64,
     pid: i32,
     is_logged: bool,
+    /// The timeout to which `steps` belongs.
+    timeout: Option<Duration>,
     /// How many of the steps after the timeout were taken.
     steps: usize,
 }
@@ -68,18 +71,17 @@ impl WatchedRequest {
 
 impl OverdueWatch {
     /// Watches the first `lines` lines of a scoreboard for requests that take longer than `slow` or
-    /// `timeout`.
-    pub fn new(slow: Option<Duration>, timeout: Option<Duration>, lines: usize) -> Self {
-        Self { slow, timeout, requests: vec![WatchedRequest::default(); lines] }
+    /// the timeout in their line, which is at least `shortest_timeout`.
+    pub fn new(slow: Option<Duration>, shortest_timeout: Option<Duration>, lines: usize) -> Self {
+        Self { slow, shortest_timeout, requests: vec![WatchedRequest::default(); lines] }
     }
 
     /// Returns the actions that are due now, each once.
     pub fn look(&mut self, scoreboard: &Scoreboard) -> Vec<(Action, ThreadStatus)> {
         let mut due = Vec::new();
-        if self.slow.is_none() && self.timeout.is_none() {
+        if self.slow.is_none() && self.shortest_timeout.is_none() {
             return due;
         }
-        let steps = self.steps();
         for (number, request) in self.requests.iter_mut().enumerate() {
             let status = scoreboard.line(number).and_then(ScoreboardLine::read);
             let Some(status) = status.filter(|status| status.busy) else {
@@ -87,8 +89,13 @@ impl OverdueWatch {
             };
             if !request.is_in(&status) {
                 let ThreadStatus { since, served, pid, .. } = status;
-                *request = WatchedRequest { since, served, pid, is_logged: false, steps: 0 };
+                *request = WatchedRequest { since, served, pid, ..WatchedRequest::default() };
             }
+            if request.timeout != status.timeout {
+                // The application has asked for more time.
+                (request.timeout, request.steps) = (status.timeout, 0);
+            }
+            let steps = steps(status.timeout);
             let elapsed = status.elapsed();
             if self.slow.is_some_and(|slow| elapsed >= slow) && !request.is_logged {
                 request.is_logged = true;
@@ -106,36 +113,36 @@ impl OverdueWatch {
 
     /// When to look again, by the clock of [`running_clock`]; `None` without any limit.
     pub fn next_due(&self, scoreboard: &Scoreboard) -> Option<Instant> {
-        if self.slow.is_none() && self.timeout.is_none() {
-            return None;
-        }
-        let steps = self.steps();
+        // A request with this timeout may begin at any time.
+        let soonest = self.slow.iter().chain(&self.shortest_timeout).min().copied()?;
         let waits = self.requests.iter().enumerate().filter_map(|(number, request)| {
             let status = scoreboard.line(number)?.read().filter(|status| status.busy);
             let Some(status) = status else {
-                // A request may begin at any time, and takes at least this long to be overdue.
-                return self.slow.iter().chain(&self.timeout).min().copied();
+                return Some(soonest);
             };
             let is_known = request.is_in(&status);
             let is_logged = is_known && request.is_logged;
-            let step = steps.get(if is_known { request.steps } else { 0 }).map(|(after, _)| *after);
-            let next = self.slow.filter(|_| !is_logged).into_iter().chain(step).min()?;
-            Some(next.saturating_sub(status.elapsed()))
+            let taken =
+                if is_known && request.timeout == status.timeout { request.steps } else { 0 };
+            let step = steps(status.timeout).get(taken).map(|(after, _)| *after);
+            let next = self.slow.filter(|_| !is_logged).into_iter().chain(step).min();
+            let left = next.map(|next| next.saturating_sub(status.elapsed()));
+            Some(left.map_or(soonest, |left| left.min(soonest)))
         });
         waits.min().map(|wait| running_clock::instant() + wait)
     }
+}
 
-    /// The actions after the timeout, and when each is due after the beginning of a request.
-    fn steps(&self) -> Vec<(Duration, Action)> {
-        let Some(timeout) = self.timeout else {
-            return Vec::new();
-        };
-        vec![
-            (timeout, Action::Interrupt),
-            (timeout + INTERRUPT_TIMEOUT, Action::Abort),
-            (timeout + INTERRUPT_TIMEOUT + ABORT_TIMEOUT, Action::Kill),
-        ]
-    }
+/// The actions after `timeout`, and when each is due after the beginning of a request.
+fn steps(timeout: Option<Duration>) -> Vec<(Duration, Action)> {
+    let Some(timeout) = timeout else {
+        return Vec::new();
+    };
+    vec![
+        (timeout, Action::Interrupt),
+        (timeout + INTERRUPT_TIMEOUT, Action::Abort),
+        (timeout + INTERRUPT_TIMEOUT + ABORT_TIMEOUT, Action::Kill),
+    ]
 }
 
 #[cfg(test)]
@@ -151,10 +158,13 @@ mod tests {
         let (board, _descriptor) = Scoreboard::create(1).unwrap();
         let line = board.line(0).unwrap();
         line.claim(4711, 0);
-        let mut watch = OverdueWatch::new(Some(Duration::ZERO), Some(Duration::ZERO), 1);
+        let shortest = Duration::from_millis(1);
+        let mut watch = OverdueWatch::new(Some(Duration::ZERO), Some(shortest), 1);
         assert_eq!(actions(&mut watch, &board), []);
         for _ in 0..2 {
             line.begin("GET /");
+            line.set_timeout(1);
+            std::thread::sleep(Duration::from_millis(10));
             assert_eq!(actions(&mut watch, &board), [Action::LogSlow, Action::Interrupt]);
             assert_eq!(actions(&mut watch, &board), []);
             let due = watch.next_due(&board).unwrap() - running_clock::instant();
@@ -162,6 +172,25 @@ mod tests {
             line.end();
             assert_eq!(actions(&mut watch, &board), []);
         }
+    }
+
+    #[test]
+    fn all_actions_are_due_again_after_a_later_timeout_and_none_without_a_timeout() {
+        let (board, _descriptor) = Scoreboard::create(1).unwrap();
+        let line = board.line(0).unwrap();
+        line.claim(4711, 0);
+        let mut watch = OverdueWatch::new(None, Some(Duration::from_millis(1)), 1);
+        line.begin("GET /");
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(actions(&mut watch, &board), []);
+        for milliseconds in [1, 2] {
+            line.set_timeout(milliseconds);
+            assert_eq!(actions(&mut watch, &board), [Action::Interrupt]);
+        }
+        line.set_timeout(60_000);
+        assert_eq!(actions(&mut watch, &board), []);
+        let due = watch.next_due(&board).unwrap() - running_clock::instant();
+        assert!(due <= Duration::from_millis(1), "another request may begin: {due:?}");
     }
 
     #[test]

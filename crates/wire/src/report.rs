@@ -52,6 +52,9 @@ pub enum Report {
     /// The application is loaded, or failed to load. A process that was forked with the application
     /// does not send this.
     Loaded,
+    /// The application asks for more time: the request may take at least so many milliseconds from
+    /// now.
+    TimeExtended(u64),
     /// The application has closed the descriptor of the response, or replaced the file behind it.
     /// Nothing has been sent.
     DescriptorsLost,
@@ -210,6 +213,7 @@ mod tests {
             Report::Released { complete: false },
             Report::EngineFailed("no such module".into()),
             Report::Loaded,
+            Report::TimeExtended(600_000),
             Report::DescriptorsLost,
             Report::Audited,
             Report::OneProcess("module `a` (line 1) opened a file".into()),

@@ -9,6 +9,7 @@ pub(crate) mod fastcgi;
 pub(crate) mod logging;
 pub(crate) mod nearest;
 pub(crate) mod os_paths;
+pub(crate) mod path_timeouts;
 mod values;
 pub(crate) mod warm;
 
@@ -22,6 +23,7 @@ pub(crate) use crate::config::options::{
     contexts::{Context, OptionGroup},
     fastcgi::{FastcgiOptions, WorkerLimits},
     logging::LoggingOptions,
+    path_timeouts::PathTimeoutOption,
     values::{account, count, seconds, size, warm_up_target},
     warm::{Mode, ModeOption, WarmOptions, WhenFull},
 };
@@ -36,6 +38,9 @@ pub(crate) struct ScriptOptions {
 
     #[command(flatten)]
     pub(crate) request: RequestOptions,
+
+    #[command(flatten)]
+    pub(crate) path_timeouts: PathTimeoutOption,
 
     #[command(flatten)]
     pub(crate) response: ResponseTimeoutOption,
@@ -66,10 +71,11 @@ pub(crate) struct ScriptOptions {
 
 impl ScriptOptions {
     /// The groups of options of a `#!` line.
-    pub(crate) fn groups() -> [OptionGroup; 10] {
+    pub(crate) fn groups() -> [OptionGroup; 11] {
         [
             OptionGroup::of::<AppOptions>(),
             OptionGroup::of::<RequestOptions>(),
+            OptionGroup::of::<PathTimeoutOption>(),
             OptionGroup::of::<ResponseTimeoutOption>(),
             OptionGroup::of::<DebugOption>(),
             OptionGroup::of::<LoggingOptions>(),
@@ -86,6 +92,7 @@ impl ScriptOptions {
         Self {
             app: self.app.completed_by(line.app, home),
             request: self.request.completed_by(line.request),
+            path_timeouts: self.path_timeouts.completed_by(line.path_timeouts),
             response: self.response.completed_by(line.response),
             error_pages: self.error_pages.completed_by(line.error_pages),
             logging: self.logging.completed_by(line.logging, home),

@@ -105,7 +105,7 @@ impl<'a> Supervisor<'a> {
             app,
             lifecycle: Lifecycle::new(),
             workers: Workers::new(&config, scoreboard.clone()),
-            timeouts: Timeouts::new(config.slow, settings.timeout, scoreboard.clone()),
+            timeouts: Timeouts::new(config.slow, settings.shortest_timeout(), scoreboard.clone()),
             refusals: Refusals::new(settings),
             signals: Signals::install()?,
             control: Control::new(config.name, config.drain.saturating_add(config.linger)),

@@ -22,13 +22,14 @@ pub(super) struct Timeouts {
 }
 
 impl Timeouts {
-    /// Limits after which a request is logged (`slow`) and interrupted (`timeout`).
+    /// Limits after which a request is logged (`slow`), and after which one may be interrupted
+    /// (`shortest_timeout`).
     pub(super) fn new(
         slow: Option<Duration>,
-        timeout: Option<Duration>,
+        shortest_timeout: Option<Duration>,
         scoreboard: Rc<Scoreboard>,
     ) -> Self {
-        Self { watch: OverdueWatch::new(slow, timeout, scoreboard.lines()), scoreboard }
+        Self { watch: OverdueWatch::new(slow, shortest_timeout, scoreboard.lines()), scoreboard }
     }
 
     /// Checks all requests that are being served. `is_worker` says whether a pid is a worker of

@@ -14,14 +14,18 @@ use pyo3::{
     types::{PyCFunction, PyDict, PyList, PyTuple},
 };
 use rustix::process::Signal;
-use wire::{app::Source, launch::Launch, report::StopReason};
+use wire::{
+    app::Source,
+    launch::Launch,
+    report::{Report, StopReason},
+};
 
 use crate::{
     advice, process,
     process::forks,
     reporter::Reporter,
     transport::error_sinks::PrintedOutput,
-    wsgi::{ErrorSink, Interrupted, Interruptible, install_streams},
+    wsgi::{Enforcer, ErrorSink, Interrupted, Interruptible, install_streams},
 };
 
 /// Sets up `sys`, the standard streams and crash reports.
@@ -94,7 +98,10 @@ pub(crate) fn raise_on_sigterm(
     reporter: &Reporter,
     senders: SigtermSender,
 ) -> PyResult<Interruptible> {
-    let interruptible = Interruptible::without_deadline();
+    let gateway = reporter.clone();
+    let interruptible = Interruptible::of_enforcer(Enforcer(Box::new(move |time| {
+        gateway.send(&Report::TimeExtended(time.from_now));
+    })));
     let (reporter, asked) = (reporter.clone(), interruptible.clone());
     let interrupt = PyCFunction::new_closure(
         py,

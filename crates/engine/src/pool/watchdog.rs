@@ -43,7 +43,7 @@ struct WatchdogState {
 impl Watchdog {
     /// The watchdog of a worker without a supervisor, if its requests have one of these limits.
     pub(crate) fn new(status: &Arc<WorkerStatus>, slow: Option<Duration>) -> Option<Self> {
-        let timeout = status.timeout();
+        let timeout = status.shortest_timeout();
         let is_needed = status.is_alone() && (slow.is_some() || timeout.is_some());
         is_needed.then(|| {
             let (is_over, wakeup) = (Mutex::new(false), Condvar::new());

@@ -23,13 +23,13 @@ use pyo3::{
 use rustix::process::{Signal, getpid};
 use wire::{
     clock,
-    running_clock::recently,
+    path_timeouts::{self, PathTimeout, timeout_of},
     scoreboard::{Scoreboard, ScoreboardLine},
 };
 
 use crate::{
     process::forks::{self, Descriptor},
-    wsgi::{Clock, Interrupted, Interruptible},
+    wsgi::{Clock, Enforcer, Interrupted, Interruptible, MoreTime},
 };
 
 /// The scoreboard, and the bell that makes the supervisor read it.
@@ -39,6 +39,29 @@ pub(crate) struct StatusDescriptors {
     pub(crate) bell: Option<Descriptor>,
 }
 
+/// The timeouts of requests.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RequestTimeouts {
+    /// The timeout of a request in seconds; 0 for none.
+    pub(crate) seconds: u64,
+    /// Other timeouts for some paths.
+    pub(crate) by_path: Vec<PathTimeout>,
+}
+
+impl RequestTimeouts {
+    /// The shortest timeout, if there is any.
+    fn shortest(&self) -> Option<Duration> {
+        let seconds = path_timeouts::shortest(self.seconds, &self.by_path);
+        (seconds > 0).then(|| Duration::from_secs(seconds))
+    }
+
+    /// The timeout of a request for `path` in milliseconds; 0 for none.
+    fn milliseconds_of(&self, path: impl FnOnce() -> Vec<u8>) -> u64 {
+        let own = (!self.by_path.is_empty()).then(|| timeout_of(&path(), &self.by_path)).flatten();
+        own.unwrap_or(self.seconds).saturating_mul(1000)
+    }
+}
+
 /// The status of a worker's threads.
 pub(crate) struct WorkerStatus {
     scoreboard: Scoreboard,
@@ -46,7 +69,7 @@ pub(crate) struct WorkerStatus {
     pid: i32,
     bell: Option<Descriptor>,
     first_line: usize,
-    timeout_milliseconds: u64,
+    timeouts: RequestTimeouts,
     /// When each thread began its request, in microseconds of the monotonic clock.
     begun: Vec<AtomicU64>,
     /// The request that each thread serves, if requests have a deadline.
@@ -62,7 +85,7 @@ impl WorkerStatus {
         descriptors: StatusDescriptors,
         block: u32,
         threads: u32,
-        timeout_seconds: u64,
+        timeouts: RequestTimeouts,
     ) -> std::io::Result<Arc<Self>> {
         let threads = threads.max(1);
         let status = Self {
@@ -71,7 +94,7 @@ impl WorkerStatus {
             bell: descriptors.bell,
             first_line: usize::try_from(u64::from(block) * u64::from(threads))
                 .map_err(std::io::Error::other)?,
-            timeout_milliseconds: timeout_seconds.saturating_mul(1000),
+            timeouts,
             begun: (0..threads).map(|_| AtomicU64::new(0)).collect(),
             requests: (0..threads).map(|_| Mutex::new(None)).collect(),
         };
@@ -135,21 +158,33 @@ impl WorkerStatus {
 
     /// Do requests have a deadline?
     pub(crate) fn has_timeout(&self) -> bool {
-        self.timeout_milliseconds > 0
+        self.timeouts.shortest().is_some()
     }
 
-    /// The timeout of a request.
-    pub(crate) fn timeout(&self) -> Option<Duration> {
-        self.has_timeout().then(|| Duration::from_millis(self.timeout_milliseconds))
+    /// The shortest timeout that a request can have.
+    pub(crate) fn shortest_timeout(&self) -> Option<Duration> {
+        self.timeouts.shortest()
     }
 
-    /// The handle to interrupt the next request of this thread. `python_thread` is Python's name of
-    /// this thread, unless this is the main thread.
-    pub(crate) fn interruptible(&self, python_thread: Option<c_long>) -> Interruptible {
-        match self.timeout_milliseconds {
+    /// The handle to interrupt the next request of `thread`, which is for `path`. `python_thread`
+    /// is Python's name of this thread, unless this is the main thread.
+    pub(crate) fn interruptible(
+        self: &Arc<Self>,
+        thread: u32,
+        python_thread: Option<c_long>,
+        path: impl FnOnce() -> Vec<u8>,
+    ) -> Interruptible {
+        match self.timeouts.milliseconds_of(path) {
             0 => Interruptible::without_deadline(),
             timeout => {
-                Interruptible::with_deadline(recently().saturating_add(timeout), python_thread)
+                let status = self.clone();
+                let supervisor = move |time: MoreTime| {
+                    if let Some(line) = status.line(thread) {
+                        line.set_timeout(time.from_begin);
+                    }
+                };
+                let enforcer = Enforcer(Box::new(supervisor));
+                Interruptible::with_timeout(timeout, python_thread, enforcer)
             }
         }
     }
@@ -163,6 +198,9 @@ impl WorkerStatus {
         }
         if let Some(line) = self.line(thread) {
             let is_new_tick = line.begin(request);
+            if let Some(milliseconds) = interruptible.timeout_milliseconds() {
+                line.set_timeout(milliseconds);
+            }
             if is_new_tick {
                 self.scoreboard.record_busy();
             }
@@ -283,7 +321,7 @@ impl WorkerStatus {
     /// later.
     pub(crate) fn until_next_deadline(&self) -> Duration {
         let left = self.requests_of_other_threads().filter_map(|request| request.time_left()).min();
-        left.unwrap_or(Duration::from_millis(self.timeout_milliseconds))
+        left.into_iter().chain(self.timeouts.shortest()).min().unwrap_or(Duration::MAX)
     }
 
     /// Is there no supervisor?

@@ -9,7 +9,8 @@ use pyo3::{
 
 use crate::process::python_api::latin1;
 use crate::wsgi::{
-    ServerSettings, Variables, file_wrapper::FileWrapper, input::Input, variables::Variable,
+    Interruptible, ServerSettings, Variables, extend_timeout::ExtendTimeout,
+    file_wrapper::FileWrapper, input::Input, variables::Variable,
 };
 
 /// The number of variables cached between requests, and the maximum length of a cached value.
@@ -53,6 +54,8 @@ impl Environs {
         constant.set_item(intern!(py, "wsgi.file_wrapper"), py.get_type::<FileWrapper>())?;
         constant.set_item(intern!(py, "wsgate.version"), env!("CARGO_PKG_VERSION"))?;
         constant.set_item(intern!(py, "wsgate.request_id"), py.None())?;
+        let extend_timeout = Bound::new(py, ExtendTimeout::new(None))?;
+        constant.set_item(intern!(py, "wsgate.extend_timeout"), extend_timeout)?;
         Ok(Self { constant: constant.unbind(), last: Vec::new() })
     }
 
@@ -63,6 +66,7 @@ impl Environs {
         variables: &Variables<'_>,
         request_id: &str,
         input: &Bound<'py, Input>,
+        interruptible: &Interruptible,
     ) -> PyResult<Bound<'py, PyDict>> {
         let environ = self.constant.bind(py).copy()?;
         for (position, variable) in variables.pairs().iter().enumerate() {
@@ -70,6 +74,10 @@ impl Environs {
         }
         environ.set_item(intern!(py, "wsgi.input"), input)?;
         environ.set_item(intern!(py, "wsgate.request_id"), request_id)?;
+        if interruptible.is_extensible() {
+            let extend_timeout = Bound::new(py, ExtendTimeout::new(Some(interruptible.clone())))?;
+            environ.set_item(intern!(py, "wsgate.extend_timeout"), extend_timeout)?;
+        }
         if variables.scheme() == "https" {
             environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "https"))?;
         }

@@ -6,7 +6,11 @@
 
 use std::{
     ffi::c_long,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::{
         ThreadId, {self},
     },
@@ -37,9 +41,34 @@ pub(crate) struct Interruptible(Arc<InterruptibleRequest>);
 #[derive(Debug)]
 struct InterruptibleRequest {
     limit: Option<RequestDeadline>,
+    /// When the request began, by [`Clock::Running`].
+    begun: u64,
+    /// For how many milliseconds since `begun` the application has asked; 0 if it has not.
+    extended: AtomicU64,
+    /// The other party that enforces the deadline. Without it the deadline does not change.
+    enforcer: Option<Enforcer>,
     /// The thread that serves the request.
     thread: ThreadId,
     state: Mutex<InterruptState>,
+}
+
+/// Another thread or process that enforces the deadline of a request: tells it that the request may
+/// take longer.
+pub(crate) struct Enforcer(pub(crate) Box<dyn Fn(MoreTime) + Send + Sync>);
+
+/// For how long a request may go on, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MoreTime {
+    /// Since now.
+    pub(crate) from_now: u64,
+    /// Since the request began.
+    pub(crate) from_begin: u64,
+}
+
+impl fmt::Debug for Enforcer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Enforcer").finish_non_exhaustive()
+    }
 }
 
 /// The clock that decides whether a request is late.
@@ -56,9 +85,9 @@ pub(crate) enum Clock {
 #[derive(Debug)]
 struct RequestDeadline {
     /// The deadline by [`Clock::Running`].
-    deadline: u64,
+    deadline: AtomicU64,
     /// The deadline by [`Clock::Monotonic`].
-    monotonic_deadline: u64,
+    monotonic_deadline: AtomicU64,
     /// Python's identifier of the thread; `None` for the main thread, which signal handlers
     /// interrupt.
     python_thread: Option<c_long>,
@@ -85,6 +114,12 @@ enum InterruptStage {
     Over,
 }
 
+impl RequestDeadline {
+    fn deadline(&self) -> u64 {
+        self.deadline.load(Ordering::Relaxed)
+    }
+}
+
 impl InterruptState {
     /// May the deadline interrupt the request?
     fn is_running(&self) -> bool {
@@ -108,25 +143,85 @@ pub(crate) enum ClientWait {
 impl Interruptible {
     /// A request without a deadline.
     pub(crate) fn without_deadline() -> Self {
-        Self::new(None)
+        Self::new(None, None)
     }
 
-    /// A request that this thread serves and that has to end at `deadline`, by the clock of
-    /// [`wire::running_clock`]. `python_thread` is Python's identifier of this thread, `None` for
-    /// the main thread.
-    pub(crate) fn with_deadline(deadline: u64, python_thread: Option<c_long>) -> Self {
-        let stopped = clock::recently().saturating_sub(recently());
-        let monotonic_deadline = deadline.saturating_add(stopped);
-        Self::new(Some(RequestDeadline { deadline, monotonic_deadline, python_thread }))
+    /// A request whose deadline `enforcer` alone enforces, from outside of this process.
+    pub(crate) fn of_enforcer(enforcer: Enforcer) -> Self {
+        Self::new(None, Some(enforcer))
     }
 
-    fn new(limit: Option<RequestDeadline>) -> Self {
+    /// A request that this thread serves, and that has to end after `timeout` milliseconds.
+    /// `python_thread` is Python's identifier of this thread, `None` for the main thread.
+    pub(crate) fn with_timeout(
+        timeout: u64,
+        python_thread: Option<c_long>,
+        enforcer: Enforcer,
+    ) -> Self {
+        let deadline = RequestDeadline {
+            deadline: recently().saturating_add(timeout).into(),
+            monotonic_deadline: clock::recently().saturating_add(timeout).into(),
+            python_thread,
+        };
+        Self::new(Some(deadline), Some(enforcer))
+    }
+
+    fn new(limit: Option<RequestDeadline>, enforcer: Option<Enforcer>) -> Self {
         let state = Mutex::new(InterruptState {
             stage: InterruptStage::Open,
             awaited: None,
             interrupted_at: u64::MAX,
         });
-        Self(Arc::new(InterruptibleRequest { limit, thread: thread::current().id(), state }))
+        Self(Arc::new(InterruptibleRequest {
+            limit,
+            begun: recently(),
+            extended: AtomicU64::new(0),
+            enforcer,
+            thread: thread::current().id(),
+            state,
+        }))
+    }
+
+    /// Can the request get more time?
+    pub(crate) fn is_extensible(&self) -> bool {
+        self.0.enforcer.is_some()
+    }
+
+    /// Lets the request take at least so many milliseconds from now, if its response has not ended
+    /// and it was not interrupted. Never brings the deadline forward.
+    pub(crate) fn extend(&self, milliseconds: u64) {
+        let state = self.state();
+        let Some(enforcer) = self.0.enforcer.as_ref() else {
+            return;
+        };
+        if state.stage != InterruptStage::Open {
+            return;
+        }
+        if let Some(limit) = &self.0.limit {
+            let deadline = now().saturating_add(milliseconds);
+            if deadline <= limit.deadline.fetch_max(deadline, Ordering::Relaxed) {
+                return;
+            }
+            let deadline = clock::now().saturating_add(milliseconds);
+            limit.monotonic_deadline.fetch_max(deadline, Ordering::Relaxed);
+        }
+        let from_begin = now().saturating_sub(self.0.begun).saturating_add(milliseconds);
+        self.0.extended.fetch_max(from_begin, Ordering::Relaxed);
+        (enforcer.0)(MoreTime { from_now: milliseconds, from_begin });
+    }
+
+    /// For how many milliseconds the request may go on from its beginning, if this process has a
+    /// deadline for it.
+    pub(crate) fn timeout_milliseconds(&self) -> Option<u64> {
+        Some(self.0.limit.as_ref()?.deadline().saturating_sub(self.0.begun))
+    }
+
+    /// How many seconds the request may take, if that differs from what all requests may.
+    pub(crate) fn own_timeout_seconds(&self) -> Option<u64> {
+        let extended = self.0.extended.load(Ordering::Relaxed);
+        let extended = Some(extended).filter(|&extended| extended > 0);
+        let milliseconds = self.timeout_milliseconds().or(extended)?;
+        Some(milliseconds.saturating_add(500) / 1000)
     }
 
     /// May the request be interrupted?
@@ -144,12 +239,12 @@ impl Interruptible {
         let limit = self.0.limit.as_ref()?;
         self.state()
             .is_running()
-            .then(|| Duration::from_millis(limit.deadline.saturating_sub(now())))
+            .then(|| Duration::from_millis(limit.deadline().saturating_sub(now())))
     }
 
     /// The maximum duration of the next wait for the client; `None` for no limit.
     pub(crate) fn client_wait_limit(&self) -> Option<Duration> {
-        let deadline = self.0.limit.as_ref()?.deadline;
+        let deadline = self.0.limit.as_ref()?.deadline();
         let state = self.state();
         let deadline = deadline.min(state.interrupted_at);
         let now = now();
@@ -228,7 +323,7 @@ impl Interruptible {
             .0
             .limit
             .as_ref()
-            .is_some_and(|limit| now() >= limit.deadline.min(state.interrupted_at));
+            .is_some_and(|limit| now() >= limit.deadline().min(state.interrupted_at));
         if is_ours && !is_late {
             // The request may still be interrupted at its deadline.
             let piece = if awaited == ClientWait::RequestBody {
@@ -271,8 +366,10 @@ impl Interruptible {
     fn interrupt_late(&self, state: &mut InterruptState, clock: Clock) -> bool {
         let is_late = state.is_running()
             && self.0.limit.as_ref().is_some_and(|limit| match clock {
-                Clock::Running => now() >= limit.deadline,
-                Clock::Monotonic => clock::now() >= limit.monotonic_deadline,
+                Clock::Running => now() >= limit.deadline(),
+                Clock::Monotonic => {
+                    clock::now() >= limit.monotonic_deadline.load(Ordering::Relaxed)
+                }
             });
         if is_late {
             state.stage = InterruptStage::Interrupted;

@@ -16,6 +16,7 @@ mod environ;
 mod error;
 mod error_stream;
 mod exceptions;
+mod extend_timeout;
 mod file_wrapper;
 mod headers;
 mod input;
@@ -37,7 +38,7 @@ pub(crate) use crate::wsgi::{
     child::end_if_child,
     error::{Refusal, interruption},
     exceptions::Interrupted,
-    interruptible::{ClientWait, Clock, Interruptible},
+    interruptible::{ClientWait, Clock, Enforcer, Interruptible, MoreTime},
     names::KnownVariable,
     response::{Response, type_name},
     serve::{RequestOutcome, Server, refuse},

@@ -18,7 +18,7 @@ use crate::{
     log::Log,
     process::forks::is_child,
     wsgi::{
-        ErrorSink, Exchange, ServerSettings,
+        ErrorSink, Exchange, Interruptible, ServerSettings,
         child::end_if_child,
         environ::Environs,
         error::{Refusal, ServeError, client_wait_timed_out, closing_interrupted},
@@ -93,9 +93,10 @@ impl Server {
             Response::new(sink, form, variables.is_head(), log.clone(), interruptible.clone());
         let response = response.for_request(&variables);
         let made = (|| -> PyResult<_> {
-            let input = Bound::new(py, Input::new(body, interruptible))?;
+            let input = Bound::new(py, Input::new(body, interruptible.clone()))?;
             let response = Bound::new(py, response)?;
-            let environ = self.environs.make(py, &variables, log.request_id(), &input)?;
+            let environ =
+                self.environs.make(py, &variables, log.request_id(), &input, &interruptible)?;
             let errors = errors.map(|sink| errors_stream(py, sink)).transpose()?;
             if let Some((errors, _)) = &errors {
                 environ.set_item(intern!(py, "wsgi.errors"), errors)?;
@@ -131,7 +132,7 @@ impl Server {
                 abandoned = matches!(fault, ServeError::ClientDisconnected);
                 let message = fault.log_message(
                     py,
-                    &self.setting,
+                    &self.setting_of(&interruptible),
                     response.headers_sent(py),
                     awaited,
                     described,
@@ -152,7 +153,7 @@ impl Server {
         // The client does not have to wait for `close()`.
         response.sending_ended(py, complete);
         if let Some(iterable) = iterable {
-            self.close(&iterable, &log);
+            self.close(&iterable, &log, &interruptible);
         }
         response.end_interruption(py);
         let awaited = response.awaited();
@@ -165,7 +166,11 @@ impl Server {
         }
         response.finish(py, complete);
         if let Some(awaited) = response.awaited().filter(|_| awaited.is_none()) {
-            log.write(&client_wait_timed_out(awaited, StopReason::Timeout, &self.setting));
+            log.write(&client_wait_timed_out(
+                awaited,
+                StopReason::Timeout,
+                &self.setting_of(&interruptible),
+            ));
         }
         let outcome = match (complete, abandoned) {
             (_, true) => RequestOutcome::Abandoned,
@@ -175,21 +180,34 @@ impl Server {
         Served { outcome, status: response.status(py) }
     }
 
+    /// The settings with the timeout of this request, for log messages.
+    fn setting_of(&self, request: &Interruptible) -> ServerSettings {
+        let mut setting = self.setting.clone();
+        if let Some(seconds) = request.own_timeout_seconds() {
+            setting.timeout_seconds = seconds;
+            setting.response_timeout_seconds = seconds.max(setting.response_timeout_seconds);
+        }
+        setting
+    }
+
     /// Closes the iterable that the application returned (PEP 3333 *Specification Details*). A
     /// failure is logged and does not change the response.
-    fn close(&self, iterable: &Bound<'_, PyAny>, log: &Log) {
+    fn close(&self, iterable: &Bound<'_, PyAny>, log: &Log, interruptible: &Interruptible) {
         let py = iterable.py();
         let Err(error) = end_if_child(py, log, close(iterable)) else {
             return;
         };
-        log.write(&closing_interrupted(py, &error, &self.setting).unwrap_or_else(|| {
-            LogMessage::new(Code::CloseRaised, "`close()` of the response raised an exception")
+        log
+            .write(&closing_interrupted(py, &error, &self.setting_of(interruptible)).unwrap_or_else(
+            || {
+                LogMessage::new(Code::CloseRaised, "`close()` of the response raised an exception")
                 .traceback(format_exception(py, &error))
                 .hint(
                     "the response itself was not affected; the last lines of the traceback name \
                      the place",
                 )
-        }));
+            },
+        ));
     }
 
     /// Writes and ends an unfinished line of `wsgi.errors`. The stream fails only if the

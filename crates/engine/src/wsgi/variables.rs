@@ -150,6 +150,12 @@ impl<'a> Variables<'a> {
         }
     }
 
+    /// The path of the request.
+    pub(crate) fn path(&self) -> Vec<u8> {
+        let parts = [KnownVariable::ScriptName, KnownVariable::PathInfo];
+        parts.map(|known| self.get(known).unwrap_or_default()).concat()
+    }
+
     /// Is this a `HEAD` request, whose response has no body (RFC 3875 4.3.3)?
     pub(crate) fn is_head(&self) -> bool {
         self.get(KnownVariable::RequestMethod) == Some(b"HEAD")

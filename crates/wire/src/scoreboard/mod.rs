@@ -127,6 +127,8 @@ pub struct ScoreboardLine {
     last_status: AtomicU32,
     /// Bytes of resident memory of the worker after its last request; 0 if not measured.
     resident: AtomicU64,
+    /// Milliseconds from `since` to the timeout of the request; 0 if it has none.
+    timeout: AtomicU64,
     request: [AtomicU64; REQUEST_WORDS],
 }
 

@@ -39,6 +39,8 @@ pub struct ThreadStatus {
     pub last_status: Option<u16>,
     /// Bytes of resident memory of the worker after its last request; 0 if not measured.
     pub resident: u64,
+    /// How long the present request may take, if it has a timeout.
+    pub timeout: Option<Duration>,
     /// Id, method and target of the present request or the last one, as the client sent them:
     /// control characters have to be escaped before a person sees them.
     pub request: Vec<u8>,
@@ -133,6 +135,9 @@ impl ScoreboardLine {
                 .ok()
                 .filter(|&status| status > 0),
             resident: self.resident.load(Ordering::Relaxed),
+            timeout: Some(self.timeout.load(Ordering::Relaxed))
+                .filter(|&milliseconds| milliseconds > 0)
+                .map(Duration::from_millis),
             request,
         }
     }

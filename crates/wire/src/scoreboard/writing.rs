@@ -60,8 +60,9 @@ impl ScoreboardLine {
         counts
     }
 
-    /// The thread begins to serve `request`, of which as much is kept as fits. Returns whether the
-    /// line changes for the first time in this tick of the coarse clock.
+    /// The thread begins to serve `request`, of which as much is kept as fits. The request has no
+    /// timeout yet. Returns whether the line changes for the first time in this tick of the coarse
+    /// clock.
     pub fn begin(&self, request: &str) -> bool {
         let tick = recently();
         let is_new_tick = self.since.load(Ordering::Relaxed) != tick;
@@ -73,6 +74,7 @@ impl ScoreboardLine {
             for (word, piece) in self.request.iter().zip(pieces) {
                 word.store(u64::from_ne_bytes(*piece), Ordering::Relaxed);
             }
+            self.timeout.store(0, Ordering::Relaxed);
             self.state.store(BUSY, Ordering::Relaxed);
             self.since.store(tick, Ordering::Relaxed);
             increment(&self.served);
@@ -87,6 +89,11 @@ impl ScoreboardLine {
             let class = usize::from(status / 100).wrapping_sub(1);
             self.responses.get(class).iter().for_each(|count| increment(count));
         });
+    }
+
+    /// Sets for how many milliseconds the present request may take, from its beginning.
+    pub fn set_timeout(&self, milliseconds: u64) {
+        self.change(|| self.timeout.store(milliseconds, Ordering::Relaxed));
     }
 
     /// The thread has served its request and is idle.

@@ -39,7 +39,7 @@ use crate::{
     log::{Log, rate_limit},
     pool::{
         serving::worker::Worker,
-        worker_status::{StatusDescriptors, WorkerStatus},
+        worker_status::{RequestTimeouts, StatusDescriptors, WorkerStatus},
     },
     process::{
         self, SignalMask,
@@ -86,7 +86,7 @@ pub(crate) fn run_alone(
         ),
         Err(failure) => {
             let once = Service { max_requests: 1, threads: 1, ..service.clone() };
-            let status = WorkerStatus::new(status, 0, 1, 0)?;
+            let status = WorkerStatus::new(status, 0, 1, RequestTimeouts::default())?;
             let worker =
                 Worker::<PoolConnection>::new(launch, &once, sockets, status, Some(failure), None)?;
             process::unblock_signals(&SignalMask::none());
@@ -107,7 +107,11 @@ pub(crate) fn run(
     (status, block): (StatusDescriptors, u32),
     (mask, modules): (&SignalMask, Option<ModuleWatch>),
 ) -> PyResult<i32> {
-    let status = WorkerStatus::new(status, block, service.threads, launch.request.timeout_seconds)?;
+    let timeouts = RequestTimeouts {
+        seconds: launch.request.timeout_seconds,
+        by_path: service.path_timeouts.clone(),
+    };
+    let status = WorkerStatus::new(status, block, service.threads, timeouts)?;
     status.install_handlers(py)?;
     let is_alone = status.is_alone();
     let worker = Worker::<PoolConnection>::new(launch, service, sockets, status, None, modules)?;

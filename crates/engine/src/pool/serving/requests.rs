@@ -188,7 +188,8 @@ impl Requests {
         }
         let log = self.log(&variables, request);
         let own_log = log.clone();
-        let interruptible = self.status.interruptible(caller.python_thread);
+        let path = || variables.as_ref().map_or_else(|_| Vec::new(), Variables::path);
+        let interruptible = self.status.interruptible(caller.thread, caller.python_thread, path);
         let record = AccessRecord::begin(log.request_id());
         self.status.begin_request(caller.thread, log.line(), &interruptible);
         if let Some(start) = request.get(b"HTTP_X_REQUEST_START")

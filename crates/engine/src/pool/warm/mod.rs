@@ -42,7 +42,7 @@ use crate::{
         serving,
         warm::idle_worker::{AcceptedRequest, IdleWorker},
         worker_limits::{LimitAction, WorkerLimits},
-        worker_status::{StatusDescriptors, WorkerStatus},
+        worker_status::{RequestTimeouts, StatusDescriptors, WorkerStatus},
     },
     process::{
         ApplicationTimers, environment,
@@ -78,7 +78,7 @@ pub(crate) fn run(
         Arc<TemplateLink>,
     ),
 ) -> PyResult<i32> {
-    let status_writer = WorkerStatus::new(status, block, 1, 0)?;
+    let status_writer = WorkerStatus::new(status, block, 1, RequestTimeouts::default())?;
     let limits = WorkerLimits::new(service)?;
     let mut count = 0;
     let ourselves = getpid();
@@ -220,6 +220,7 @@ fn serve(
     let notify = {
         let (reporter, gateway_pipe, template_link) =
             (reporter.clone(), gateway_pipe.clone(), template_link.clone());
+        let interruptible = interruptible.clone();
         move |complete| {
             gateway_pipe::cancel_signal(&gateway_pipe);
             // The gateway no longer enforces the time limit, and `close()` still has to run.
@@ -227,6 +228,7 @@ fn serve(
             reporter.send(&Report::Released { complete });
             await_exit(gateway, reporter.socket());
             let used = begun.map_or(Duration::ZERO, |begun: Instant| begun.elapsed());
+            let seconds = interruptible.own_timeout_seconds().unwrap_or(0).max(seconds);
             let left = Duration::from_secs(seconds).saturating_sub(used);
             process::interrupt_after(left, &close_hangs);
         }
