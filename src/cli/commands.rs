@@ -52,7 +52,7 @@ pub(super) enum Command {
     /// Show the status of running pools
     Status(pool::args::StatusArgs),
     /// Reload the code of a pool
-    Reload(pool::args::PoolName),
+    Reload(pool::args::ReloadArgs),
     /// Stop a pool
     Stop(pool::args::PoolName),
     /// Show the Python stacks of a pool's processes, which go on running

@@ -95,7 +95,12 @@ const POOL_SIGNALS: &[Term] = &[
         "Stop gracefully: workers finish their requests, for up to --drain seconds. A second \
          signal stops the pool at once.",
     ),
-    ("SIGHUP, SIGUSR2", "Reload: load the code again, and replace the workers."),
+    ("SIGHUP", "Reload: load the code again, and replace the workers."),
+    (
+        "SIGUSR2",
+        "Upgrade: execute the installed program of wsgate in place of this one, and reload. A warm \
+         pool only reloads.",
+    ),
     ("SIGUSR1", "Reopen the access log and the error log."),
 ];
 

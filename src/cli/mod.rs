@@ -98,7 +98,7 @@ fn dispatch(command: Command) -> Exit {
         Command::Fastcgi(args) => reported(pool::run(&args)),
         Command::WarmPool(args) => reported(pool::warm_pool::run(&args)),
         Command::Status(args) => reported(pool::commands::status(&args)),
-        Command::Reload(pool) => reported(pool::commands::reload(&pool)),
+        Command::Reload(args) => reported(pool::commands::reload(&args)),
         Command::Stop(pool) => reported(pool::commands::stop(&pool)),
         Command::Stacks(args) => reported(pool::stacks_command::run(&args)),
         Command::Call(args) => reported(call::run(&args)),

@@ -49,10 +49,10 @@ fn bootstrap_file() -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Variables that a service manager sets for this process alone (sd_listen_fds(3), sd_notify(3),
-/// sd_watchdog_enabled(3)). With these variables, an application would use file descriptors of
-/// wsgate, or notify the service manager itself.
-pub(crate) const SERVICE_MANAGER_VARIABLES: [&str; 7] = [
+/// Variables that are set for this process alone: by a service manager (sd_listen_fds(3),
+/// sd_notify(3), sd_watchdog_enabled(3)), or by wsgate itself in an upgrade. With these variables,
+/// an application would use file descriptors of wsgate, or notify the service manager itself.
+pub(crate) const OWN_VARIABLES: [&str; 8] = [
     "LISTEN_PID",
     "LISTEN_PIDFDID",
     "LISTEN_FDS",
@@ -60,6 +60,7 @@ pub(crate) const SERVICE_MANAGER_VARIABLES: [&str; 7] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
+    "WSGATE_UPGRADE",
 ];
 
 /// A python that can be started.
@@ -155,7 +156,7 @@ pub(crate) fn environment(settings: &Settings, request: &Request) -> BTreeMap<Os
     let mut environment: BTreeMap<_, _> = inherited
         .into_iter()
         .rev()
-        .filter(|(name, _)| !SERVICE_MANAGER_VARIABLES.iter().any(|known| name == known))
+        .filter(|(name, _)| !OWN_VARIABLES.iter().any(|known| name == known))
         .chain(settings.variables.iter().cloned())
         .chain(request.variables.iter().cloned())
         .collect();

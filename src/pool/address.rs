@@ -13,7 +13,7 @@ use std::{
 };
 
 use rustix::net::{SocketAddrUnix, getsockname};
-
+use serde::{Deserialize, Serialize};
 use wire::host_port::{HostPort, address_hint};
 
 /// Maximum path length of a Unix socket in bytes: the kernel's limit, minus room for the suffix of
@@ -21,7 +21,7 @@ use wire::host_port::{HostPort, address_hint};
 const MAX_PATH_BYTES: usize = 96;
 
 /// Address of a listening socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Address {
     /// A Unix socket at this path.
     Unix(PathBuf),

@@ -362,7 +362,18 @@ pub(crate) struct StatusArgs {
     pub(crate) json: bool,
 }
 
-/// The argument of `wsgate reload` and `wsgate stop`.
+/// The arguments of `wsgate reload`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ReloadArgs {
+    #[command(flatten)]
+    pub(crate) pool: PoolName,
+
+    /// Execute the installed program of wsgate, too, such as one that a package has upgraded
+    #[arg(long, help_heading = "Upgrade")]
+    pub(crate) binary: bool,
+}
+
+/// The name of a pool, for `wsgate reload` and `wsgate stop`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PoolName {
     /// Name of the pool, as `wsgate status` shows it

@@ -17,7 +17,7 @@ use crate::{
     exit::{
         CommandError, Exit, {self},
     },
-    pool::args::{PoolName, StatusArgs},
+    pool::args::{PoolName, ReloadArgs, StatusArgs},
     system::runtime_directory::RuntimeDirectoryError,
 };
 
@@ -68,8 +68,8 @@ pub(crate) fn status(args: &StatusArgs) -> Result<Exit, CommandError> {
 ///
 /// # Errors
 /// If the pool is not running, or the new code cannot be loaded.
-pub(crate) fn reload(pool: &PoolName) -> Result<Exit, CommandError> {
-    match client::reload(&pool.name).map_err(unknown)? {
+pub(crate) fn reload(args: &ReloadArgs) -> Result<Exit, CommandError> {
+    match client::reload(&args.pool.name, args.binary).map_err(unknown)? {
         Some(ReloadResult::Done) => Ok(Exit::Success),
         None => Err(CommandError::failed(
             LogMessage::new(
@@ -77,14 +77,27 @@ pub(crate) fn reload(pool: &PoolName) -> Result<Exit, CommandError> {
                 "the pool closed the connection without the result of the reload",
             )
             .hint(
-                "the pool has ended, or too many commands wait at once; look for the result in its \
-                 error log",
+                "the pool has ended, or too many commands wait at once, or the pool is of a build \
+                 without this command; look for the result in its error log",
             ),
         )),
-        Some(ReloadResult::Failed) => Err(CommandError::failed(
-            LogMessage::new(Code::ReloadFailed, "the new code could not be loaded")
-                .hint("the pool keeps serving the old code; look for the reason in its error log"),
-        )),
+        Some(ReloadResult::Failed(reason)) => {
+            let message = if args.binary {
+                LogMessage::new(Code::UpgradeFailed, "the pool could not be upgraded").hint(
+                    "the pool keeps serving with its own build; its error log says more. Fix the \
+                     cause and try again, or restart the pool",
+                )
+            } else {
+                LogMessage::new(Code::ReloadFailed, "the new code could not be loaded").hint(
+                    "the pool keeps serving the old code; look for the reason in its error log",
+                )
+            };
+            Err(CommandError::failed(if reason.is_empty() {
+                message
+            } else {
+                message.detail(format!("{}\n", Escaped(&reason)))
+            }))
+        }
     }
 }
 
@@ -113,6 +126,7 @@ pub(super) fn unknown(error: anyhow::Error) -> CommandError {
 fn state(status: &PoolStatus) -> &'static str {
     match status {
         PoolStatus { stopping: true, .. } => ", stopping",
+        PoolStatus { upgrading: true, .. } => ", upgrading",
         PoolStatus { reloading: true, .. } => ", reloading",
         PoolStatus { loading: true, .. } => ", loading",
         PoolStatus { resting: true, .. } => ", no Python process; the next connection starts one",
@@ -177,6 +191,15 @@ fn table(status: &PoolStatus) -> String {
         let _ = writeln!(
             text,
             "  loading new code failed {} ago; {serving}: {}",
+            age(failed.seconds),
+            Escaped(&failed.reason)
+        );
+    }
+    if let Some(failed) = &status.failed_upgrade {
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "  the upgrade {} ago failed; the pool goes on with its own build: {}",
             age(failed.seconds),
             Escaped(&failed.reason)
         );

@@ -26,8 +26,11 @@ use rustix::{
     process::geteuid,
 };
 
-use crate::system::runtime_directory::{
-    RuntimeDirectoryError, {self},
+use crate::{
+    pool::handover::{Draft, HandedControl},
+    system::runtime_directory::{
+        RuntimeDirectoryError, {self},
+    },
 };
 
 /// Maximum number of connections without a command. Above the limit, the oldest is closed.
@@ -106,6 +109,28 @@ impl ControlSocket {
                 ))
             }
         }
+    }
+
+    /// The control socket of the previous program.
+    pub(super) fn handed_over(handed: HandedControl) -> (Self, Vec<UnixStream>) {
+        let socket = Self {
+            listener: handed.listener,
+            path: handed.path,
+            silent: handed.silent,
+            answers: Vec::new(),
+            pause_end: None,
+        };
+        (socket, handed.waiting)
+    }
+
+    /// Adds the socket to `draft`, with the clients `waiting` for the end of an upgrade.
+    pub(super) fn hand_over<'a>(&'a self, draft: &mut Draft<'a>, waiting: &'a [UnixStream]) {
+        draft.add_control(&self.listener, &self.path, &self.silent, waiting);
+    }
+
+    /// Have all responses been sent?
+    pub(super) fn has_answered(&self) -> bool {
+        self.answers.is_empty()
     }
 
     /// Renames the pool.

@@ -15,6 +15,7 @@ use crate::{
         args::{FastcgiArgs, PoolOptions},
         code_source::CodeSource,
         file_creator::FileCreator,
+        handover::{Handover, READY},
         inherited_sockets::InheritedSockets,
         listeners::Listener,
         logs::Logs,
@@ -22,7 +23,9 @@ use crate::{
         service::{cannot_start, service},
         socket_access::SocketAccess,
         startup_warnings::{close_unused, log, warn_of_missing_paths, warn_of_root},
-        supervisor::{PoolConfig, PoolResources, RequestQueue, Sockets, StackRequests, Supervisor},
+        supervisor::{
+            PoolConfig, PoolResources, RequestQueue, Sockets, StackRequests, Supervisor, trial,
+        },
         worker_count,
     },
     request::Request,
@@ -40,6 +43,15 @@ const MIN_LINGER: Duration = Duration::from_secs(1);
 /// # Errors
 /// If the pool cannot start.
 pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
+    let mut handover = Handover::from_environment()?;
+    let served = serve(args, handover.as_mut());
+    if let (Some(handover), Err(error)) = (&handover, &served) {
+        handover.report(&error.message.summary());
+    }
+    served
+}
+
+fn serve(args: &FastcgiArgs, mut handover: Option<&mut Handover>) -> Result<Exit, CommandError> {
     let options = &args.pool;
     if let Some((sentence, hint)) = options.contradiction() {
         return Err(CommandError::usage(LogMessage::new(Code::BadSetting, sentence).hint(hint)));
@@ -50,11 +62,24 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
     });
     let account = account.transpose().map_err(CommandError::settings)?;
     let creator = FileCreator::new(account.as_ref());
-    let mut inherited = InheritedSockets::take_over(&options.listen)?;
-    let addresses = inherited.addresses(&options.listen);
-    let listeners = open_listeners(options, &addresses, creator, &mut inherited)?;
-    let mut logs = Logs::open(args, creator).map_err(CommandError::settings)?;
-    args.process.apply().map_err(CommandError::settings)?;
+    let (addresses, listeners, inherited) = match &mut handover {
+        Some(handover) => {
+            let addresses = handover.addresses.clone();
+            (addresses, handover.listeners()?, InheritedSockets::default())
+        }
+        None => {
+            let mut inherited = InheritedSockets::take_over(&options.listen)?;
+            let addresses = inherited.addresses(&options.listen);
+            let listeners = open_listeners(options, &addresses, creator, &mut inherited)?;
+            (addresses, listeners, inherited)
+        }
+    };
+    let mut open_logs = handover.as_deref_mut().map(Handover::logs).unwrap_or_default();
+    let mut logs = Logs::open(args, creator, &mut open_logs).map_err(CommandError::settings)?;
+    // The previous program of an upgrade has done so.
+    if handover.is_none() {
+        args.process.apply().map_err(CommandError::settings)?;
+    }
     // Root's permissions are no longer needed, and no file of the application was read yet.
     let mut code = match &account {
         Some(account) => assume(account, code)?,
@@ -64,9 +89,16 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
     if args.logging.error_log.is_none()
         && let Some(path) = &settings.error_log
     {
-        logs.open_error_log(path).map_err(CommandError::settings)?;
+        logs.open_error_log(path, &mut open_logs).map_err(CommandError::settings)?;
     }
     let plan = Plan::new(options, &settings, &addresses);
+    let name = options
+        .name
+        .clone()
+        .unwrap_or_else(|| default_pool_name(options.config.as_deref(), &settings.app));
+    if let Some(handover) = &handover {
+        handover.check(&options.listen, &name, plan.is_lone_worker)?;
+    }
     let has_socket_file = addresses.iter().any(|address| matches!(address, Address::Unix(_)));
     if let Some(message) = args.first_without_effect(!plan.is_lone_worker, has_socket_file) {
         return Err(CommandError::usage(
@@ -80,24 +112,24 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
     let (scoreboard, scoreboard_fd) =
         Scoreboard::create(plan.scoreboard_lines(options.threads)).map_err(cannot_start)?;
     logs.redirect_stderr().map_err(cannot_start)?;
-    let name = options
-        .name
-        .clone()
-        .unwrap_or_else(|| default_pool_name(options.config.as_deref(), &settings.app));
     settings.logging.apply_to_pool(name.clone());
     close_unused(&settings, inherited);
-    warn_of_missing_paths(&settings);
+    // A trial repeats what the pool has said.
+    let warns = !handover.as_ref().is_some_and(|handover| handover.is_trial());
+    if warns {
+        warn_of_missing_paths(&settings);
+    }
     if let Some(message) =
         allowed_addresses::check(&settings, &listeners).map_err(CommandError::settings)?
     {
         log(&settings, &message);
     }
-    if account.is_none() && is_real_root() {
+    if account.is_none() && is_real_root() && warns {
         let hint = "add --user with the pool's user, such as `--user www-data`, or `--user root` \
             if root is intended";
         warn_of_root(&settings, hint);
     }
-    if let Some(message) = &plan.limits_message {
+    if let Some(message) = plan.limits_message.as_ref().filter(|_| warns) {
         log(&settings, message);
     }
     let mut service = Service {
@@ -119,13 +151,18 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
         .map_err(|error| cannot_start(error.into()))?;
     let stacks = StackRequests::create().map_err(cannot_start)?;
     let scoreboard = Rc::new(scoreboard);
-    let (queue, request_queue) = match args.queue.limits() {
-        None => (ConnectionQueue::create().map_err(cannot_start)?, None),
-        Some(limits) => {
+    let limits = args.queue.limits();
+    let (queue, relay) = match (&mut handover, limits) {
+        (Some(handover), limits) => handover.queue(limits.is_some())?,
+        (None, None) => (ConnectionQueue::create().map_err(cannot_start)?, None),
+        (None, Some(_)) => {
             let (queue, relay) = ConnectionQueue::create_relayed().map_err(cannot_start)?;
-            (queue, Some(RequestQueue::new(limits, relay, scoreboard.clone(), &settings)))
+            (queue, Some(relay))
         }
     };
+    let request_queue = limits
+        .zip(relay)
+        .map(|(limits, relay)| RequestQueue::new(limits, relay, scoreboard.clone(), &settings));
     service.bell_fd = Some(bell.as_raw_fd());
     service.stacks_fd = Some(stacks.file().as_raw_fd());
     service.connection_queue = Some(queue.fds());
@@ -143,6 +180,7 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
         slow: slow.filter(|&seconds| seconds > 0).map(Duration::from_secs),
         blocks_per_worker: BLOCKS_PER_WORKER,
         grows_within_limits: false,
+        listen: [options.listen.clone(), addresses],
         on_demand: None,
     };
     let resources = PoolResources {
@@ -155,7 +193,16 @@ pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
         logs,
         request: Request::of_pool(&settings.app),
     };
-    Supervisor::new(&settings, config, resources).map_err(cannot_start)?.run()
+    if let Some(handover) = handover.as_deref().filter(|handover| handover.is_trial()) {
+        let result = trial::try_out(&settings, config, &resources).map_err(cannot_start)?;
+        handover.report(&result.err().unwrap_or_else(|| READY.to_owned()));
+        return Ok(Exit::Success);
+    }
+    let mut supervisor = Supervisor::new(&settings, config, resources).map_err(cannot_start)?;
+    if let Some(handover) = handover {
+        supervisor.take_over(handover)?;
+    }
+    supervisor.run()
 }
 
 fn open_listeners(

@@ -133,10 +133,10 @@ fn not_open(number: RawFd) -> CommandError {
 ///
 /// # Errors
 /// If a number is not open, or file descriptors are short.
-fn own(numbers: &BTreeSet<RawFd>) -> Result<BTreeMap<RawFd, OwnedFd>, CommandError> {
+pub(super) fn own(numbers: &BTreeSet<RawFd>) -> Result<BTreeMap<RawFd, OwnedFd>, CommandError> {
     let failed = |error: &dyn Display| {
         refused(
-            format!("cannot take over the file descriptors of the listening sockets: {error}"),
+            format!("cannot take over the inherited file descriptors: {error}"),
             "raise the limit of open files (`ulimit -n`, `LimitNOFILE=`)",
         )
     };

@@ -78,6 +78,16 @@ impl Listener {
         }
     }
 
+    /// A listening socket that the previous program of an upgrade has handed over.
+    pub(super) fn handed_over(socket: OwnedFd, address: Address, file: Option<SocketFile>) -> Self {
+        Self { socket, address, file, public_path: None }
+    }
+
+    /// The socket's file, if this process removes it.
+    pub(super) fn file(&self) -> Option<&SocketFile> {
+        self.file.as_ref()
+    }
+
     /// Listens for the warm requests of this user's gateways. The socket appears at `path` with
     /// [`Listener::publish`].
     ///

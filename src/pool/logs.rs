@@ -6,6 +6,7 @@
 //! the open file.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     os::{
         fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
@@ -42,6 +43,9 @@ use crate::{
 /// Maximum number of symbolic links from a log's path to a file descriptor; `/dev/stderr` has one.
 const MAX_LINKS: usize = 8;
 
+/// Open logs of the previous program of an upgrade, by their paths.
+pub(super) type OpenLogs = BTreeMap<PathBuf, OwnedFd>;
+
 /// The error log and access log of a pool.
 #[derive(Debug)]
 pub(super) struct Logs {
@@ -66,14 +70,21 @@ struct LogFile {
 }
 
 impl LogFile {
-    /// Opens the log file at `path`.
+    /// Opens the log file at `path`, unless it was handed over.
     ///
     /// # Errors
     /// The log message that names the file.
-    fn open(path: &Path, creator: FileCreator<'_>) -> Result<Self, LogMessage> {
+    fn open(
+        path: &Path,
+        creator: FileCreator<'_>,
+        handed: &mut OpenLogs,
+    ) -> Result<Self, LogMessage> {
         let opened = std::path::absolute(path).and_then(|path| {
             let is_descriptor = own_descriptor(&path).is_some();
-            let file = creator.open_log(&path)?;
+            let file = match handed.remove(&path) {
+                Some(file) => file,
+                None => creator.open_log(&path)?,
+            };
             Ok(Self { path, file, is_descriptor })
         });
         opened.map_err(|error| {
@@ -104,17 +115,21 @@ impl Logs {
         Self { error: None, access: None, reopen_bell: None, to_server: false }
     }
 
-    /// Opens the logs that `args` name.
+    /// Opens the logs that `args` name, except for those that were `handed` over.
     ///
     /// # Errors
     /// The log message that names the file which cannot be opened.
-    pub(super) fn open(args: &FastcgiArgs, creator: FileCreator<'_>) -> Result<Self, LogMessage> {
-        let file = |path: &Path| LogFile::open(path, creator);
+    pub(super) fn open(
+        args: &FastcgiArgs,
+        creator: FileCreator<'_>,
+        handed: &mut OpenLogs,
+    ) -> Result<Self, LogMessage> {
+        let mut file = |path: &Path| LogFile::open(path, creator, handed);
         let error_log = args.logging.error_log.as_deref();
         let args = &args.logs;
         // Standard error is open already, and may be a socket (systemd's journal), which cannot be
         // reopened.
-        let error = error_log.filter(|path| !is_standard_error(path)).map(file).transpose()?;
+        let error = error_log.filter(|path| !is_standard_error(path)).map(&mut file).transpose()?;
         let is_open =
             |path: &Path| path.as_os_str() == "-" || (error.is_none() && is_standard_error(path));
         let access =
@@ -131,10 +146,14 @@ impl Logs {
     ///
     /// # Errors
     /// As [`Logs::open`].
-    pub(super) fn open_error_log(&mut self, path: &Path) -> Result<(), LogMessage> {
+    pub(super) fn open_error_log(
+        &mut self,
+        path: &Path,
+        handed: &mut OpenLogs,
+    ) -> Result<(), LogMessage> {
         if !is_standard_error(path) {
             // This process already runs as the pool's user.
-            self.error = Some(LogFile::open(path, FileCreator::new(None))?);
+            self.error = Some(LogFile::open(path, FileCreator::new(None), handed)?);
         }
         Ok(())
     }
@@ -190,6 +209,12 @@ impl Logs {
         let access =
             self.access.iter().filter_map(|(_, log)| log.as_ref()).map(|log| log.file.as_fd());
         access.chain(self.reopen_bell.iter().map(|bell| bell.as_fd()))
+    }
+
+    /// The open files, which can be handed over.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&Path, BorrowedFd<'_>)> {
+        let access = self.access.iter().filter_map(|(_, log)| log.as_ref());
+        self.error.iter().chain(access).map(|log| (&*log.path, log.file.as_fd()))
     }
 
     /// Reopens all files and asks the other processes to do so. A file that cannot be reopened

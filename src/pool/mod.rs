@@ -15,6 +15,7 @@ mod error_log;
 mod fastcgi_pool;
 mod file_changes;
 mod file_creator;
+mod handover;
 mod inherited_sockets;
 mod listen_error;
 mod listeners;

@@ -112,6 +112,11 @@ impl Notifier {
         notifier
     }
 
+    /// Goes on with a reload that the previous program of this process has announced.
+    pub(super) fn continue_reload(&mut self) {
+        self.announced = Announced::Reloading;
+    }
+
     /// Announces a reload. Call this for every request to reload: the manager compares its time.
     pub(super) fn announce_reload(&mut self) {
         if matches!(self.announced, Announced::Ready | Announced::Reloading) {

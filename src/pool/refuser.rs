@@ -77,6 +77,11 @@ impl Refuser {
         self.connections.len() < self.max_connections
     }
 
+    /// Is no request being refused?
+    pub(super) fn is_idle(&self) -> bool {
+        self.connections.is_empty()
+    }
+
     /// Adds a connection.
     pub(super) fn add(&mut self, socket: OwnedFd) {
         let limits = Limits { params_bytes: MAX_PARAMS_BYTES, ..Limits::default() };

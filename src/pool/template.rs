@@ -5,16 +5,19 @@ use std::{
     io,
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
-        unix::process::CommandExt as _,
+        unix::process::{CommandExt as _, ExitStatusExt as _},
     },
-    process::{Child, ExitStatus},
+    process::ExitStatus,
     time::Instant,
 };
 
 use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, recv, send},
-    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid},
+    process::{
+        Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, kill_process_group, waitid,
+        waitpid,
+    },
 };
 use wire::{
     launch::{Preload, Service, Work},
@@ -22,7 +25,10 @@ use wire::{
     template::{TemplateCommand, TemplateEvent},
 };
 
-use crate::{config::settings::Settings, guard::start::Start, request::Request};
+use crate::{
+    config::settings::Settings, guard::start::Start, pool::handover::HandedTemplate,
+    request::Request, system::processes::is_running_child,
+};
 
 /// The resources of a new template process, in addition to its settings.
 pub(super) struct TemplateLaunch<'a> {
@@ -34,17 +40,22 @@ pub(super) struct TemplateLaunch<'a> {
 
 /// A template process.
 pub(super) struct Template {
-    child: Child,
+    pid: Pid,
+    /// The exit status, once the process was waited for.
+    exit_status: Option<ExitStatus>,
     /// Channel for orders and news; `None` after either end was closed.
     channel: Option<OwnedFd>,
     /// The kernel closes this end when the supervisor exits, and the template exits with it.
-    _gateway_pipe: OwnedFd,
+    gateway_pipe: OwnedFd,
     generation: u64,
     settings: Settings,
     preload: Preload,
     loading: Loading,
     /// Number of running workers.
     workers: usize,
+    /// The running workers of a template that the previous program of an upgrade has started.
+    /// Its messages may be those of another build, so the exits of its workers are looked for.
+    handed_workers: Vec<Pid>,
     /// Number of ordered workers that are not running yet.
     pending: usize,
     /// The template was asked to give up its pending workers.
@@ -87,21 +98,65 @@ impl Template {
         let mut start = Start::new(&settings, work, launch.request, &launch.inherited)?;
         // A process group of its own, so that its leftover children can be killed.
         let child = start.command.process_group(0).spawn()?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         Ok(Self {
-            child,
+            pid: pid.ok_or_else(|| io::Error::other("the process has no valid number"))?,
+            exit_status: None,
             channel: Some(start.channel),
-            _gateway_pipe: start.gateway_pipe,
+            gateway_pipe: start.gateway_pipe,
             generation,
             settings,
             preload: launch.service.preload,
             loading: Loading::InProgress,
             workers: 0,
+            handed_workers: Vec::new(),
             pending: 0,
             has_cancelled_pending: false,
             kill_at: None,
             engine_error: None,
             load_error: None,
         })
+    }
+
+    /// A template that the previous program of an upgrade has started. Its workers serve until they
+    /// are replaced; no more are ordered from it.
+    pub(super) fn handed_over(handed: HandedTemplate, settings: Settings) -> Self {
+        Self {
+            pid: handed.pid,
+            exit_status: None,
+            channel: handed.channel,
+            gateway_pipe: handed.gateway_pipe,
+            generation: handed.generation,
+            settings,
+            preload: Preload::Auto,
+            loading: Loading::Ready,
+            workers: handed.workers.len(),
+            handed_workers: handed.workers,
+            pending: 0,
+            has_cancelled_pending: false,
+            kill_at: None,
+            engine_error: None,
+            load_error: None,
+        }
+    }
+
+    /// File descriptors of the supervisor's ends, to be handed over.
+    pub(super) fn ends(&self) -> (Option<BorrowedFd<'_>>, BorrowedFd<'_>) {
+        (self.channel(), self.gateway_pipe.as_fd())
+    }
+
+    /// The process.
+    pub(super) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// The workers of a template that was handed over which have exited since the last call.
+    pub(super) fn exited_workers(&mut self) -> Vec<Pid> {
+        let template = self.pid;
+        let exited = self.handed_workers.extract_if(.., |pid| !is_running_child(*pid, template));
+        let exited: Vec<Pid> = exited.collect();
+        self.workers = self.workers.saturating_sub(exited.len());
+        exited
     }
 
     /// Number of this template: a worker of an older template runs older code.
@@ -156,6 +211,14 @@ impl Template {
         is_sent
     }
 
+    /// Orders the process to give up the workers that are not running yet.
+    pub(super) fn cancel_pending(&self) {
+        if self.pending > 0 {
+            // If the order cannot be sent, the next call sends it.
+            let _ = self.send(TemplateCommand::CancelPending);
+        }
+    }
+
     /// Orders the process to reopen its logs.
     pub(super) fn reopen_logs(&self) {
         // A process that does not get the order reopens them before its next log message.
@@ -200,7 +263,10 @@ impl Template {
             TemplateEvent::ForkFailed { .. } | TemplateEvent::StartFailed { .. } => {
                 self.pending = self.pending.saturating_sub(1);
             }
-            TemplateEvent::WorkerExited { .. } => self.workers = self.workers.saturating_sub(1),
+            TemplateEvent::WorkerExited { pid, .. } => {
+                self.handed_workers.retain(|worker| worker.as_raw_nonzero().get() != *pid);
+                self.workers = self.workers.saturating_sub(1);
+            }
             TemplateEvent::Ready => self.loading = Loading::Ready,
             TemplateEvent::LoadFailed { reason } => {
                 self.loading = Loading::Failed;
@@ -256,24 +322,22 @@ impl Template {
         send(channel, &packet, flags).is_ok()
     }
 
-    fn pid(&self) -> Option<Pid> {
-        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
-    }
-
     /// Continues a process that is stopped by a debugger or SIGSTOP. Otherwise it cannot exit or
     /// report its workers.
     pub(super) fn resume(&self) {
-        if let Some(pid) = self.pid() {
-            let _ = kill_process(pid, Signal::CONT);
-        }
+        self.signal(Signal::CONT);
     }
 
     /// Kills the process; the kernel kills its workers, too.
     pub(super) fn kill(&mut self) {
         self.channel = None;
-        if let Some(pid) = self.pid() {
-            // The process may have exited a moment ago.
-            let _ = kill_process(pid, Signal::KILL);
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
+        // The number of a process that was waited for may belong to another process.
+        if self.exit_status.is_none() {
+            let _ = kill_process(self.pid, signal);
         }
     }
 
@@ -284,13 +348,18 @@ impl Template {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
             matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_)))
         };
-        if let Some(group) = self.pid().filter(|&pid| has_exited(pid)) {
-            let _ = kill_process_group(group, Signal::KILL);
+        if self.exit_status.is_none() && has_exited(self.pid) {
+            let _ = kill_process_group(self.pid, Signal::KILL);
         }
     }
 
     /// The exit status, if the process has exited.
     pub(super) fn exit_status(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
+        if self.exit_status.is_none()
+            && let Ok(Some((_, status))) = waitpid(Some(self.pid), WaitOptions::NOHANG)
+        {
+            self.exit_status = Some(ExitStatus::from_raw(status.as_raw()));
+        }
+        self.exit_status
     }
 }

@@ -21,6 +21,8 @@ use rustix::{
     process::{geteuid, umask},
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     exit::CommandError,
     pool::{
@@ -40,7 +42,7 @@ pub(super) const BACKLOG: i32 = 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// File of a Unix socket. The inode shows whether the path still leads to this file.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct SocketFile {
     path: PathBuf,
     inode: u64,

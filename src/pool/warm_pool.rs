@@ -127,6 +127,7 @@ fn serve(args: &WarmPoolArgs) -> Result<Exit, CommandError> {
         slow: None,
         blocks_per_worker: 1,
         grows_within_limits: options.max_processes.is_none(),
+        listen: Default::default(),
         on_demand: Some(OnDemand {
             idle: Duration::from_secs(options.warm_idle),
             max_age: Some(options.warm_age)

@@ -7,6 +7,8 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
+use rustix::process::Pid;
+
 /// The memory of a process in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ProcessMemory {
@@ -94,6 +96,17 @@ pub(crate) fn children_of(pid: i32) -> Vec<i32> {
         status_field(&fs::read_to_string(format!("/proc/{child}/status")).ok()?, "PPid")
     };
     process_ids().filter(|&child| parent(child) == Some(pid)).collect()
+}
+
+/// Does the process `pid` run, as a child of `parent`? A number that another process has taken over
+/// belongs to another parent.
+pub(crate) fn is_running_child(pid: Pid, parent: Pid) -> bool {
+    let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    let stat = fs::read_to_string(path).unwrap_or_default();
+    let mut fields =
+        stat.rsplit_once(") ").map(|(_, fields)| fields.split(' ')).into_iter().flatten();
+    let runs = fields.next().is_some_and(|state| state != "Z" && state != "X");
+    runs && fields.next().and_then(|id| id.parse().ok()) == Some(parent.as_raw_nonzero().get())
 }
 
 /// The first number of the line `name:` in a file of proc(5).

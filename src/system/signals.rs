@@ -51,10 +51,12 @@ impl SignalPipe {
     /// # Errors
     /// If the kernel refuses one of the signals.
     pub(crate) fn of(signals: &[Signal]) -> io::Result<Self> {
-        Self::recording(signals, &[])
+        let pipe = Self::recording(signals, &[])?;
+        unblock_all()?;
+        Ok(pipe)
     }
 
-    /// A pipe for `signals` that records the last of `recorded`.
+    /// A pipe for `signals` that records the last of `recorded`. Signals that are blocked stay so.
     ///
     /// # Errors
     /// If the kernel refuses one of the signals.
@@ -68,9 +70,6 @@ impl SignalPipe {
         stream.set_nonblocking(true)?;
         let numbers = signals.iter().map(|&signal| signal as i32);
         let delivery = SignalDelivery::with_pipe(stream, handlers_end, SignalOnly, numbers)?;
-        // A web server may block signals for its threads, and programs inherit that. The
-        // application has no blocked signals in any mode: forked processes unblock all, too.
-        SigSet::all().thread_unblock()?;
         // A signal received before the pipe existed has written nothing to it.
         if let Some(early) = i32::try_from(last.load(Ordering::Relaxed)).ok().filter(|&it| it != 0)
         {
@@ -86,10 +85,12 @@ impl SignalPipe {
     /// If the kernel refuses one of the signals.
     pub(crate) fn of_request_stop() -> io::Result<Self> {
         let sent = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
-        Self::recording(
+        let pipe = Self::recording(
             &[&sent[..], &[Signal::SIGUSR1, Signal::SIGUSR2], &STRAY].concat(),
             &sent[..3],
-        )
+        )?;
+        unblock_all()?;
+        Ok(pipe)
     }
 
     /// Was one of the signals received since the last call?
@@ -110,6 +111,23 @@ impl AsFd for SignalPipe {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.delivery.get_read().as_fd()
     }
+}
+
+/// Unblocks all signals. A web server may block signals for its threads, and programs inherit that;
+/// the application has no blocked signals in any mode, since forked processes unblock all, too.
+///
+/// # Errors
+/// If the kernel refuses.
+pub(crate) fn unblock_all() -> io::Result<()> {
+    Ok(SigSet::all().thread_unblock()?)
+}
+
+/// Blocks all signals: they wait for the next program of this process.
+///
+/// # Errors
+/// If the kernel refuses.
+pub(crate) fn block_all() -> io::Result<()> {
+    Ok(SigSet::all().thread_block()?)
 }
 
 /// Makes a write above the limit of file sizes (`RLIMIT_FSIZE`) fail with `EFBIG`, instead of

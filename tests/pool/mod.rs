@@ -60,6 +60,7 @@ mod unavailable;
 mod unfinished_requests;
 mod units;
 mod upgrades;
+mod upgrading;
 mod workers;
 
 use crate::support::assertions::only_log_message;

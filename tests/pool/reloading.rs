@@ -36,7 +36,7 @@ fn responses(pool: &Pool, number: u32) {
 fn new_code_answers_after_a_reload() {
     let pool = PoolSetup::new(&release(1)).args(&["--workers", "2"]).start();
     assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "release 1");
-    for (number, by) in [(2, Signal::HUP), (3, Signal::USR2)] {
+    for (number, by) in [(2, Signal::HUP), (3, Signal::HUP)] {
         let before = pool.workers(2);
         pool.setup().release(&release(number));
         pool.signal(by);

@@ -136,12 +136,14 @@ pub fn named(name: &str) -> Result<Vec<PoolStatus>> {
     Ok(statuses.into_iter().flatten().collect())
 }
 
-/// Reloads the pool `name`. Returns `None` if the pool exited without a result.
+/// Reloads the pool `name`, with the installed program if `upgrades`. Returns `None` if the pool
+/// exited without a result, or does not know the command.
 ///
 /// # Errors
 /// The errors of [`send`].
-pub fn reload(name: &str) -> Result<Option<ReloadResult>> {
-    Ok(ReloadResult::from_answer(&send(name, ControlCommand::Reload)?))
+pub fn reload(name: &str, upgrades: bool) -> Result<Option<ReloadResult>> {
+    let command = if upgrades { ControlCommand::Upgrade } else { ControlCommand::Reload };
+    Ok(ReloadResult::from_answer(&send(name, command)?))
 }
 
 /// Stops the pool `name`, and waits for its exit.
@@ -260,7 +262,10 @@ impl FoundPool {
             let is_working = self.has_left_its_name(&stream)?
                 || self.status()?.is_none_or(|status| match command {
                     ControlCommand::Stop => status.stopping,
-                    ControlCommand::Reload => status.reloading || status.loading || status.stopping,
+                    ControlCommand::Upgrade if status.upgrading => true,
+                    ControlCommand::Reload | ControlCommand::Upgrade => {
+                        status.reloading || status.loading || status.stopping
+                    }
                     // Their answers come at once.
                     ControlCommand::Status
                     | ControlCommand::Processes

@@ -15,6 +15,15 @@ pub struct HistogramStatus {
 }
 
 impl HistogramStatus {
+    /// Adds the counts of another histogram, if its buckets are the same.
+    pub(crate) fn add(&mut self, more: &Self) {
+        if self.bounds_microseconds != more.bounds_microseconds {
+            return;
+        }
+        self.counts.iter_mut().zip(&more.counts).for_each(|(count, more)| *count += more);
+        self.sum_microseconds = self.sum_microseconds.wrapping_add(more.sum_microseconds);
+    }
+
     /// For each bound in seconds, the number of times up to it; for `None`, the number of all.
     /// Empty if the pool has no histogram.
     pub fn cumulative(&self) -> Vec<(Option<f64>, u64)> {

@@ -67,6 +67,12 @@ pub struct PoolStatus {
     pub loading: bool,
     /// No Python process is running; the next connection starts one.
     pub resting: bool,
+    /// The build of wsgate that runs the pool.
+    pub build: String,
+    /// An upgrade to another build is in progress.
+    pub upgrading: bool,
+    /// The last upgrade that was attempted, if that failed.
+    pub failed_upgrade: Option<FailedLoad>,
     /// The pool is stopping.
     pub stopping: bool,
     /// The last attempt to load code, if that failed and no attempt has succeeded since.
@@ -88,6 +94,20 @@ pub struct PoolStatus {
     pub waiting: HistogramStatus,
     /// Threads of all workers.
     pub workers: Vec<WorkerStatus>,
+}
+
+impl PoolStatus {
+    /// Adds the totals of `earlier`, the last status of the program that another one has replaced
+    /// in an upgrade. The supervisor continues `counters` itself.
+    pub fn add_earlier(&mut self, earlier: &Self) {
+        self.peak_busy = self.peak_busy.max(earlier.peak_busy);
+        self.max_reached += earlier.max_reached;
+        self.requests += earlier.requests;
+        self.responses.add(&earlier.responses);
+        self.aborted += earlier.aborted;
+        self.duration.add(&earlier.duration);
+        self.waiting.add(&earlier.waiting);
+    }
 }
 
 /// Status of a listening socket.
@@ -145,6 +165,16 @@ pub struct Responses {
     /// Status 5xx.
     #[serde(rename = "5xx")]
     pub server_errors: u64,
+}
+
+impl Responses {
+    fn add(&mut self, more: &Self) {
+        self.informational += more.informational;
+        self.successful += more.successful;
+        self.redirected += more.redirected;
+        self.client_errors += more.client_errors;
+        self.server_errors += more.server_errors;
+    }
 }
 
 impl From<[u64; 5]> for Responses {

@@ -24,6 +24,8 @@ pub enum ControlCommand {
     Status,
     /// Reload the code, and send a [`ReloadResult`].
     Reload,
+    /// Execute the installed program of wsgate, reload the code, and send a [`ReloadResult`].
+    Upgrade,
     /// Stop. The end of the connection is the response.
     Stop,
     /// Send the Python processes, as a JSON list of
@@ -43,6 +45,7 @@ impl ControlCommand {
         match self {
             Self::Status => "status\n".into(),
             Self::Reload => "reload\n".into(),
+            Self::Upgrade => "upgrade\n".into(),
             Self::Stop => "stop\n".into(),
             Self::Processes => "processes\n".into(),
             Self::Stacks(pid) => format!("{STACKS_PREFIX}{pid}\n").into(),
@@ -53,28 +56,29 @@ impl ControlCommand {
     pub fn from_line(line: &[u8]) -> Option<Self> {
         let line = str::from_utf8(line).ok()?;
         let pid = line.strip_prefix(STACKS_PREFIX).and_then(|rest| rest.trim_end().parse().ok());
-        [Self::Status, Self::Reload, Self::Stop, Self::Processes]
+        [Self::Status, Self::Reload, Self::Upgrade, Self::Stop, Self::Processes]
             .into_iter()
             .chain(pid.map(Self::Stacks))
             .find(|command| command.line() == line)
     }
 }
 
-/// Result of a reload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Result of a reload or an upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReloadResult {
     /// The new code serves.
     Done,
-    /// The new code could not be loaded.
-    Failed,
+    /// The old code keeps serving, for this reason in one line. A pool of an older build sends no
+    /// reason.
+    Failed(String),
 }
 
 impl ReloadResult {
     /// The line on the wire.
-    pub fn line(self) -> &'static str {
+    pub fn line(&self) -> String {
         match self {
-            Self::Done => "done\n",
-            Self::Failed => "failed\n",
+            Self::Done => "done\n".to_owned(),
+            Self::Failed(reason) => format!("failed {reason}\n"),
         }
     }
 
@@ -82,8 +86,11 @@ impl ReloadResult {
     pub fn from_answer(answer: &str) -> Option<Self> {
         match answer {
             "" => None,
-            answer if answer == Self::Done.line() => Some(Self::Done),
-            _ => Some(Self::Failed),
+            "done\n" => Some(Self::Done),
+            answer => {
+                let reason = answer.strip_prefix("failed").unwrap_or(answer);
+                Some(Self::Failed(reason.trim().to_owned()))
+            }
         }
     }
 }
@@ -108,6 +115,7 @@ mod tests {
         for command in [
             ControlCommand::Status,
             ControlCommand::Reload,
+            ControlCommand::Upgrade,
             ControlCommand::Stop,
             ControlCommand::Processes,
             ControlCommand::Stacks(4_194_304),
@@ -118,9 +126,11 @@ mod tests {
         for wrong in [&b""[..], b"status", b"stop\n\n", b"\xff\n", b"stacks \n", b"stacks +1\n"] {
             assert_eq!(ControlCommand::from_line(wrong), None);
         }
-        for result in [ReloadResult::Done, ReloadResult::Failed] {
-            assert_eq!(ReloadResult::from_answer(result.line()), Some(result));
+        for result in [ReloadResult::Done, ReloadResult::Failed("W0301: why".to_owned())] {
+            assert_eq!(ReloadResult::from_answer(&result.line()), Some(result));
         }
         assert_eq!(ReloadResult::from_answer(""), None);
+        let without_reason = ReloadResult::from_answer("failed\n");
+        assert_eq!(without_reason, Some(ReloadResult::Failed(String::new())));
     }
 }

@@ -213,6 +213,10 @@ codes! {
     NobodyMayConnect = 725: Warning,
     /// A pool has fewer workers than its default, because of the limits of processes or memory.
     FewerWorkers = 726: Notice,
+    /// Another build of wsgate has taken over a pool.
+    Upgraded = 727: Notice,
+    /// A pool could not be upgraded, and goes on with its own build.
+    UpgradeFailed = 728: Error,
     /// The control socket could not be created.
     NoControlSocket = 730: Warning,
     /// The service manager's socket in `NOTIFY_SOCKET` cannot be reached.

@@ -5,8 +5,8 @@
 //! is a stream, because the kernel lets a datagram socket hold very few messages
 //! (`net.unix.max_dgram_qlen`). Each connection is one byte with one descriptor. A message of one
 //! byte has no header: a longer one could be read in part, and bytes that a child of the
-//! application wrote would then shift all that follow. Nor does it need one, since all processes of
-//! a pool are of one build.
+//! application wrote would then shift all that follow. Nor does it need one: workers of two builds
+//! share the queue during an upgrade of wsgate, so the messages never change.
 
 use std::{
     io,
@@ -174,8 +174,8 @@ impl<D: AsFd> ConnectionQueue<D> {
 }
 
 impl ConnectionHistory {
-    /// The byte that stands for this history in the queue.
-    fn to_byte(self) -> u8 {
+    /// The byte that stands for this history in the queue, in every build.
+    pub fn to_byte(self) -> u8 {
         match self {
             Self::New => b'n',
             Self::Unused => b'0',
@@ -185,7 +185,7 @@ impl ConnectionHistory {
 
     /// The history that `byte` stands for. After an unknown byte nothing may be assumed, which is
     /// the case of a connection that was used.
-    fn from_byte(byte: u8) -> Self {
+    pub fn from_byte(byte: u8) -> Self {
         [Self::New, Self::Unused]
             .into_iter()
             .find(|history| history.to_byte() == byte)

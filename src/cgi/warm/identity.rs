@@ -22,7 +22,7 @@ use crate::{
         options::{Mode, ScriptOptions},
         settings::Settings,
     },
-    guard::start::SERVICE_MANAGER_VARIABLES,
+    guard::start::OWN_VARIABLES,
     request::Request,
 };
 
@@ -96,7 +96,7 @@ pub(super) fn lasting_environment() -> BTreeMap<OsString, OsString> {
     let inherited: Vec<_> = std::env::vars_os().collect();
     let is_lasting = |name: &OsString| {
         let is_of_request =
-            REQUEST_VARIABLES.iter().chain(&SERVICE_MANAGER_VARIABLES).any(|known| name == known)
+            REQUEST_VARIABLES.iter().chain(&OWN_VARIABLES).any(|known| name == known)
                 || REQUEST_VARIABLE_PREFIXES
                     .iter()
                     .any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()));

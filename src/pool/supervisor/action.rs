@@ -39,6 +39,8 @@ pub(super) enum Action {
     Fork(WorkerOrder),
     /// Load the code in a new template.
     Load(Preload),
+    /// Execute the installed program of wsgate, and reload.
+    Upgrade,
     /// Release the current template: the pool is idle.
     Rest,
     /// Stop growing: no request waits for another attempt to load the code.
@@ -109,6 +111,14 @@ impl ReplaceReason {
             Some(LimitReached::Memory(_)) => Self::MaxRss,
             None => Self::Reload,
         }
+    }
+}
+
+impl Action {
+    /// The actions that ask a worker to stop.
+    pub(super) fn stop(worker: Pid) -> Vec<Self> {
+        // A stopped process does not receive SIGTERM before SIGCONT (systemd does the same).
+        vec![Self::Signal(worker, Signal::TERM), Self::Signal(worker, Signal::CONT)]
     }
 }
 

@@ -33,6 +33,11 @@ impl Blocks {
         u32::try_from(block).ok()
     }
 
+    /// The generation of the template that a block was given to.
+    pub(super) fn holder(&self, block: u32) -> Option<u64> {
+        *self.holders.get(usize::try_from(block).ok()?)?
+    }
+
     /// Frees a block, and keeps the counts of its worker.
     pub(super) fn free(&mut self, block: u32) {
         let holder = usize::try_from(block).ok().and_then(|block| self.holders.get_mut(block));

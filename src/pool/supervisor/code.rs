@@ -18,6 +18,7 @@ use crate::{
     pool::{
         code_source::CodeSource,
         file_changes::FileChanges,
+        handover::HandedTemplate,
         supervisor::{
             action::{Action, WorkerEvent},
             failed_attempt::FailedAttempt,
@@ -153,11 +154,7 @@ impl<'a> Code<'a> {
     /// Checks the watched files and the installed engine for changes.
     pub(super) fn check_changes(&mut self) -> Vec<Action> {
         if self.changes.is_due() && self.is_warm && self.source.is_engine_replaced() {
-            let message = LogMessage::new(
-                LogCode::EngineReplaced,
-                "stopping the pool: another build of wsgate was installed; the next request starts \
-                 a pool of that build",
-            );
+            let message = messages::engine_replaced_warm();
             return vec![Action::Log(message), Action::Raise(Event::Stop)];
         }
         let Some(path) = self.changes.poll() else { return Vec::new() };
@@ -173,13 +170,7 @@ impl<'a> Code<'a> {
     /// A log message if another build of wsgate was installed: the administrator who reloads a pool
     /// after an upgrade may expect the new build.
     pub(super) fn check_engine(&self) -> Option<Action> {
-        self.source.is_engine_replaced().then(|| {
-            let message = LogMessage::new(
-                LogCode::EngineReplaced,
-                "another build of wsgate was installed; this pool keeps using its own build",
-            );
-            Action::Log(message.hint("restart the pool to use the new build"))
-        })
+        self.source.is_engine_replaced().then(|| Action::Log(messages::engine_replaced()))
     }
 
     /// Reads the news of templates, and notices exits.
@@ -305,14 +296,25 @@ impl<'a> Code<'a> {
         }
     }
 
-    /// The log message about new code that cannot be loaded.
-    pub(super) fn reload_failed(&self) -> LogMessage {
-        let hint = if self.templates.current().is_some() {
-            "the pool keeps serving the old code; fix the cause above, and reload again"
-        } else {
-            "no code is loaded; fix the cause above, and the next connection loads it"
-        };
-        LogMessage::new(LogCode::ReloadFailed, "cannot load the new code").hint(hint)
+    /// Takes over the templates of the previous program, which had started `started` templates.
+    pub(super) fn take_over(&mut self, templates: Vec<HandedTemplate>, started: u64) {
+        let handed_over = |it| Template::handed_over(it, self.settings.clone());
+        self.templates.take_over(templates.into_iter().map(handed_over).collect(), started);
+    }
+
+    /// The held engine, which templates inherit.
+    pub(super) fn engine(&self) -> Option<BorrowedFd<'_>> {
+        self.settings.engine.held()
+    }
+
+    /// The templates, for the next program of an upgrade.
+    pub(super) fn templates(&self) -> &Templates {
+        &self.templates
+    }
+
+    /// Kills the template that is loading the code.
+    pub(super) fn give_up_loading(&mut self) {
+        self.templates.kill_next();
     }
 
     /// Orders a worker from the current template. Returns whether the order was sent.

@@ -1,7 +1,7 @@
 //! Configuration of a pool, and the resources that its processes share.
 
 use std::{
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::PathBuf,
     rc::Rc,
     time::Duration,
@@ -14,6 +14,7 @@ use wire::{
 
 use crate::{
     pool::{
+        address::Address,
         code_source::CodeSource,
         logs::Logs,
         supervisor::{
@@ -51,6 +52,8 @@ pub(in crate::pool) struct PoolConfig {
     /// The number of workers has no maximum of its own: it stays within half of what the limits
     /// of processes and memory leave.
     pub(in crate::pool) grows_within_limits: bool,
+    /// The addresses of `--listen`, and those that the pool was started with, for an upgrade.
+    pub(in crate::pool) listen: [Vec<Address>; 2],
     /// Limits of a warm pool, which requests start.
     pub(in crate::pool) on_demand: Option<OnDemand>,
 }
@@ -89,8 +92,6 @@ pub(in crate::pool) struct PoolResources {
 impl PoolResources {
     /// The resources of a template process with `preload`, whose workers do `service`.
     pub(super) fn launch(&self, service: &Service, preload: Preload) -> TemplateLaunch<'_> {
-        let shared = [self.scoreboard_fd.as_fd(), self.bell.as_fd(), self.stacks.file()];
-        let inherited = self.sockets.inherited().chain(shared).chain(self.logs.inherited());
         TemplateLaunch {
             service: Service {
                 logs: self.logs.for_launch(&self.scoreboard),
@@ -98,8 +99,14 @@ impl PoolResources {
                 ..service.clone()
             },
             request: &self.request,
-            inherited: inherited.collect(),
+            inherited: self.inherited().collect(),
         }
+    }
+
+    /// File descriptors that processes inherit.
+    pub(super) fn inherited(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let shared = [self.scoreboard_fd.as_fd(), self.bell.as_fd(), self.stacks.file()];
+        self.sockets.inherited().chain(shared).chain(self.logs.inherited())
     }
 
     /// Resets the bell.

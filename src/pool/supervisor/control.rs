@@ -17,6 +17,7 @@ use rustix::event::PollFd;
 
 use crate::pool::{
     control_socket::ControlSocket,
+    handover::{Draft, HandedControl},
     notify::{ManagedState, Notifier},
     supervisor::{action::Action, lifecycle::Event},
 };
@@ -35,6 +36,8 @@ pub(super) struct Control {
     status_clients: Vec<UnixStream>,
     /// Clients that wait for the end of a reload.
     reload_clients: Vec<UnixStream>,
+    /// Clients that wait for the end of an upgrade.
+    upgrade_clients: Vec<UnixStream>,
     /// Clients that wait for the end of the pool. Closing the connection is the response.
     stop_clients: Vec<UnixStream>,
 }
@@ -49,12 +52,37 @@ impl Control {
             notifier: Notifier::from_environment(stop_limit),
             status_clients: Vec::new(),
             reload_clients: Vec::new(),
+            upgrade_clients: Vec::new(),
             stop_clients: Vec::new(),
         }
     }
 
-    /// Creates the control socket. Returns a log message if that fails: the pool serves without it.
+    /// Continues the reload of the previous program, with its control socket and its clients.
+    pub(super) fn take_over(&mut self, handed: Option<HandedControl>) {
+        self.notifier.continue_reload();
+        if let Some(handed) = handed {
+            let (socket, waiting) = ControlSocket::handed_over(handed);
+            (self.socket, self.reload_clients) = (Some(socket), waiting);
+        }
+    }
+
+    /// Adds the control socket and the clients that wait for an upgrade to `draft`.
+    pub(super) fn hand_over<'a>(&'a self, draft: &mut Draft<'a>) {
+        self.socket.iter().for_each(|socket| socket.hand_over(draft, &self.upgrade_clients));
+    }
+
+    /// Does no client wait for a status, or for the rest of one?
+    pub(super) fn has_answered(&self) -> bool {
+        let has_answered = self.socket.as_ref().is_none_or(ControlSocket::has_answered);
+        has_answered && self.status_clients.is_empty()
+    }
+
+    /// Creates the control socket, if there is none. Returns a log message if that fails: the pool
+    /// serves without it.
     pub(super) fn create_socket(&mut self) -> Option<LogMessage> {
+        if self.socket.is_some() {
+            return None;
+        }
         match ControlSocket::create(&self.name) {
             Ok(socket) => {
                 self.socket = Some(socket);
@@ -94,6 +122,11 @@ impl Control {
                 ControlCommand::Reload => {
                     push_bounded(&mut self.reload_clients, client);
                     reloads = true;
+                }
+                ControlCommand::Upgrade if is_stopping => {}
+                ControlCommand::Upgrade => {
+                    push_bounded(&mut self.upgrade_clients, client);
+                    actions.push(Action::Upgrade);
                 }
                 ControlCommand::Stop => {
                     push_bounded(&mut self.stop_clients, client);
@@ -135,12 +168,20 @@ impl Control {
     }
 
     /// Reports the result of a reload, or of the first load, to the service manager and to clients.
-    pub(super) fn report_load(&mut self, result: ReloadResult) {
-        self.notifier.announce_reloaded(result == ReloadResult::Done);
-        for mut client in self.reload_clients.drain(..) {
-            // A line always fits into the socket's buffer. The client may have disconnected.
-            let _ = client.write_all(result.line().as_bytes());
-        }
+    pub(super) fn report_load(&mut self, result: &ReloadResult) {
+        self.notifier.announce_reloaded(*result == ReloadResult::Done);
+        report(&mut self.reload_clients, result);
+    }
+
+    /// Reports that an upgrade has failed, for `reason`.
+    pub(super) fn report_failed_upgrade(&mut self, reason: String) {
+        self.notifier.announce_reloaded(false);
+        report(&mut self.upgrade_clients, &ReloadResult::Failed(reason));
+    }
+
+    /// Disconnects the clients that wait for an upgrade.
+    pub(super) fn cancel_upgrade(&mut self) {
+        self.upgrade_clients.clear();
     }
 
     /// Tells the service manager what has changed.
@@ -157,6 +198,13 @@ impl Control {
     pub(super) fn next_due(&self) -> Option<Instant> {
         let socket = self.socket.as_ref().and_then(ControlSocket::next_due);
         socket.into_iter().chain(self.notifier.next_due()).min()
+    }
+}
+
+fn report(clients: &mut Vec<UnixStream>, result: &ReloadResult) {
+    for mut client in clients.drain(..) {
+        // A line always fits into the socket's buffer. The client may have disconnected.
+        let _ = client.write_all(result.line().as_bytes());
     }
 }
 

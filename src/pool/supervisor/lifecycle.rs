@@ -81,6 +81,11 @@ impl Lifecycle {
         Self { phase: Phase::Starting }
     }
 
+    /// The life of a pool that another program has started, and whose code this program loads.
+    pub(super) fn after_upgrade() -> Self {
+        Self { phase: Phase::Reloading }
+    }
+
     /// The current phase.
     pub(super) fn phase(&self) -> Phase {
         self.phase

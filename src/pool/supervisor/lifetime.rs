@@ -35,6 +35,11 @@ impl Lifetime {
         Self { on_demand, started: now, last_request: now }
     }
 
+    /// Counts the age of a pool from `age` ago.
+    pub(super) fn started_before(&mut self, age: Duration) {
+        self.started = self.started.checked_sub(age).unwrap_or(self.started);
+    }
+
     /// Age of the pool.
     pub(super) fn age(&self) -> Duration {
         running_clock::elapsed(self.started)

@@ -31,6 +31,32 @@ impl fmt::Display for Addresses<'_> {
     }
 }
 
+/// Another build of wsgate was installed, and a FastCGI pool loads new code.
+pub(super) fn engine_replaced() -> LogMessage {
+    let sentence = "another build of wsgate was installed; this pool keeps using its own build";
+    LogMessage::new(Code::EngineReplaced, sentence)
+        .hint("`wsgate reload --binary POOL` changes to the new build")
+}
+
+/// Another build of wsgate was installed, and a warm pool stops.
+pub(super) fn engine_replaced_warm() -> LogMessage {
+    LogMessage::new(
+        Code::EngineReplaced,
+        "stopping the pool: another build of wsgate was installed; the next request starts a pool \
+         of that build",
+    )
+}
+
+/// New code cannot be loaded. `has_code`: the pool has other code.
+pub(super) fn reload_failed(has_code: bool) -> LogMessage {
+    let hint = if has_code {
+        "the pool keeps serving the old code; fix the cause above, and reload again"
+    } else {
+        "no code is loaded; fix the cause above, and the next connection loads it"
+    };
+    LogMessage::new(Code::ReloadFailed, "cannot load the new code").hint(hint)
+}
+
 /// A worker exited although it was not asked to stop. `may_be_abandoned`: when a client
 /// disconnects, the web server may kill the gateway, and the gateway its worker.
 pub(super) fn worker_died(

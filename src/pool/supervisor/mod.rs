@@ -33,13 +33,15 @@ mod state;
 mod statistics;
 mod templates;
 mod timeouts;
+pub(super) mod trial;
+mod upgrade;
 mod workers;
 
 use std::io;
 
 use ::control::protocol::ReloadResult;
 use diagnostics::message::{Code as LogCode, LogMessage, Subject};
-use rustix::process::{getpid, kill_process};
+use rustix::process::kill_process;
 use wire::launch::{Preload, Service};
 
 pub(in crate::pool) use crate::pool::supervisor::{
@@ -66,6 +68,7 @@ use crate::{
             statistics::Statistics,
             templates::Templates,
             timeouts::Timeouts,
+            upgrade::Upgrade,
             workers::Workers,
         },
     },
@@ -82,6 +85,7 @@ pub(super) struct Supervisor<'a> {
     code: Code<'a>,
     control: Control,
     timeouts: Timeouts,
+    upgrade: Upgrade,
     refusals: Refusals,
     signals: Signals,
     log: ErrorLog,
@@ -108,6 +112,7 @@ impl<'a> Supervisor<'a> {
             timeouts: Timeouts::new(config.slow, settings.shortest_timeout(), scoreboard.clone()),
             refusals: Refusals::new(settings),
             signals: Signals::install()?,
+            upgrade: Upgrade::new(config.listen),
             control: Control::new(config.name, config.drain.saturating_add(config.linger)),
             code: Code::new(
                 settings,
@@ -129,11 +134,7 @@ impl<'a> Supervisor<'a> {
     /// # Errors
     /// If the first template process cannot be started.
     pub(super) fn run(mut self) -> Result<Exit, CommandError> {
-        if let Some(message) = self.control.create_socket() {
-            self.log.log(&message);
-        }
-        let launch = self.resources.launch(&self.service, self.code.configured_preload());
-        self.code.start_first(&launch).map_err(CommandError::failed)?;
+        self.begin()?;
         // The timeout of the first load starts here, and no other event may come.
         self.keep_workers();
         loop {
@@ -153,6 +154,7 @@ impl<'a> Supervisor<'a> {
                 _ => {}
             }
             self.keep_workers();
+            self.proceed_upgrade();
             self.log.write();
         }
     }
@@ -208,7 +210,8 @@ impl<'a> Supervisor<'a> {
             let action = self.code.load_if_missing(self.workers.scale().wanted());
             self.carry_out(action);
         }
-        if let Some(template) = self.code.current().filter(|_| self.lifecycle.phase().may_fork()) {
+        let may_order = self.lifecycle.phase().may_fork() && !self.upgrade.is_handing_over();
+        if let Some(template) = self.code.current().filter(|_| may_order) {
             let actions = self.workers.fill_slots(template.generation());
             self.carry_out(actions);
         }
@@ -266,6 +269,12 @@ impl<'a> Supervisor<'a> {
                     }
                 }
                 Action::Load(preload) => self.load(preload),
+                // Gateways start a pool of another build by themselves.
+                Action::Upgrade if self.lifetime.is_limited() => self.on_event(Event::Reload),
+                Action::Upgrade => {
+                    self.control.announce_reload();
+                    self.upgrade.request();
+                }
                 Action::Rest => {
                     let action = self.code.rest();
                     self.carry_out([action]);
@@ -305,10 +314,10 @@ impl<'a> Supervisor<'a> {
                 self.serve(LogMessage::new(LogCode::PoolReloaded, sentence));
             }
             Reaction::KeepOld => {
-                let reason = self.code.failed_load().map(|failed| failed.reason);
-                self.statistics.note_reload(Some(reason.unwrap_or_default()));
-                self.log.log(&self.code.reload_failed());
-                self.control.report_load(ReloadResult::Failed);
+                self.log.log(&messages::reload_failed(self.code.current().is_some()));
+                let reason = self.failed_load();
+                self.statistics.note_reload(Some(reason.clone()));
+                self.control.report_load(&ReloadResult::Failed(reason));
                 if self.lifetime.is_limited() {
                     // Gateways and workers of a warm pool find out that its code is stale.
                     self.on_event(Event::Stop);
@@ -322,7 +331,7 @@ impl<'a> Supervisor<'a> {
                 let action = self.code.retry_later(false);
                 self.carry_out(action);
             }
-            Reaction::GiveUp => self.control.report_load(ReloadResult::Failed),
+            Reaction::GiveUp => self.control.report_load(&ReloadResult::Failed(self.failed_load())),
             Reaction::Finish => self.finish(),
             Reaction::Kill => self.code.kill_all(),
             Reaction::CloseSockets => {
@@ -343,7 +352,7 @@ impl<'a> Supervisor<'a> {
         self.code.promote_next();
         self.refusals.note_success();
         self.log.log(&message);
-        self.control.report_load(ReloadResult::Done);
+        self.control.report_load(&ReloadResult::Done);
         for error in self.resources.sockets.publish() {
             self.log.log(
                 &LogMessage::new(LogCode::WarmPoolFailed, format!("{error:#}")).hint(
@@ -369,22 +378,6 @@ impl<'a> Supervisor<'a> {
         let actions = self.workers.on_event(WorkerEvent::PoolStops);
         self.carry_out(actions);
         self.code.stop();
-    }
-
-    /// Lets another warm pool start under this pool's name while this pool finishes its requests.
-    fn hand_over_name(&mut self) {
-        self.resources.sockets.remove_files();
-        let family = self.control.name().rsplit_once('-').map_or("warm", |(family, _)| family);
-        self.control.rename(format!("{family}-ends-{}", getpid().as_raw_nonzero()));
-        self.lifetime.release_lock();
-        self.resources.sockets.refuse_clients();
-    }
-
-    /// Reopens the logs, and has all processes of the pool do so.
-    fn reopen_logs(&mut self) {
-        let messages = self.resources.logs.reopen(&self.resources.scoreboard);
-        self.code.reopen_logs();
-        messages.iter().for_each(|message| self.log.log(message));
     }
 
     fn answer_clients(&mut self) {

@@ -154,6 +154,11 @@ impl Refusals {
         self.refuses_waiting &= !self.refuser.has_room();
     }
 
+    /// Is a request being refused?
+    pub(super) fn is_refusing(&self) -> bool {
+        !self.refuser.is_idle()
+    }
+
     /// Sockets to poll.
     pub(super) fn watched(&self) -> impl Iterator<Item = PollFd<'_>> {
         self.refuser.watched()

@@ -115,6 +115,26 @@ impl RequestQueue {
         }
     }
 
+    /// The supervisor's side, for the next program of an upgrade.
+    pub(super) fn relay(&self) -> &ConnectionQueue {
+        &self.relay
+    }
+
+    /// The connections that are held here.
+    pub(super) fn held(&self) -> impl Iterator<Item = &QueuedConnection> {
+        self.waiting.iter().map(|waiting| &waiting.connection).chain(&self.silent)
+    }
+
+    /// Takes over the connections of the previous program.
+    pub(super) fn take_over(&mut self, held: Vec<QueuedConnection>) {
+        held.into_iter().for_each(|connection| self.add(connection));
+    }
+
+    /// Is a request being refused?
+    pub(super) fn is_refusing(&self) -> bool {
+        !self.refuser.is_idle()
+    }
+
     /// Takes connections from workers and, while no thread is idle, from `sockets`. Passes them on
     /// to the workers, which have so many `threads`, and refuses requests above the limits.
     pub(super) fn proceed(&mut self, threads: usize, sockets: &Sockets) -> Vec<Action> {

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::{
     pool::supervisor::{action::Action, lifecycle::Event},
-    system::signals::{SignalPipe, StraySignals},
+    system::signals::{SignalPipe, StraySignals, unblock_all},
 };
 
 /// Handlers of the supervisor's signals.
@@ -17,6 +17,7 @@ pub(super) struct Signals {
     child: SignalPipe,
     stop: SignalPipe,
     reload: SignalPipe,
+    upgrade: SignalPipe,
     reopen_logs: SignalPipe,
     stray: StraySignals,
 }
@@ -27,14 +28,19 @@ impl Signals {
     /// # Errors
     /// If the kernel refuses one of them.
     pub(super) fn install() -> io::Result<Self> {
-        Ok(Self {
-            child: SignalPipe::of(&[Signal::SIGCHLD])?,
-            stop: SignalPipe::of(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT])?,
-            // SIGUSR2 is php-fpm's signal for a reload.
-            reload: SignalPipe::of(&[Signal::SIGHUP, Signal::SIGUSR2])?,
-            reopen_logs: SignalPipe::of(&[Signal::SIGUSR1])?,
+        let pipe = |signals: &[Signal]| SignalPipe::recording(signals, &[]);
+        let signals = Self {
+            child: pipe(&[Signal::SIGCHLD])?,
+            stop: pipe(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT])?,
+            reload: pipe(&[Signal::SIGHUP])?,
+            // As in php-fpm, which executes its program again, too.
+            upgrade: pipe(&[Signal::SIGUSR2])?,
+            reopen_logs: pipe(&[Signal::SIGUSR1])?,
             stray: StraySignals::take()?,
-        })
+        };
+        // Signals that were received during an upgrade are handled now.
+        unblock_all()?;
+        Ok(signals)
     }
 
     /// Reactions to the signals that have arrived, except for a request to reopen the logs.
@@ -48,6 +54,9 @@ impl Signals {
         if self.reload.received() {
             actions.push(Action::Raise(Event::Reload));
         }
+        if self.upgrade.received() {
+            actions.push(Action::Upgrade);
+        }
         actions.extend(self.stray.messages().into_iter().map(Action::Log));
         actions
     }
@@ -59,7 +68,7 @@ impl Signals {
 
     /// File descriptors that are readable after a signal.
     pub(super) fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let bells = [&self.child, &self.stop, &self.reload, &self.reopen_logs];
+        let bells = [&self.child, &self.stop, &self.reload, &self.upgrade, &self.reopen_logs];
         bells.into_iter().map(|bell| bell.as_fd()).chain([self.stray.as_fd()])
     }
 }

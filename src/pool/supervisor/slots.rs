@@ -149,6 +149,15 @@ impl Slots {
         self.slots.iter().find(|slot| slot.order == Some(order))?.worker
     }
 
+    /// Puts a worker of the previous program into an empty slot. Returns `false` if there is none.
+    pub(super) fn take_over(&mut self, worker: Worker) -> bool {
+        let Some(slot) = self.slots.iter_mut().find(|slot| slot.worker.is_none()) else {
+            return false;
+        };
+        slot.worker = Some(worker);
+        true
+    }
+
     /// Puts a worker into the slot it was ordered for. Returns `false` if the order was cancelled.
     pub(super) fn fill(&mut self, order: WorkerOrder, worker: Worker) -> bool {
         let Some(slot) = self.slot_of(order) else { return false };

@@ -10,7 +10,7 @@ use rustix::{
 };
 use wire::connection_queue::{ConnectionHistory, ConnectionQueue, QueuedConnection};
 
-use crate::pool::listeners::Listener;
+use crate::pool::{handover::Draft, listeners::Listener};
 
 /// Sockets of a pool.
 pub(in crate::pool) struct Sockets {
@@ -27,6 +27,12 @@ impl Sockets {
     /// The listening sockets.
     pub(super) fn listeners(&self) -> &[Listener] {
         &self.listeners
+    }
+
+    /// Adds the sockets to `draft`, for the next program of an upgrade.
+    pub(super) fn hand_over<'a>(&'a self, draft: &mut Draft<'a>) {
+        self.listeners.iter().for_each(|listener| draft.add_listener(listener));
+        self.queue.iter().for_each(|queue| draft.add_queue(queue));
     }
 
     /// File descriptors that processes inherit.

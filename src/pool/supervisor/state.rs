@@ -1,4 +1,5 @@
-//! The supervisor's view of all its parts: what it waits for, and the status of the pool.
+//! The supervisor as a whole: what it waits for, its status, and how one program takes over from
+//! another.
 
 use std::{
     os::fd::AsFd as _,
@@ -20,9 +21,20 @@ use wire::{
     scoreboard::{BOUNDS_MICROSECONDS, HistogramSum, ThreadCounts},
 };
 
-use crate::pool::supervisor::{
-    Supervisor, lifecycle::Phase, refusals::Ability, request_queue::RequestQueue,
-    statistics::unix_time,
+use crate::{
+    exit::CommandError,
+    pool::{
+        handover::Handover,
+        supervisor::{
+            Supervisor,
+            lifecycle::{Lifecycle, Phase},
+            refusals::Ability,
+            request_queue::RequestQueue,
+            statistics::unix_time,
+            upgrade::{CHECK_PAUSE, Running},
+            workers,
+        },
+    },
 };
 
 /// Shortest wait for a deadline.
@@ -76,6 +88,8 @@ impl Supervisor<'_> {
             self.refusals.next_due(),
             self.resources.stacks.next_due(),
             self.resources.request_queue.as_ref().and_then(RequestQueue::next_due),
+            self.upgrade.next_due(),
+            self.takes_over().then(|| now + CHECK_PAUSE),
         ];
         let while_serving = [
             self.workers.next_due(now),
@@ -85,6 +99,14 @@ impl Supervisor<'_> {
         let may_fork = self.lifecycle.phase().may_fork();
         let while_serving = while_serving.into_iter().filter(|_| may_fork);
         always.into_iter().chain(while_serving).flatten().min()
+    }
+
+    /// Do requests wait here for workers of the previous program? These do not say when they take
+    /// one.
+    fn takes_over(&self) -> bool {
+        let is_waiting =
+            self.resources.request_queue.as_ref().is_some_and(RequestQueue::has_waiting);
+        is_waiting && self.code.current().is_none() && self.workers.has_worker()
     }
 
     /// The ability of the pool to serve requests.
@@ -99,6 +121,85 @@ impl Supervisor<'_> {
         }
     }
 
+    /// Creates the control socket, and starts the first template process of this program.
+    ///
+    /// # Errors
+    /// If that cannot be started.
+    pub(super) fn begin(&mut self) -> Result<(), CommandError> {
+        if let Some(message) = self.control.create_socket() {
+            self.log.log(&message);
+        }
+        let preload = self.code.configured_preload();
+        if self.lifecycle.phase() == Phase::Starting {
+            let launch = self.resources.launch(&self.service, preload);
+            self.code.start_first(&launch).map_err(CommandError::failed)?;
+        } else {
+            self.load(preload);
+        }
+        Ok(())
+    }
+
+    /// Reopens the logs, and has all processes of the pool do so.
+    pub(super) fn reopen_logs(&mut self) {
+        let messages = self.resources.logs.reopen(&self.resources.scoreboard);
+        self.code.reopen_logs();
+        messages.iter().for_each(|message| self.log.log(message));
+    }
+
+    /// Lets another warm pool start under this pool's name while this pool finishes its requests.
+    pub(super) fn hand_over_name(&mut self) {
+        self.resources.sockets.remove_files();
+        let family = self.control.name().rsplit_once('-').map_or("warm", |(family, _)| family);
+        self.control.rename(format!("{family}-ends-{}", getpid().as_raw_nonzero()));
+        self.lifetime.release_lock();
+        self.resources.sockets.refuse_clients();
+    }
+
+    /// Takes the next step of an upgrade.
+    pub(super) fn proceed_upgrade(&mut self) {
+        let status = self.upgrade.is_handing_over().then(|| self.status());
+        self.upgrade.proceed(Running {
+            status: status.unwrap_or_default(),
+            phase: self.lifecycle.phase(),
+            workers: &self.workers,
+            code: &mut self.code,
+            control: &mut self.control,
+            resources: &self.resources,
+            is_refusing: self.refusals.is_refusing(),
+            log: &mut self.log,
+        });
+    }
+
+    /// Takes over the pool of the previous program of this process.
+    ///
+    /// # Errors
+    /// If a descriptor is missing.
+    pub(in crate::pool) fn take_over(
+        &mut self,
+        handover: &mut Handover,
+    ) -> Result<(), CommandError> {
+        self.lifecycle = Lifecycle::after_upgrade();
+        let status = std::mem::take(&mut handover.status);
+        self.lifetime.started_before(Duration::from_secs(status.age));
+        self.statistics.take_over(status);
+        self.control.take_over(handover.control()?);
+        if let Some(queue) = &mut self.resources.request_queue {
+            queue.take_over(handover.held()?);
+        }
+        let templates = handover.templates()?;
+        self.code.take_over(templates, handover.started);
+        let actions = workers::handover::take_over(&mut self.workers, &handover.workers);
+        self.carry_out(actions);
+        let sentence = format!("wsgate {} has taken over the pool", wire::build());
+        self.log.log(&LogMessage::new(LogCode::Upgraded, sentence));
+        Ok(())
+    }
+
+    /// Why the last load has failed.
+    pub(super) fn failed_load(&self) -> String {
+        self.code.failed_load().map(|failed| failed.reason).unwrap_or_default()
+    }
+
     /// The status of the pool.
     pub(super) fn status(&self) -> PoolStatus {
         let sockets = &self.resources.sockets;
@@ -107,7 +208,7 @@ impl Supervisor<'_> {
         let workers = self.workers.status();
         let age = self.lifetime.age().as_secs();
         let (duration, waiting) = scoreboard.request_times();
-        PoolStatus {
+        let mut status = PoolStatus {
             name: self.control.name().to_owned(),
             app: self.app.clone(),
             pid: getpid().as_raw_nonzero().get(),
@@ -115,6 +216,9 @@ impl Supervisor<'_> {
             user: String::new(),
             directory: String::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            build: wire::build().to_owned(),
+            upgrading: self.upgrade.is_under_way(),
+            failed_upgrade: self.upgrade.failed(),
             mode: match (self.service.warm, self.service.resident) {
                 (false, _) => PoolMode::Fastcgi,
                 (true, false) => PoolMode::Warm,
@@ -152,7 +256,9 @@ impl Supervisor<'_> {
             duration: histogram(&duration),
             waiting: histogram(&waiting),
             workers,
-        }
+        };
+        self.statistics.add_earlier(&mut status);
+        status
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use control::pool_status::{Counters, LastReload};
+use control::pool_status::{Counters, LastReload, PoolStatus};
 use diagnostics::process_exit::signal_name;
 
 use crate::pool::supervisor::action::{CountedEvent, ReplaceReason};
@@ -14,11 +14,25 @@ use crate::pool::supervisor::action::{CountedEvent, ReplaceReason};
 /// Events since the start of the pool.
 #[derive(Default)]
 pub(super) struct Statistics {
+    /// The last status of the previous program of this process.
+    earlier: PoolStatus,
     counters: Counters,
     last_reload: Option<LastReload>,
 }
 
 impl Statistics {
+    /// Continues the statistics of the previous program of this process.
+    pub(super) fn take_over(&mut self, earlier: PoolStatus) {
+        self.counters = earlier.counters.clone();
+        self.last_reload.clone_from(&earlier.last_reload);
+        self.earlier = earlier;
+    }
+
+    /// Adds the totals of the previous program to `status`.
+    pub(super) fn add_earlier(&self, status: &mut PoolStatus) {
+        status.add_earlier(&self.earlier);
+    }
+
     /// Records that a reload has ended now; with a reason, it has failed.
     pub(super) fn note_reload(&mut self, reason: Option<String>) {
         self.last_reload =

@@ -41,6 +41,17 @@ impl Templates {
         Self { current: None, next: None, retired: Vec::new(), started: 0, drain, linger }
     }
 
+    /// Takes over the templates of the previous program, which had started `started` templates.
+    pub(super) fn take_over(&mut self, templates: Vec<Template>, started: u64) {
+        self.started = started;
+        self.retire(templates);
+    }
+
+    /// Number of templates that were started.
+    pub(super) fn started(&self) -> u64 {
+        self.started
+    }
+
     /// Counts a template that is about to be started. Returns its generation.
     pub(super) fn count(&mut self) -> u64 {
         self.started += 1;
@@ -194,5 +205,12 @@ pub(super) fn read_news(template: &mut Template, actions: &mut Vec<Action>) -> O
             },
         }));
     }
+    // The news of a template of another build cannot be read.
+    actions.extend(
+        template
+            .exited_workers()
+            .into_iter()
+            .map(|pid| Action::Worker(WorkerEvent::Exited(pid, ExitStatus::default()))),
+    );
     result
 }

@@ -1,5 +1,6 @@
 //! Owner of the workers: slots, scaling, and workers that were asked to stop.
 
+pub(super) mod handover;
 mod overdue;
 
 use std::{
@@ -9,7 +10,7 @@ use std::{
 };
 
 use control::pool_status::WorkerStatus;
-use rustix::process::{Pid, Signal};
+use rustix::process::Pid;
 use wire::{
     jitter::with_jitter,
     running_clock,
@@ -234,8 +235,7 @@ impl Workers {
     /// Asks a worker to stop, and gives it `--drain` for its requests.
     fn stop(&mut self, pid: Pid, block: u32) -> Vec<Action> {
         self.leaving.add(pid, block, running_clock::instant() + self.drain);
-        // A stopped process does not receive SIGTERM before SIGCONT (systemd does the same).
-        vec![Action::Signal(pid, Signal::TERM), Action::Signal(pid, Signal::CONT)]
+        Action::stop(pid)
     }
 
     /// Discards the result of the last check of the scale.

@@ -9,6 +9,7 @@ mod kills;
 mod million;
 mod noise;
 mod reloads;
+mod upgrades;
 
 use std::{
     io,

@@ -35,6 +35,16 @@ impl Nginx {
             .at_the_root(script)
     }
 
+    /// Starts nginx in front of the pool at `socket`, with keep-alive connections to it.
+    pub(crate) fn before(socket: &Path) -> BehindPools {
+        let upstream = format!(
+            "upstream pool {{ server unix:{}; keepalive 8; }} keepalive_requests 1000000;",
+            socket.display()
+        );
+        let everything = r#""(?s)^(?<wsgate_script>)(?<wsgate_path>/.*)$""#;
+        Self::with(everything, "pool", [&upstream, ""])
+    }
+
     /// Starts the web server with more arguments for the pools.
     pub(crate) fn with_words(args: &[&str]) -> BehindPools {
         Self::start().with_words(args)
