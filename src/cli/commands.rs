@@ -57,6 +57,8 @@ pub(super) enum Command {
     Stop(pool::args::PoolName),
     /// Show the Python stacks of a pool's processes, which go on running
     Stacks(pool::stacks_command::StacksArgs),
+    /// Show the workers of pools, and what they are doing, until `q` is pressed
+    Top(pool::top::TopArgs),
     /// Send one request from the shell
     Call(call::args::CallArgs),
     /// Load an application, and report what was found and what is wrong

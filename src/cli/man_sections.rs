@@ -126,6 +126,7 @@ impl Sections {
             "reload" => RELOAD,
             "stop" => STOP,
             "stacks" => STACKS,
+            "top" => TOP,
             "call" => CALL,
             "check" => CHECK,
             "init" => INIT,
@@ -269,6 +270,30 @@ const STACKS: Sections = Sections {
         ("Show one process, for programs:", &["wsgate stacks app 4711 --json"]),
     ],
     see_also: "wsgate(1), wsgate-fastcgi(1), wsgate-status(1)",
+};
+
+const TOP: Sections = Sections {
+    description: &[
+        "wsgate top shows the threads of all workers of this user's pools, for root of all pools, \
+         the longest request first, and refreshes them each second. Keys change the order (t time, \
+         r requests, c processor time, m memory, p pid); arrows select a worker, and Enter shows \
+         its Python stacks.",
+        "If standard output is no terminal, the command prints the table once, or COUNT times.",
+    ],
+    files: &[RUNTIME_FILES],
+    environment: &[
+        CLIENT_ENVIRONMENT,
+        &[("TERM", "For `dumb`, or without it, the command prints the table as text.")],
+    ],
+    signals: &[
+        ("SIGINT, SIGTERM, SIGHUP, SIGQUIT", "Restore the terminal, and end the command."),
+        ("SIGWINCH", "Draw the table again in the new size."),
+    ],
+    examples: &[
+        ("Watch all pools:", &["wsgate top"]),
+        ("Record a pool for an hour:", &["wsgate top app -n 360 --interval 10 >top.log"]),
+    ],
+    see_also: "wsgate(1), wsgate-status(1), wsgate-stacks(1)",
 };
 
 const CALL: Sections = Sections {

@@ -101,6 +101,7 @@ fn dispatch(command: Command) -> Exit {
         Command::Reload(args) => reported(pool::commands::reload(&args)),
         Command::Stop(pool) => reported(pool::commands::stop(&pool)),
         Command::Stacks(args) => reported(pool::stacks_command::run(&args)),
+        Command::Top(args) => reported(pool::top::run(&args)),
         Command::Call(args) => reported(call::run(&args)),
         Command::Check(args) => reported(checked_app(&args).and_then(check::run)),
         Command::Init(args) => reported(init::run(&args)),

@@ -4,7 +4,9 @@ use std::{os::fd::AsRawFd as _, rc::Rc, time::Duration};
 
 use diagnostics::message::{Code, LogMessage};
 use rustix::event::{EventfdFlags, eventfd};
-use wire::{connection_queue::ConnectionQueue, launch::Service, scoreboard::Scoreboard};
+use wire::{
+    connection_queue::ConnectionQueue, launch::Service, scoreboard::Scoreboard, stacks_file,
+};
 
 use crate::{
     config::settings::{Settings, default_pool_name},
@@ -24,7 +26,7 @@ use crate::{
         socket_access::SocketAccess,
         startup_warnings::{close_unused, log, warn_of_missing_paths, warn_of_root},
         supervisor::{
-            PoolConfig, PoolResources, RequestQueue, Sockets, StackRequests, Supervisor, trial,
+            PoolConfig, PoolResources, RequestQueue, Sockets, Supervisor, trial,
         },
         worker_count,
     },
@@ -149,7 +151,7 @@ fn serve(args: &FastcgiArgs, mut handover: Option<&mut Handover>) -> Result<Exit
     code.hold_engine(&mut settings);
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
         .map_err(|error| cannot_start(error.into()))?;
-    let stacks = StackRequests::create().map_err(cannot_start)?;
+    let stacks_file = stacks_file::create().map_err(cannot_start)?;
     let scoreboard = Rc::new(scoreboard);
     let limits = args.queue.limits();
     let (queue, relay) = match (&mut handover, limits) {
@@ -164,7 +166,7 @@ fn serve(args: &FastcgiArgs, mut handover: Option<&mut Handover>) -> Result<Exit
         .zip(relay)
         .map(|(limits, relay)| RequestQueue::new(limits, relay, scoreboard.clone(), &settings));
     service.bell_fd = Some(bell.as_raw_fd());
-    service.stacks_fd = Some(stacks.file().as_raw_fd());
+    service.stacks_fd = Some(stacks_file.as_raw_fd());
     service.connection_queue = Some(queue.fds());
     service.limits_waiting = request_queue.is_some();
     let drain = Duration::from_secs(options.drain);
@@ -187,7 +189,7 @@ fn serve(args: &FastcgiArgs, mut handover: Option<&mut Handover>) -> Result<Exit
         scoreboard,
         scoreboard_fd,
         bell,
-        stacks,
+        stacks_file: Rc::new(stacks_file),
         sockets: Sockets::new(listeners, Some(queue)),
         request_queue,
         logs,

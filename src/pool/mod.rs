@@ -31,6 +31,7 @@ pub(crate) mod stacks_command;
 mod startup_warnings;
 mod supervisor;
 mod template;
+pub(crate) mod top;
 mod unix_listener;
 pub(crate) mod warm_pool;
 mod worker_count;

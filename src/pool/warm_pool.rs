@@ -21,6 +21,7 @@ use wire::{
     jitter::with_jitter,
     launch::{Preload, Service},
     scoreboard::Scoreboard,
+    stacks_file,
 };
 
 use crate::{
@@ -38,7 +39,7 @@ use crate::{
         logs::Logs,
         service::{cannot_start, service},
         startup_warnings::{log, warn_of_missing_paths},
-        supervisor::{OnDemand, PoolConfig, PoolResources, Sockets, StackRequests, Supervisor},
+        supervisor::{OnDemand, PoolConfig, PoolResources, Sockets, Supervisor},
         worker_count,
     },
     request::Request,
@@ -105,14 +106,14 @@ fn serve(args: &WarmPoolArgs) -> Result<Exit, CommandError> {
     let (scoreboard, scoreboard_fd) = Scoreboard::create(lines).map_err(cannot_start)?;
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
         .map_err(|error| cannot_start(error.into()))?;
-    let stacks = StackRequests::create().map_err(cannot_start)?;
+    let stacks_file = stacks_file::create().map_err(cannot_start)?;
     let listeners = vec![listener];
     let config = PoolConfig {
         service: Service {
             workers: max_workers,
             preload: Preload::Auto,
             bell_fd: Some(bell.as_raw_fd()),
-            stacks_fd: Some(stacks.file().as_raw_fd()),
+            stacks_fd: Some(stacks_file.as_raw_fd()),
             warm: true,
             resident: spec.options.mode.mode == Mode::Resident,
             ..service(&settings, &listeners, &scoreboard_fd)
@@ -140,7 +141,7 @@ fn serve(args: &WarmPoolArgs) -> Result<Exit, CommandError> {
         scoreboard: Rc::new(scoreboard),
         scoreboard_fd,
         bell,
-        stacks,
+        stacks_file: Rc::new(stacks_file),
         sockets: Sockets::new(listeners, None),
         request_queue: None,
         logs: Logs::none(),

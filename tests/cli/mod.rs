@@ -14,8 +14,8 @@ use crate::support::{
 };
 
 /// The subcommands in `--help`, in its order.
-const LISTED: [&str; 9] =
-    ["cgi", "fastcgi", "status", "reload", "stop", "stacks", "call", "check", "init"];
+const LISTED: [&str; 10] =
+    ["cgi", "fastcgi", "status", "reload", "stop", "stacks", "top", "call", "check", "init"];
 
 /// The hidden subcommands, whose output is for other programs.
 const HIDDEN: [&str; 2] = ["man", "completions"];

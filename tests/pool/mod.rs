@@ -56,6 +56,7 @@ mod stderr;
 mod stopped_readers;
 mod threads;
 mod timeouts;
+mod top;
 mod unavailable;
 mod unfinished_requests;
 mod units;

@@ -82,9 +82,7 @@ fn workers(ended: &ExitedProcess) -> Vec<Value> {
 
 /// The path that a thread serves.
 fn path_of(thread: &Value) -> String {
-    let text = thread["status"].to_string();
-    let from = text.find("GET /").map_or(text.len(), |at| at + 4);
-    text[from..].chars().take_while(|character| !"\" ?".contains(*character)).collect()
+    thread["status"]["request"]["target"].as_str().unwrap_or_default().to_owned()
 }
 
 /// The frames of a thread, the most recent call first.

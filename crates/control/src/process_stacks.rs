@@ -73,7 +73,7 @@ pub struct ThreadStack {
     /// Name of the thread, which Python 3.14 and later write.
     pub name: Option<String>,
     /// Number of the thread among those that serve requests.
-    pub number: Option<usize>,
+    pub number: Option<u32>,
     /// Status of a thread that serves requests, with its request.
     pub status: Option<WorkerStatus>,
     /// The frames, the most recent call first.
@@ -111,11 +111,11 @@ impl ProcessStacks {
         for thread in &mut threads {
             let known = serving.iter().find(|(_, identifier)| *identifier == thread.identifier);
             thread.number = known.and_then(|(number, _)| *number);
-            let status = thread.number.and_then(|number| answer.threads.get(number));
-            thread.status = status.cloned();
+            let mut statuses = answer.threads.iter();
+            thread.status = statuses.find(|status| Some(status.thread) == thread.number).cloned();
         }
         // `faulthandler` begins with the thread that was started last.
-        threads.sort_by_key(|thread| thread.number.unwrap_or(usize::MAX));
+        threads.sort_by_key(|thread| thread.number.unwrap_or(u32::MAX));
         Self { pid: answer.pid, role, outcome: answer.outcome, threads }
     }
 }

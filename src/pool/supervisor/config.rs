@@ -17,9 +17,7 @@ use crate::{
         address::Address,
         code_source::CodeSource,
         logs::Logs,
-        supervisor::{
-            request_queue::RequestQueue, sockets::Sockets, stack_requests::StackRequests,
-        },
+        supervisor::{request_queue::RequestQueue, sockets::Sockets},
         template::TemplateLaunch,
     },
     request::Request,
@@ -77,8 +75,8 @@ pub(in crate::pool) struct PoolResources {
     pub(in crate::pool) scoreboard_fd: OwnedFd,
     /// eventfd by which workers wake the supervisor.
     pub(in crate::pool) bell: OwnedFd,
-    /// Requests for Python stacks, and the file for these.
-    pub(in crate::pool) stacks: StackRequests,
+    /// The file that processes write their Python stacks to.
+    pub(in crate::pool) stacks_file: Rc<OwnedFd>,
     /// The sockets that receive requests.
     pub(in crate::pool) sockets: Sockets,
     /// Requests that wait for a worker, if options limit them.
@@ -105,7 +103,7 @@ impl PoolResources {
 
     /// File descriptors that processes inherit.
     pub(super) fn inherited(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let shared = [self.scoreboard_fd.as_fd(), self.bell.as_fd(), self.stacks.file()];
+        let shared = [self.scoreboard_fd.as_fd(), self.bell.as_fd(), self.stacks_file.as_fd()];
         self.sockets.inherited().chain(shared).chain(self.logs.inherited())
     }
 

@@ -48,7 +48,6 @@ pub(in crate::pool) use crate::pool::supervisor::{
     config::{OnDemand, PoolConfig, PoolResources},
     request_queue::RequestQueue,
     sockets::Sockets,
-    stack_requests::StackRequests,
 };
 use crate::{
     config::settings::Settings,
@@ -65,6 +64,7 @@ use crate::{
             messages::Addresses,
             refusals::Refusals,
             signals::Signals,
+            stack_requests::StackRequests,
             statistics::Statistics,
             templates::Templates,
             timeouts::Timeouts,
@@ -87,6 +87,7 @@ pub(super) struct Supervisor<'a> {
     timeouts: Timeouts,
     upgrade: Upgrade,
     refusals: Refusals,
+    stacks: StackRequests,
     signals: Signals,
     log: ErrorLog,
     statistics: Statistics,
@@ -111,6 +112,7 @@ impl<'a> Supervisor<'a> {
             workers: Workers::new(&config, scoreboard.clone()),
             timeouts: Timeouts::new(config.slow, settings.shortest_timeout(), scoreboard.clone()),
             refusals: Refusals::new(settings),
+            stacks: StackRequests::new(resources.stacks_file.clone()),
             signals: Signals::install()?,
             upgrade: Upgrade::new(config.listen),
             control: Control::new(config.name, config.drain.saturating_add(config.linger)),
@@ -261,7 +263,7 @@ impl<'a> Supervisor<'a> {
                         let _ = kill_process(pid, wire::overdue_requests::Action::LogSlow.signal());
                     }
                 }
-                Action::AskForStacks(client, pid) => self.resources.stacks.add(client, pid),
+                Action::AskForStacks(client, pid) => self.stacks.add(client, pid),
                 Action::Answer(client, text) => self.control.answer(client, &text),
                 Action::Fork(order) => {
                     if !self.code.fork(order) {
@@ -387,7 +389,7 @@ impl<'a> Supervisor<'a> {
             self.control.send_status(&status);
         }
         self.carry_out(actions);
-        let actions = self.resources.stacks.proceed(&self.workers);
+        let actions = self.stacks.proceed(&self.workers);
         self.carry_out(actions);
     }
 }

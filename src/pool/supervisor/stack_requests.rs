@@ -3,11 +3,8 @@
 
 use std::{
     collections::VecDeque,
-    io,
-    os::{
-        fd::{AsFd as _, BorrowedFd, OwnedFd},
-        unix::net::UnixStream,
-    },
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -35,9 +32,9 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 const MAX_WAITING: usize = 64;
 
 /// Requests for Python stacks.
-pub(in crate::pool) struct StackRequests {
+pub(super) struct StackRequests {
     /// The file that processes write their stacks to.
-    file: OwnedFd,
+    file: Rc<OwnedFd>,
     /// Clients that wait, each with the process id that it asks about; `None` asks for the list of
     /// processes.
     waiting: VecDeque<(UnixStream, Option<i32>)>,
@@ -54,17 +51,9 @@ struct AskedProcess {
 }
 
 impl StackRequests {
-    /// No request yet.
-    ///
-    /// # Errors
-    /// If memory or descriptors are short.
-    pub(in crate::pool) fn create() -> io::Result<Self> {
-        Ok(Self { file: stacks_file::create()?, waiting: VecDeque::new(), asked: None, last: 0 })
-    }
-
-    /// The file, which the processes of the pool inherit.
-    pub(in crate::pool) fn file(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+    /// No request yet. Processes write their stacks to `file`.
+    pub(super) fn new(file: Rc<OwnedFd>) -> Self {
+        Self { file, waiting: VecDeque::new(), asked: None, last: 0 }
     }
 
     /// Adds the request of `client` for the stacks of the process `pid`, or for the list of
@@ -183,7 +172,8 @@ mod tests {
     #[test]
     fn processes_are_asked_one_after_the_other_and_each_gets_its_answer() {
         let pid = getpid().as_raw_nonzero().get();
-        let mut requests = StackRequests::create().unwrap();
+        let file = Rc::new(stacks_file::create().unwrap());
+        let mut requests = StackRequests::new(file.clone());
         let [(one, first), (two, second), (three, third)] =
             [0; 3].map(|_| UnixStream::pair().unwrap());
         requests.add(one, Some(pid));
@@ -194,9 +184,9 @@ mod tests {
         let asked = proceed(&mut requests);
         assert!(matches!(asked[..], [Action::Signal(_, Signal::URG)]));
         assert!(proceed(&mut requests).is_empty(), "the process has not answered yet");
-        let number = stacks_file::requested(requests.file(), pid).unwrap();
-        rustix::io::write(requests.file(), b"stacks").unwrap();
-        stacks_file::complete(requests.file(), number);
+        let number = stacks_file::requested(&file, pid).unwrap();
+        rustix::io::write(&file, b"stacks").unwrap();
+        stacks_file::complete(&file, number);
         let mut answered = proceed(&mut requests);
         assert!(matches!(answered[1..], [Action::Signal(..)]));
         let stacks = (StacksOutcome::Complete, "stacks".to_owned());
@@ -205,6 +195,6 @@ mod tests {
         let mut late = proceed(&mut requests);
         assert_eq!(outcome(late.remove(0), second), (StacksOutcome::NoAnswer, String::new()));
         assert_eq!(outcome(late.remove(0), third), (StacksOutcome::NoProcess, String::new()));
-        assert!(stacks_file::requested(requests.file(), pid).is_none());
+        assert!(stacks_file::requested(&file, pid).is_none());
     }
 }

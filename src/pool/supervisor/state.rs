@@ -86,7 +86,7 @@ impl Supervisor<'_> {
             self.control.next_due(),
             self.timeouts.next_due(),
             self.refusals.next_due(),
-            self.resources.stacks.next_due(),
+            self.stacks.next_due(),
             self.resources.request_queue.as_ref().and_then(RequestQueue::next_due),
             self.upgrade.next_due(),
             self.takes_over().then(|| now + CHECK_PAUSE),

@@ -86,8 +86,8 @@ pub(crate) fn name_serving_thread(thread: u32) {
     }
 }
 
-/// Forgets the file and undoes the registration with `faulthandler`, in a child that the application
-/// has forked. The kernel's action was restored before.
+/// Forgets the file and undoes the registration with `faulthandler`, in a child that the
+/// application has forked. The kernel's action was restored before.
 pub(super) fn unregister(py: Python<'_>) -> PyResult<()> {
     if FILE.swap(-1, Ordering::Relaxed) < 0 {
         return Ok(());
