@@ -3,6 +3,7 @@
 
 mod control_groups;
 mod defaults;
+mod memory;
 mod processes;
 mod timeouts;
 
