@@ -272,7 +272,7 @@ impl Target {
         }
         let is_supervisor = |pid: &i32| {
             let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            command.split(|&byte| byte == 0).any(|word| word == b"warm-pool")
+            command.windows(12).any(|part| part == b", supervisor")
         };
         self.processes().into_iter().filter(is_supervisor).collect()
     }

@@ -10,6 +10,7 @@ use std::{fs, process::Command};
 
 use crate::{
     matrix::interpreters::{on_each, pythons},
+    pool::titles::{TELLS, assert_unharmed},
     support::{
         artefacts,
         assertions::{complete_response, only_log_message, parse_response},
@@ -342,4 +343,17 @@ fn check_reports_the_version() {
         assert!(reported.starts_with(&format!("{version}.")), "{version}: {text}");
         assert!(text.contains("valid under wsgiref.validate"), "{version}: {text}");
     }
+}
+
+#[test]
+fn the_title_of_a_process_leaves_arguments_and_environment_alone() {
+    on_each(
+        TELLS,
+        |probe| probe.variable("REQUEST_URI", "/title?secret"),
+        |version, response| {
+            let facts: serde_json::Value = serde_json::from_str(&response.text()).unwrap();
+            assert_eq!(facts["title"], "wsgate: cgi GET /title\0", "{version}");
+            assert_unharmed(&facts, ("REQUEST_URI", "/title?secret"));
+        },
+    );
 }

@@ -301,7 +301,7 @@ fn end_pools(site: &CgiSite) {
         .collect();
     for &pid in &processes {
         let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        if args.split(|&byte| byte == 0).any(|word| word == b"warm-pool") {
+        if args.windows(12).any(|part| part == b", supervisor") {
             kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
         }
     }

@@ -57,6 +57,7 @@ mod stopped_readers;
 mod threads;
 mod timeouts;
 mod top;
+pub(crate) mod titles;
 mod unavailable;
 mod unfinished_requests;
 mod units;

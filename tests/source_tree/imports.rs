@@ -165,9 +165,18 @@ fn no_two_files_use_each_other() {
 
 #[test]
 fn the_leaf_crates_use_no_other_crate_of_the_tree() {
-    let crates =
-        ["control", "diagnostics", "engine", "fastcgi-server", "fastcgi_server", "http", "wire"];
-    for leaf in ["control", "diagnostics", "fastcgi-server", "wire"] {
+    let crates = [
+        "control",
+        "diagnostics",
+        "engine",
+        "fastcgi-server",
+        "fastcgi_server",
+        "http",
+        "process-title",
+        "process_title",
+        "wire",
+    ];
+    for leaf in ["control", "diagnostics", "fastcgi-server", "process-title", "wire"] {
         let manifest = format!("crates/{leaf}/Cargo.toml");
         let manifest = fs::read_to_string(source(&manifest)).unwrap();
         let dependencies = manifest.split("\n[dependencies]\n").nth(1).unwrap_or_default();

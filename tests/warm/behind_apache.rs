@@ -73,8 +73,7 @@ fn ask(address: &str) -> Result<(u64, bool), String> {
 /// Supervisors of pools, of which others are descended.
 fn supervisors(site: &WebSite) -> Vec<i32> {
     let args = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let is_supervisor =
-        |pid: &i32| args(pid).split(|&byte| byte == 0).any(|word| word == b"warm-pool");
+    let is_supervisor = |pid: &i32| args(pid).windows(12).any(|part| part == b", supervisor");
     site.pool_processes().into_iter().filter(is_supervisor).collect()
 }
 

@@ -22,6 +22,7 @@ mod stalls;
 mod starting;
 pub(crate) mod state;
 mod status;
+mod titles;
 mod warm_up;
 
 use std::{
@@ -199,7 +200,7 @@ impl WarmSite {
     pub(crate) fn supervisors(&self) -> Vec<i32> {
         let command = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let is_supervisor =
-            |pid: &i32| command(pid).split(|&byte| byte == 0).any(|word| word == b"warm-pool");
+            |pid: &i32| command(pid).windows(12).any(|part| part == b", supervisor");
         self.processes().into_iter().filter(is_supervisor).collect()
     }
 

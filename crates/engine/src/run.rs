@@ -32,8 +32,11 @@ use crate::{
     log::{Log, files},
     pool::{serving::Sockets, worker_status::StatusDescriptors},
     process,
-    process::forks::{
-        Descriptor, {self},
+    process::{
+        forks::{
+            Descriptor, {self},
+        },
+        title,
     },
     reporter::Reporter,
     wsgi::end_lines,
@@ -97,6 +100,12 @@ pub(crate) fn prepare(py: Python<'_>, launch: i32) -> PyResult<Prepared> {
     log_style::set(style(&launch.log));
     request_id::set_sent(launch.log.sends_request_id);
     drop(ManuallyDrop::into_inner(file));
+    match &launch.work {
+        Work::Cgi(_) | Work::FirstCgi(_) => title::show_cgi(&launch.request.line),
+        Work::Check(..) | Work::Trace(_) => title::show_check(),
+        Work::Template(_) => title::show_template(),
+        Work::Worker(_) => title::show_loading_worker(),
+    }
     let launched = Launched { launch, report_socket, gateway_pipe, task };
     Ok(Prepared { launched: Mutex::new(Some(launched)) })
 }

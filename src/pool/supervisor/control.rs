@@ -12,14 +12,17 @@ use control::{
     pool_status::PoolStatus,
     protocol::{ControlCommand, ReloadResult},
 };
-use diagnostics::message::LogMessage;
+use diagnostics::{log_style, message::LogMessage};
 use rustix::event::PollFd;
 
-use crate::pool::{
-    control_socket::ControlSocket,
-    handover::{Draft, HandedControl},
-    notify::{ManagedState, Notifier},
-    supervisor::{action::Action, lifecycle::Event},
+use crate::{
+    pool::{
+        control_socket::ControlSocket,
+        handover::{Draft, HandedControl},
+        notify::{ManagedState, Notifier},
+        supervisor::{action::Action, lifecycle::Event},
+    },
+    system::command_line::show_title,
 };
 
 /// Maximum number of clients that wait for the end of a reload or of the pool. Above the limit, the
@@ -77,9 +80,10 @@ impl Control {
         has_answered && self.status_clients.is_empty()
     }
 
-    /// Creates the control socket, if there is none. Returns a log message if that fails: the pool
-    /// serves without it.
-    pub(super) fn create_socket(&mut self) -> Option<LogMessage> {
+    /// Shows what this process is in place of its command line, and creates the control socket, if
+    /// there is none. Returns a log message if that fails: the pool serves without it.
+    pub(super) fn open(&mut self) -> Option<LogMessage> {
+        show_title(&format!("wsgate: pool {}, supervisor", log_style::get().pool));
         if self.socket.is_some() {
             return None;
         }

@@ -126,7 +126,7 @@ impl Supervisor<'_> {
     /// # Errors
     /// If that cannot be started.
     pub(super) fn begin(&mut self) -> Result<(), CommandError> {
-        if let Some(message) = self.control.create_socket() {
+        if let Some(message) = self.control.open() {
             self.log.log(&message);
         }
         let preload = self.code.configured_preload();

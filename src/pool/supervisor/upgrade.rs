@@ -47,7 +47,10 @@ use crate::{
         },
         template::Template,
     },
-    system::signals::{block_all, unblock_all},
+    system::{
+        command_line::arguments,
+        signals::{block_all, unblock_all},
+    },
 };
 
 /// Pause before the next look at workers that have been ordered.
@@ -259,12 +262,11 @@ impl Upgrade {
 
     /// The next program, with the arguments of this one.
     fn command(&self, inheritance: &Inheritance<'_>) -> Command {
-        let mut arguments = env::args_os();
         let mut command = Command::new(&self.program);
-        if let Some(name) = arguments.next() {
-            command.arg0(name);
+        if let Some((name, arguments)) = arguments().split_first() {
+            command.arg0(name).args(arguments);
         }
-        command.args(arguments).env(VARIABLE, inheritance.variable());
+        command.env(VARIABLE, inheritance.variable());
         command
     }
 }
@@ -292,7 +294,7 @@ impl Trial {
 /// The path that this process was started by. A package replaces the file at this path, or a link
 /// on the way to it.
 fn program() -> PathBuf {
-    let name = env::args_os().next().unwrap_or_default();
+    let name = arguments().first().cloned().unwrap_or_default();
     let own = fs::metadata("/proc/self/exe").ok();
     let is_own = |path: &PathBuf| match (&own, fs::metadata(path)) {
         (Some(own), Ok(found)) => (own.dev(), own.ino()) == (found.dev(), found.ino()),

@@ -156,9 +156,8 @@ impl WebSite {
         let binary = self.path("bin/wsgate");
         let is_supervisor = |pid: i32| {
             fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == binary)
-                && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|args| {
-                    args.split(|&byte| byte == 0).any(|word| word == b"warm-pool")
-                })
+                && fs::read(format!("/proc/{pid}/cmdline"))
+                    .is_ok_and(|args| args.windows(12).any(|part| part == b", supervisor"))
         };
         let processes: Vec<(i32, i32, bool)> = all_pids().filter_map(parent_and_waiting).collect();
         let supervisors: Vec<i32> =

@@ -30,7 +30,7 @@ use crate::{
         warm,
         worker_status::StatusDescriptors,
     },
-    process::{self, FinalisationScope, SignalMask, forks::Descriptor},
+    process::{self, FinalisationScope, SignalMask, forks::Descriptor, title},
     stdlib,
 };
 
@@ -157,6 +157,7 @@ pub(crate) fn run(
             // Programs that the application starts while it is loaded must not inherit blocked
             // signals.
             process::unblock_signals(&SignalMask::none());
+            title::show_loading_worker();
             modules = ModuleWatch::watched(launch, service);
             let hint = (block.is_some() && service.workers > 1 && !service.warm)
                 .then_some(OTHER_WORKER_LOADED_HINT);

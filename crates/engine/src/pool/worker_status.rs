@@ -28,7 +28,10 @@ use wire::{
 };
 
 use crate::{
-    process::forks::{self, Descriptor},
+    process::{
+        forks::{self, Descriptor},
+        title::WorkerTitle,
+    },
     wsgi::{Clock, Enforcer, Interrupted, Interruptible, MoreTime},
 };
 
@@ -69,6 +72,7 @@ pub(crate) struct WorkerStatus {
     pid: i32,
     bell: Option<Descriptor>,
     first_line: usize,
+    title: WorkerTitle,
     timeouts: RequestTimeouts,
     /// When each thread began its request, in microseconds of the monotonic clock.
     begun: Vec<AtomicU64>,
@@ -94,6 +98,7 @@ impl WorkerStatus {
             bell: descriptors.bell,
             first_line: usize::try_from(u64::from(block) * u64::from(threads))
                 .map_err(std::io::Error::other)?,
+            title: WorkerTitle::new(block.saturating_add(1)),
             timeouts,
             begun: (0..threads).map(|_| AtomicU64::new(0)).collect(),
             requests: (0..threads).map(|_| Mutex::new(None)).collect(),
@@ -205,6 +210,7 @@ impl WorkerStatus {
                 self.scoreboard.record_busy();
             }
         }
+        self.title.show_request(request);
         self.begun(thread).store(clock::microseconds(), Ordering::Relaxed);
         self.wake_supervisor_if_busy();
     }
@@ -237,12 +243,21 @@ impl WorkerStatus {
             }
         }
         self.scoreboard.record_idle();
+        if !self.is_busy() {
+            self.title.show_idle();
+        }
         if self.has_timeout() {
             let served = self.request(thread).take();
             served.iter().for_each(|request| {
                 request.end(py);
             });
         }
+    }
+
+    /// Does a thread serve a request?
+    fn is_busy(&self) -> bool {
+        let threads = 0..u32::try_from(self.requests.len()).unwrap_or(u32::MAX);
+        threads.filter_map(|thread| self.line(thread)).any(ScoreboardLine::is_busy)
     }
 
     /// Counts a request whose web server closed the connection before the end of the response.

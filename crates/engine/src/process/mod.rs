@@ -20,6 +20,7 @@ mod signals;
 mod sigterm;
 pub(crate) mod threads;
 pub(crate) mod timers;
+pub(crate) mod title;
 
 pub(crate) use crate::process::{
     exit::{

@@ -94,7 +94,7 @@ impl ScoreboardLine {
     }
 
     /// Does the thread serve a request?
-    pub(super) fn is_busy(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         self.pid.load(Ordering::Relaxed) != 0 && self.state.load(Ordering::Relaxed) == BUSY
     }
 
