@@ -25,9 +25,7 @@ use crate::{
         service::{cannot_start, service},
         socket_access::SocketAccess,
         startup_warnings::{close_unused, log, warn_of_missing_paths, warn_of_root},
-        supervisor::{
-            PoolConfig, PoolResources, RequestQueue, Sockets, Supervisor, trial,
-        },
+        supervisor::{PoolConfig, PoolResources, RequestQueue, Sockets, Supervisor, trial},
         worker_count,
     },
     request::Request,
