@@ -9,6 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 DIST := $(TARGET)/dist
 GATEWAY := $(DIST)/bin/wsgate
 ENGINE := $(DIST)/lib/wsgate/libwsgate_engine.so
+HTTP := $(DIST)/lib/wsgate/wsgate-http
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 # The gateway starts at every CGI request, and starts faster without shared libraries. So `make
 # build` links it with musl, installed by `rustup target add`: glibc queries the processor's
@@ -38,7 +39,7 @@ INSTALL := install
 PLACE := $(DESTDIR)$(PREFIX)
 MAN := $(PLACE)/share/man/man1
 # The commands that have a man page of their own.
-COMMANDS := cgi fastcgi status reload stop stacks top call check init
+COMMANDS := cgi fastcgi status reload stop stacks top monitor call check init
 MAN_PAGES := $(MAN)/wsgate.1 $(COMMANDS:%=$(MAN)/wsgate-%.1)
 BASH_COMPLETIONS := $(PLACE)/share/bash-completion/completions/wsgate
 ZSH_COMPLETIONS := $(PLACE)/share/zsh/site-functions/_wsgate
@@ -47,18 +48,21 @@ COMPLETIONS := $(BASH_COMPLETIONS) $(ZSH_COMPLETIONS) $(FISH_COMPLETIONS)
 UNITS := $(PLACE)/lib/systemd/system
 SERVICE := $(UNITS)/wsgate@.service
 SOCKET := $(UNITS)/wsgate@.socket
+MONITOR := $(UNITS)/wsgate-monitor.service
 
 .PHONY: help build musl tools demo test test-fast try test-attack bench fuzz install uninstall ci fmt clippy doc
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-build: musl ## build gateway and engine for release, in target/dist
+build: musl ## build gateway, engine and wsgate-http for release, in target/dist
 	@$(if $(HAS_ZIG),:,echo 'note: linking the engine with the glibc of this system; after `make tools` with glibc $(GLIBC)')
 	$(call RUSTFLAGS_OF) $(BUILD_ENGINE) --release -p wsgate-engine
 	$(call RUSTFLAGS_OF,$(GATEWAY_FLAGS)) $(CARGO) build --release -p wsgate --target $(GATEWAY_TARGET)
+	$(call RUSTFLAGS_OF,$(GATEWAY_FLAGS)) $(CARGO) build --release -p wsgate-http --target $(GATEWAY_TARGET)
 	$(INSTALL) -D -m 755 $(TARGET)/$(GATEWAY_TARGET)/release/wsgate $(GATEWAY)
 	$(INSTALL) -D -m 755 $(TARGET)/$(HOST)/release/libwsgate_engine.so $(ENGINE)
+	$(INSTALL) -D -m 755 $(TARGET)/$(GATEWAY_TARGET)/release/wsgate-http $(HTTP)
 	@packaging/linkage $(DIST) || true
 
 tools: ## install the build tools from PyPI, in target/tools
@@ -119,12 +123,13 @@ fuzz: ## fuzz FastCGI with AFL++, a minute for each target; SECONDS_EACH=600 for
 
 # Builds only missing files, so that after `make build` a `sudo make install` needs no cargo and
 # leaves no file of root's in the tree.
-$(GATEWAY) $(ENGINE):
+$(GATEWAY) $(ENGINE) $(HTTP):
 	$(MAKE) build
 
-install: $(GATEWAY) $(ENGINE) ## install a release build below PREFIX (/usr/local) and DESTDIR
+install: $(GATEWAY) $(ENGINE) $(HTTP) ## install a release build below PREFIX (/usr/local) and DESTDIR
 	$(INSTALL) -D -m 755 $(GATEWAY) $(PLACE)/bin/wsgate
 	$(INSTALL) -D -m 755 $(ENGINE) $(PLACE)/lib/wsgate/libwsgate_engine.so
+	$(INSTALL) -D -m 755 $(HTTP) $(PLACE)/lib/wsgate/wsgate-http
 	$(INSTALL) -d $(MAN) $(dir $(COMPLETIONS)) $(UNITS)
 	$(GATEWAY) man > $(MAN)/wsgate.1
 	for command in $(COMMANDS); do \
@@ -134,12 +139,13 @@ install: $(GATEWAY) $(ENGINE) ## install a release build below PREFIX (/usr/loca
 	$(GATEWAY) completions zsh > $(ZSH_COMPLETIONS)
 	$(GATEWAY) completions fish > $(FISH_COMPLETIONS)
 	sed 's,/usr/local/bin/,$(PREFIX)/bin/,' packaging/systemd/wsgate@.service > $(SERVICE)
+	sed 's,/usr/local/bin/,$(PREFIX)/bin/,' packaging/systemd/wsgate-monitor.service > $(MONITOR)
 	cat packaging/systemd/wsgate@.socket > $(SOCKET)
-	chmod 644 $(MAN_PAGES) $(COMPLETIONS) $(SERVICE) $(SOCKET)
+	chmod 644 $(MAN_PAGES) $(COMPLETIONS) $(SERVICE) $(SOCKET) $(MONITOR)
 
 uninstall: ## remove the installed files
-	rm -f $(PLACE)/bin/wsgate $(PLACE)/lib/wsgate/libwsgate_engine.so $(MAN_PAGES) \
-		$(COMPLETIONS) $(SERVICE) $(SOCKET)
+	rm -f $(PLACE)/bin/wsgate $(PLACE)/lib/wsgate/libwsgate_engine.so \
+		$(PLACE)/lib/wsgate/wsgate-http $(MAN_PAGES) $(COMPLETIONS) $(SERVICE) $(SOCKET) $(MONITOR)
 	rmdir $(PLACE)/lib/wsgate || true
 
 include packaging/packages.mk

@@ -46,7 +46,7 @@ $(CARGO_RPM):
 		cargo-generate-rpm@$(CARGO_RPM_VERSION)
 
 # The packages promise the glibc that they name.
-package-files: $(GATEWAY) $(ENGINE)
+package-files: $(GATEWAY) $(ENGINE) $(HTTP)
 	packaging/linkage '$(DIST)' $(GLIBC)
 	rm -rf $(PACKAGE_FILES)
 	$(MAKE) --no-print-directory install DESTDIR='$(CURDIR)/$(PACKAGE_FILES)' PREFIX=/usr

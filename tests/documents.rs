@@ -72,7 +72,10 @@ fn of_diagnostics() -> String {
 
 #[test]
 fn every_code_is_used() {
-    let used = rust_below("src") + &rust_below("crates/engine/src") + &of_diagnostics();
+    let used = rust_below("src")
+        + &rust_below("crates/engine/src")
+        + &rust_below("crates/http/src")
+        + &of_diagnostics();
     for (name, number, _) in codes() {
         assert!(used.contains(&format!("Code::{name}")), "{name} ({number}) is never used");
     }

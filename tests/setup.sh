@@ -42,6 +42,8 @@ needed() {
     compgen -G '/usr/sbin/php-fpm*' >/dev/null || echo php-fpm
     command -v curl >/dev/null || echo curl
     command -v litmus >/dev/null || echo litmus
+    { command -v prometheus && command -v promtool; } >/dev/null || echo prometheus
+    command -v chromium >/dev/null || echo chromium
     # Its tools work without it running.
     command -v systemd-socket-activate >/dev/null || echo systemd
     { [ -n "$python" ] && "$python" -c 'import ensurepip, venv' 2>/dev/null; } || echo python3-venv

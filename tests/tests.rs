@@ -19,6 +19,7 @@ mod limits;
 mod matrix;
 mod messages;
 mod modes;
+mod monitor;
 mod old_kernel;
 mod packages;
 mod pep3333;

@@ -3,7 +3,7 @@
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload >/dev/null 2>&1 || :
     if [ "$1" -ge 1 ]; then
-        systemctl try-restart 'wsgate@*.service' >/dev/null 2>&1 || :
+        systemctl try-restart 'wsgate@*.service' wsgate-monitor.service >/dev/null 2>&1 || :
     fi
 fi
 # rpm removes the files, and leaves the directories that it created for them.

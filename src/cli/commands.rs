@@ -59,6 +59,8 @@ pub(super) enum Command {
     Stacks(pool::stacks_command::StacksArgs),
     /// Show the workers of pools, and what they are doing, until `q` is pressed
     Top(pool::top::TopArgs),
+    /// Show all pools to browsers and Prometheus
+    Monitor(pool::monitor_args::MonitorArgs),
     /// Send one request from the shell
     Call(call::args::CallArgs),
     /// Load an application, and report what was found and what is wrong

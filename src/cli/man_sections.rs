@@ -127,6 +127,7 @@ impl Sections {
             "stop" => STOP,
             "stacks" => STACKS,
             "top" => TOP,
+            "monitor" => MONITOR,
             "call" => CALL,
             "check" => CHECK,
             "init" => INIT,
@@ -294,6 +295,35 @@ const TOP: Sections = Sections {
         ("Record a pool for an hour:", &["wsgate top app -n 360 --interval 10 >top.log"]),
     ],
     see_also: "wsgate(1), wsgate-status(1), wsgate-stacks(1)",
+};
+
+const MONITOR: Sections = Sections {
+    description: &[
+        "wsgate monitor answers HTTP: a status page for people at /, metrics in the formats \
+         OpenMetrics and Prometheus at /metrics, the status of all pools as JSON at /pools.json, \
+         and /healthz and /readyz?pool=NAME for health checks. The monitor shows the pools that \
+         wsgate status shows to the same user; for root, those of all users. It only reads.",
+        "Clients of a TCP address need no token if the address is loopback. For other addresses \
+         set --token-file.",
+    ],
+    files: &[
+        &[("../lib/wsgate/wsgate-http", "The program that speaks HTTP, relative to wsgate.")],
+        RUNTIME_FILES,
+    ],
+    environment: &[
+        CLIENT_ENVIRONMENT,
+        &[("WSGATE_HTTP", "The path of wsgate-http.")],
+        &[("LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES", "Sockets that systemd passes.")],
+    ],
+    signals: &[("SIGINT, SIGTERM", "Stop the monitor; the pools go on.")],
+    examples: &[
+        ("Show all pools of this user at http://127.0.0.1:9180/:", &["wsgate monitor"]),
+        (
+            "Let Prometheus on another machine read the metrics:",
+            &["wsgate monitor --listen 0.0.0.0:9180 --token-file /etc/wsgate/monitor.token"],
+        ),
+    ],
+    see_also: "wsgate(1), wsgate-status(1), wsgate-fastcgi(1)",
 };
 
 const CALL: Sections = Sections {

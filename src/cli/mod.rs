@@ -102,6 +102,7 @@ fn dispatch(command: Command) -> Exit {
         Command::Stop(pool) => reported(pool::commands::stop(&pool)),
         Command::Stacks(args) => reported(pool::stacks_command::run(&args)),
         Command::Top(args) => reported(pool::top::run(&args)),
+        Command::Monitor(args) => reported(Err(pool::monitor::run(&args))),
         Command::Call(args) => reported(call::run(&args)),
         Command::Check(args) => reported(checked_app(&args).and_then(check::run)),
         Command::Init(args) => reported(init::run(&args)),

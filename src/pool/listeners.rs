@@ -4,7 +4,10 @@
 use std::{
     fs, io,
     net::TcpListener,
-    os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::fs::PermissionsExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -110,6 +113,11 @@ impl Listener {
         fs::set_permissions(&draft, fs::Permissions::from_mode(0o600))?;
         listen(&listener.socket, BACKLOG)?;
         Ok(listener)
+    }
+
+    /// The socket as a file descriptor.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// Moves the socket's file to its public path, over the socket of a pool that has exited.

@@ -21,6 +21,8 @@ mod listen_error;
 mod listeners;
 mod logs;
 mod lone_worker;
+pub(crate) mod monitor;
+pub(crate) mod monitor_args;
 mod notify;
 mod process_options;
 mod queue_options;

@@ -57,6 +57,11 @@ impl SocketFile {
         Ok(Self { inode: fs::symlink_metadata(&path)?.ino(), path })
     }
 
+    /// Path and inode.
+    pub(super) fn identity(&self) -> (&Path, u64) {
+        (&self.path, self.inode)
+    }
+
     /// Moves the file to `path`.
     ///
     /// # Errors

@@ -2,7 +2,6 @@
 //! which it was started.
 
 use std::{
-    env,
     fs::File,
     io,
     os::{
@@ -17,7 +16,12 @@ use diagnostics::message::{Code, LogMessage};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use wire::{mappable, snapshot::Snapshot};
 
-use crate::python::{elf::Elf, glibc};
+use crate::{
+    python::{elf::Elf, glibc},
+    system::installed_file::{
+        NotInstalled, {self},
+    },
+};
 
 /// The file name of the engine, both in cargo's output and after `make install`.
 const FILE_NAME: &str = "libwsgate_engine.so";
@@ -133,25 +137,18 @@ fn copy(mut file: &File) -> io::Result<OwnedFd> {
 }
 
 fn find() -> Result<PathBuf, LogMessage> {
-    if let Some(path) = env::var_os("WSGATE_ENGINE").filter(|path| !path.is_empty()) {
-        let path = PathBuf::from(path);
-        return if path.is_file() {
-            Ok(path)
-        } else {
-            Err(missing(&[path]).hint("correct or unset the variable WSGATE_ENGINE"))
-        };
-    }
-    let program = env::current_exe().map_err(|error| {
-        LogMessage::new(Code::NoEngine, format!("the path of this program is unknown: {error}"))
-            .hint("mount /proc, or set the variable WSGATE_ENGINE to the path of the engine")
-    })?;
-    let beside = program.parent().unwrap_or(Path::new("/"));
-    let paths = [beside.join(FILE_NAME), beside.join("../lib/wsgate").join(FILE_NAME)];
-    paths.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
-        missing(&paths).hint(
+    installed_file::find(FILE_NAME, "WSGATE_ENGINE").map_err(|reason| match reason {
+        NotInstalled::Variable(path) => {
+            missing(&[path]).hint("correct or unset the variable WSGATE_ENGINE")
+        }
+        NotInstalled::NoProgram(error) => {
+            LogMessage::new(Code::NoEngine, format!("the path of this program is unknown: {error}"))
+                .hint("mount /proc, or set the variable WSGATE_ENGINE to the path of the engine")
+        }
+        NotInstalled::At(paths) => missing(&paths).hint(
             "install wsgate again, from the wheel, package or archive that it came from, or set \
              the variable WSGATE_ENGINE to the path of the engine",
-        )
+        ),
     })
 }
 

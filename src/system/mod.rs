@@ -7,6 +7,7 @@ pub(crate) mod closed_directory;
 pub(crate) mod command_line;
 pub(crate) mod error_log;
 pub(crate) mod hosts;
+pub(crate) mod installed_file;
 pub(crate) mod limits;
 pub(crate) mod log_style;
 pub(crate) mod processes;

@@ -14,8 +14,10 @@ use crate::support::{
 };
 
 /// The subcommands in `--help`, in its order.
-const LISTED: [&str; 10] =
-    ["cgi", "fastcgi", "status", "reload", "stop", "stacks", "top", "call", "check", "init"];
+const LISTED: [&str; 11] = [
+    "cgi", "fastcgi", "status", "reload", "stop", "stacks", "top", "monitor", "call", "check",
+    "init",
+];
 
 /// The hidden subcommands, whose output is for other programs.
 const HIDDEN: [&str; 2] = ["man", "completions"];

@@ -79,7 +79,7 @@ pub(crate) const ECHO: &str = "
 
 /// Waits at the gate `GATE` if its path is `/slow`, and says so in the log first. Reads its body at
 /// the end if at all.
-const GATED: &str = "
+pub(crate) const GATED: &str = "
     import os
     def application(environ, start_response):
         path = environ['PATH_INFO']

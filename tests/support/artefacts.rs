@@ -12,11 +12,15 @@ use std::{
 };
 
 /// The sources of the artefacts.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 15] = [
     "Cargo.toml",
     "Cargo.lock",
     "src",
     "crates/wire/src",
+    "crates/control/src",
+    "crates/http/src",
+    "crates/control/Cargo.toml",
+    "crates/http/Cargo.toml",
     "crates/diagnostics/src",
     "crates/engine/src",
     "crates/fastcgi-server/src",
@@ -29,6 +33,7 @@ const SOURCES: [&str; 11] = [
 struct Artefacts {
     gateway: PathBuf,
     engine: PathBuf,
+    http: PathBuf,
 }
 
 /// The gateway, `wsgate`.
@@ -39,6 +44,11 @@ pub(crate) fn gateway() -> &'static Path {
 /// The engine, `libwsgate_engine.so`.
 pub(crate) fn engine() -> &'static Path {
     &artefacts().engine
+}
+
+/// The program that speaks HTTP, `wsgate-http`.
+pub(crate) fn http() -> &'static Path {
+    &artefacts().http
 }
 
 fn artefacts() -> &'static Artefacts {
@@ -71,12 +81,13 @@ fn find(directory: &Path) -> Result<Artefacts, String> {
     };
     let gateway = file(["bin/wsgate", "wsgate"])?;
     let engine = file(["lib/wsgate/libwsgate_engine.so", "libwsgate_engine.so"])?;
-    Ok(Artefacts { gateway, engine })
+    let http = file(["lib/wsgate/wsgate-http", "wsgate-http"])?;
+    Ok(Artefacts { gateway, engine, http })
 }
 
 /// The artefacts, if no source was changed after they were built.
 fn of_these_sources(found: Artefacts) -> Result<Artefacts, String> {
-    let built = changed(&found.gateway).min(changed(&found.engine));
+    let built = changed(&found.gateway).min(changed(&found.engine)).min(changed(&found.http));
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     match SOURCES.iter().find_map(|source| newer(&root.join(source), built)) {
         Some(source) => {
@@ -131,7 +142,7 @@ fn artefacts_that_are_missing_or_older_than_a_source_are_refused() {
     let directory = tempfile::TempDir::new().unwrap();
     let missing = find(directory.path()).err().unwrap();
     assert!(missing.starts_with("no bin/wsgate in "), "{missing}");
-    for file in ["wsgate", "libwsgate_engine.so"] {
+    for file in ["wsgate", "libwsgate_engine.so", "wsgate-http"] {
         fs::write(directory.path().join(file), "").unwrap();
     }
     let found = find(directory.path()).unwrap();

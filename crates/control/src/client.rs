@@ -23,11 +23,11 @@ use crate::{
     connection::{
         MAX_ANSWER_BYTES, STATUS_TIMEOUT, connected, no_answer, parsed, read_all, read_some,
     },
-    pool_name::check_name,
     pool_status::PoolStatus,
     process_stacks::{PoolProcess, ProcessStacks},
-    protocol::{ControlCommand, ReloadResult, SOCKET_SUFFIX},
+    protocol::{ControlCommand, ReloadResult},
     runtime_directory,
+    sockets::names,
 };
 
 /// How long root waits for another user's pool to carry out a command.
@@ -38,9 +38,6 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Maximum size of all responses of a directory in bytes.
 const MAX_DIRECTORY_BYTES: usize = 2 * MAX_ANSWER_BYTES;
-
-/// Maximum number of sockets of a directory that are tried.
-const MAX_POOLS: usize = 256;
 
 /// The status of all pools that this user may control, and the errors of pools that did not
 /// respond.
@@ -63,18 +60,8 @@ pub fn all() -> Result<(Vec<PoolStatus>, Vec<anyhow::Error>)> {
 
 /// Asks all pools of `directory` in parallel, so that a slow pool does not delay the others.
 fn ask_all(directory: &Path) -> Vec<(String, Result<Vec<u8>>)> {
-    let mut names: Vec<String> = fs::read_dir(directory)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| {
-            Some(entry.ok()?.file_name().to_str()?.strip_suffix(SOCKET_SUFFIX)?.to_owned())
-        })
-        .filter(|name| check_name(name).is_ok())
-        .take(MAX_POOLS)
-        .collect();
-    names.sort();
     let (mut asked, mut done) = (Vec::new(), Vec::new());
-    for name in names {
+    for name in names(directory) {
         match request_status(directory, &name) {
             Ok(Some(stream)) => asked.push((name, stream, Vec::new())),
             // The pool was killed and left its socket.
@@ -362,6 +349,7 @@ mod tests {
     use std::{io::Read as _, os::unix::net::UnixListener};
 
     use super::*;
+    use crate::protocol::SOCKET_SUFFIX;
 
     /// Claims in every status to be stopping and reloading, and never finishes.
     fn lie(listener: &UnixListener) {

@@ -17,10 +17,10 @@ use crate::{
 };
 
 /// How long a supervisor may take to send its status, and all pools of a directory together.
-pub(crate) const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
+pub const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum size of a response in bytes: enough for more than twenty thousand threads.
-pub(crate) const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
+pub const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
 /// A connection to the pool `name` of `directory`; `None` if no such pool is running.
 ///
@@ -91,7 +91,7 @@ pub(crate) fn read_all(stream: &mut UnixStream, answer: &mut Vec<u8>) -> io::Res
 ///
 /// # Errors
 /// If `answer` is not a status.
-pub(crate) fn parsed(answer: &[u8]) -> Result<Option<PoolStatus>> {
+pub fn parsed(answer: &[u8]) -> Result<Option<PoolStatus>> {
     if answer.is_empty() {
         return Ok(None);
     }

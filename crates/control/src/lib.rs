@@ -7,11 +7,13 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
-mod connection;
+pub mod connection;
 pub mod histogram;
 pub mod pool_name;
 pub mod pool_status;
 pub mod process_stacks;
 pub mod protocol;
 pub mod runtime_directory;
+pub mod sockets;
 pub mod trusted_path;
+pub mod user_name;

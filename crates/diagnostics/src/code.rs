@@ -233,6 +233,12 @@ codes! {
     MessagesLost = 743: Warning,
     /// A request of a FastCGI pool was refused because all workers were busy for too long.
     QueueFull = 750: Error,
+    /// A monitor starts to answer.
+    MonitorReady = 760: Notice,
+    /// The program `wsgate-http` was not found, or cannot be started.
+    NoHttpProgram = 761: Error,
+    /// The token of a monitor is missing or cannot be used.
+    BadToken = 762: Error,
     /// A request could not be passed to the warm pool, and falls back to cold CGI.
     ServedCold = 801: Warning,
     /// No warm pool can be started, or the last one failed to start.

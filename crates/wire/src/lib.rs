@@ -19,6 +19,7 @@ pub mod lingering_close;
 #[expect(unsafe_code, reason = "memory that is mapped from a file")]
 pub mod mappable;
 pub mod message;
+pub mod monitor;
 pub mod mount;
 pub mod overdue_requests;
 pub mod path_timeouts;

@@ -68,6 +68,8 @@ pub enum Kind {
     Findings = 10,
     /// A list of [`crate::check::SideEffect`].
     SideEffects = 11,
+    /// [`crate::monitor::MonitorLaunch`].
+    MonitorLaunch = 12,
 }
 
 /// A type that is sent as a message of its own kind.

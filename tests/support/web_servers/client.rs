@@ -75,6 +75,11 @@ impl HttpClient {
         self.arg("--header").arg(format!("{name}: {value}"))
     }
 
+    /// Adds parameters to the query, which curl encodes.
+    pub(crate) fn data(self, pair: &str) -> Self {
+        self.arg("--get").arg("--data-urlencode").arg(pair)
+    }
+
     /// No longer than for so long.
     pub(crate) fn within(self, time: Duration) -> Self {
         self.arg("--max-time").arg(time.as_secs_f64().to_string())

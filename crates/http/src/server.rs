@@ -1,0 +1,212 @@
+//! Accepts connections, with limits on their number and their time.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    ffi::OsStr,
+    fs, io,
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    },
+    rc::Rc,
+    time::Duration,
+};
+
+use diagnostics::message::{Code, LogMessage};
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::{
+    io::ioctl_fionbio,
+    net::{AddressFamily, sockopt},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    signal::unix::{SignalKind, signal},
+    sync::Notify,
+    task::{AbortHandle, spawn_local},
+    time::{sleep, timeout},
+};
+
+use crate::{
+    access::{Access, Origin},
+    launch::Received,
+    pools::{Pools, SAMPLE_INTERVAL},
+    routes::Routes,
+};
+
+/// Maximum number of connections. Above the limit, a new connection waits for [`ROOM_WAIT`], and
+/// then the oldest is cut.
+const MAX_CONNECTIONS: usize = 256;
+
+/// How long a new connection waits for room.
+const ROOM_WAIT: Duration = Duration::from_millis(500);
+
+/// How long a client may take to send a request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection may last: one request and its response.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Maximum length of the request's headers in bytes; the least that hyper accepts.
+const MAX_HEADER_BYTES: usize = 8 * 1024;
+
+/// Maximum number of headers.
+const MAX_HEADERS: usize = 64;
+
+/// Pause after file descriptors ran out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listening socket.
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// The monitor: its listening sockets, and what it knows of the pools.
+pub(crate) struct Server {
+    listeners: Vec<Listener>,
+    addresses: Vec<String>,
+    files: Vec<(Vec<u8>, u64)>,
+    pools: Rc<Pools>,
+    routes: Rc<Routes>,
+}
+
+impl Server {
+    /// Prepares the monitor that the gateway has asked for.
+    ///
+    /// # Errors
+    /// If a descriptor is not a socket that the event loop can use.
+    pub(crate) fn new(received: Received) -> io::Result<Self> {
+        let Received { launch, sockets } = received;
+        let listeners = sockets.into_iter().map(listener).collect::<io::Result<_>>()?;
+        let pools = Rc::new(Pools::default());
+        Ok(Self {
+            listeners,
+            addresses: launch.listeners.iter().map(|listener| listener.address.clone()).collect(),
+            files: launch.listeners.into_iter().filter_map(|listener| listener.file).collect(),
+            routes: Rc::new(Routes::new(Access::new(launch.token), pools.clone())),
+            pools,
+        })
+    }
+
+    /// The log message that the monitor answers.
+    pub(crate) fn ready_message(&self) -> LogMessage {
+        let shown: Vec<String> = self
+            .addresses
+            .iter()
+            .map(|address| match address.strip_prefix("unix:") {
+                Some(_) => format!("`{address}`"),
+                None => format!("http://{address}/"),
+            })
+            .collect();
+        LogMessage::new(Code::MonitorReady, format!("the monitor answers at {}", shown.join(", ")))
+    }
+
+    /// Answers until SIGTERM or SIGINT, and removes the files of its sockets.
+    ///
+    /// # Errors
+    /// If the kernel refuses a signal handler.
+    pub(crate) async fn run(self) -> io::Result<()> {
+        let stop = Rc::new(Notify::new());
+        for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+            let (mut signals, stop) = (signal(kind)?, stop.clone());
+            spawn_local(async move {
+                signals.recv().await;
+                stop.notify_one();
+            });
+        }
+        let connections = Rc::new(Connections::default());
+        for listener in self.listeners {
+            spawn_local(accept(listener, self.routes.clone(), connections.clone()));
+        }
+        let pools = self.pools.clone();
+        spawn_local(async move {
+            loop {
+                pools.sample().await;
+                sleep(SAMPLE_INTERVAL).await;
+            }
+        });
+        stop.notified().await;
+        for (path, inode) in self.files {
+            let path = OsStr::from_bytes(&path);
+            if fs::symlink_metadata(path).is_ok_and(|found| found.ino() == inode) {
+                // Somebody else may have removed the file a moment ago.
+                let _ = fs::remove_file(path);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn listener(socket: OwnedFd) -> io::Result<Listener> {
+    ioctl_fionbio(&socket, true)?;
+    if sockopt::socket_domain(&socket)? == AddressFamily::UNIX {
+        UnixListener::from_std(socket.into()).map(Listener::Unix)
+    } else {
+        TcpListener::from_std(socket.into()).map(Listener::Tcp)
+    }
+}
+
+/// The connections that are being served, the oldest first.
+#[derive(Default)]
+struct Connections(RefCell<VecDeque<AbortHandle>>);
+
+impl Connections {
+    fn count(&self) -> usize {
+        let mut handles = self.0.borrow_mut();
+        handles.retain(|handle| !handle.is_finished());
+        handles.len()
+    }
+
+    /// Waits until another connection may be served.
+    async fn make_room(&self) {
+        let has_room = timeout(ROOM_WAIT, async {
+            while self.count() >= MAX_CONNECTIONS {
+                sleep(Duration::from_millis(5)).await;
+            }
+        });
+        if has_room.await.is_err()
+            && let Some(oldest) = self.0.borrow_mut().pop_front()
+        {
+            oldest.abort();
+        }
+    }
+}
+
+async fn accept(listener: Listener, routes: Rc<Routes>, connections: Rc<Connections>) {
+    loop {
+        connections.make_room().await;
+        let handle = match &listener {
+            Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
+                spawn_local(serve(stream, Origin::Tcp, routes.clone())).abort_handle()
+            }),
+            Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| {
+                spawn_local(serve(stream, Origin::Unix, routes.clone())).abort_handle()
+            }),
+        };
+        match handle {
+            Ok(handle) => connections.0.borrow_mut().push_back(handle),
+            // Probably no file descriptor is free; or the client has closed the connection.
+            Err(_) => sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// Serves one request. There is no keep-alive: each connection has a limited time.
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, origin: Origin, routes: Rc<Routes>) {
+    let service = service_fn(|request| {
+        let routes = routes.clone();
+        async move { routes.answer(&request, origin).await }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .keep_alive(false)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), service);
+    // A client that breaks HTTP, or disconnects, concerns nobody else.
+    let _ = timeout(CONNECTION_TIMEOUT, connection).await;
+}

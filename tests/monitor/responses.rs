@@ -1,0 +1,119 @@
+//! What each address answers.
+
+use rustix::process::Signal;
+
+use crate::{
+    monitor::{Monitor, sample},
+    pool::{ECHO, GATED},
+    support::{
+        fastcgi_client::FastcgiRequest,
+        pool::{PoolSetup, signal},
+        probe::dedent,
+        web_servers::{HttpClient, eventually},
+    },
+};
+
+#[test]
+fn the_pages_show_the_pool_and_its_requests() {
+    let pool = PoolSetup::new(ECHO).start();
+    let monitor = Monitor::of(&pool);
+    pool.ask(&FastcgiRequest::get("/"));
+    monitor.await_metric(&sample("wsgate_requests_total", "", "1"));
+    monitor.await_metric(&sample("wsgate_request_duration_seconds_count", "", "1"));
+    monitor.await_metric(&sample("wsgate_responses_total", ",class=\"2xx\"", "1"));
+    monitor.await_metric(&sample("wsgate_pool_up", "", "1"));
+    let status = monitor.get("/pools.json").json();
+    assert_eq!((&status[0]["name"], &status[0]["up"]), (&"app".into(), &true.into()), "{status}");
+    assert_eq!(status[0]["requests"], 1, "{status}");
+    let page = monitor.get("/");
+    assert!(page.text().contains("app.wsgi") && page.text().contains("serving"), "{page:?}");
+    assert_eq!(monitor.get("/healthz").text(), "ok\n");
+    assert_eq!(monitor.get("/favicon.ico").status, 404);
+    monitor.stop();
+    pool.stop();
+}
+
+#[test]
+fn each_response_has_headers_that_protect_a_browser() {
+    let pool = PoolSetup::new(ECHO).start();
+    let monitor = Monitor::of(&pool);
+    for path in ["/", "/metrics", "/pools.json", "/healthz", "/readyz?pool=app", "/nothing"] {
+        let response = monitor.get(path);
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("x-frame-options", "DENY"),
+            ("cache-control", "no-store"),
+            ("referrer-policy", "no-referrer"),
+        ] {
+            assert_eq!(response.all(name), [value], "{path}: {response:?}");
+        }
+        let policy = response.all("content-security-policy").join(";");
+        assert!(policy.starts_with("default-src 'none'"), "{path}: {policy}");
+        assert!(!policy.contains("unsafe"), "{path}: {policy}");
+    }
+    pool.stop();
+}
+
+#[test]
+fn a_pool_is_ready_while_a_worker_serves_and_it_does_not_stop() {
+    let mut pool = PoolSetup::new(GATED).gated().start();
+    let monitor = Monitor::of(&pool);
+    let ready = |name: &str| monitor.get(&format!("/readyz?pool={name}")).status;
+    eventually("it is ready", || ready("app") == 200);
+    assert_eq!((ready("a%70p"), ready("other"), ready("")), (200, 404, 404));
+    assert_eq!(monitor.get("/readyz").status, 400);
+    let mut connection = pool.connect();
+    connection.send(&FastcgiRequest::get("/slow").bytes());
+    pool.await_log("slow");
+    pool.signal(Signal::TERM);
+    eventually("it stops", || ready("app") == 503);
+    pool.open_gate();
+    connection.response();
+    pool.end();
+    eventually("it has stopped", || ready("app") == 404);
+}
+
+#[test]
+fn a_pool_that_is_still_loading_its_code_is_not_ready() {
+    let code =
+        format!("import os\nprint('loads')\nopen(os.environ['GATE']).read(1)\n{}", dedent(ECHO));
+    let mut pool = PoolSetup::new(&code).gated().launch();
+    pool.await_log("loads");
+    let monitor = Monitor::of(&pool);
+    let response = monitor.get("/readyz?pool=app");
+    assert_eq!(response.status, 503, "{response:?}");
+    pool.open_gate();
+    eventually("it is ready", || monitor.get("/readyz?pool=app").status == 200);
+    pool.stop();
+}
+
+#[test]
+fn everything_is_answered_while_all_workers_are_stopped() {
+    let pool = PoolSetup::new(ECHO).args(&["--workers", "2"]).start();
+    let workers = pool.loaded_workers(2);
+    let monitor = Monitor::of(&pool);
+    workers.iter().for_each(|&pid| signal(pid, Signal::STOP));
+    let connection = pool.connect();
+    connection.send(&FastcgiRequest::get("/").bytes());
+    for path in ["/", "/metrics", "/pools.json", "/healthz", "/readyz?pool=app"] {
+        let response = monitor.get(path);
+        assert_eq!((response.status, response.exit), (200, 0), "{path}: {response:?}");
+    }
+    assert!(monitor.metrics().contains(&sample("wsgate_pool_up", "", "1")));
+    workers.iter().for_each(|&pid| signal(pid, Signal::CONT));
+    drop(connection);
+    pool.stop();
+}
+
+#[test]
+fn only_get_and_head_are_answered() {
+    let pool = PoolSetup::new(ECHO).start();
+    let monitor = Monitor::of(&pool);
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"] {
+        let response = HttpClient::request(method, monitor.url("/"), "").run();
+        assert_eq!((response.status, response.all("allow")), (405, vec!["GET, HEAD"]), "{method}");
+    }
+    let head = HttpClient::head(monitor.url("/metrics")).run();
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    pool.stop();
+}
