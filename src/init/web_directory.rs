@@ -127,6 +127,17 @@ impl WebDirectory {
                     found.uid()
                 ));
             }
+            // Without rights of others, the group is that of the web server.
+            let group = getegid().as_raw();
+            if found.gid() != group && found.mode() & 0o007 != 0 {
+                let named = |gid: u32| users::group_name(gid).unwrap_or_else(|| gid.to_string());
+                notes.push(format!(
+                    "`{shown}` belongs to group {}, and suexec runs only scripts of your own \
+                     group: chgrp {} {shown}",
+                    named(found.gid()),
+                    named(group)
+                ));
+            }
         }
         for closed in self.closed_directories() {
             notes.push(format!(

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, Permissions},
-    os::unix::fs::{PermissionsExt as _, symlink},
+    os::unix::fs::{PermissionsExt as _, chown, symlink},
     path::Path,
     process::Command,
 };
@@ -297,8 +297,16 @@ fn modes_follow_the_directory_and_its_dangers_are_named() {
     user.file("shop/app.py", &hello("app"));
     fs::set_permissions(user.path("shop"), Permissions::from_mode(0o775)).unwrap();
     fs::set_permissions(user.path(""), Permissions::from_mode(0o700)).unwrap();
+    chown(user.path("shop"), None, Some(1)).unwrap();
     let text = account.wsgate("init shop").text();
-    for said in ["chmod g-w", "chmod o+x", "`.env`, `app.py`, `db.sqlite3`", "move it elsewhere"] {
+    let group = format!(
+        "belongs to group daemon, and suexec runs only scripts of your own group: \
+                         chgrp {}",
+        user.name
+    );
+    for said in
+        [&group, "chmod g-w", "chmod o+x", "`.env`, `app.py`, `db.sqlite3`", "move it elsewhere"]
+    {
         assert!(text.contains(said), "{said}: {text}");
     }
 }
