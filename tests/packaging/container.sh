@@ -96,7 +96,8 @@ podman exec app wsgate reload app || fail "the pool does not reload"
 
 # nginx in a container beside it, with the other upstream of nginx.conf. Not every podman has names
 # of containers in its networks.
-address=$(podman inspect --format "{{(index .NetworkSettings.Networks \"$network\").IPAddress}}" app)
+address="{{(index .NetworkSettings.Networks \"$network\").IPAddress}}"
+address=$(podman inspect --format "$address" app)
 sed -e '/^    server unix:/d' -e 's/# For the TCP variant: //' "$container/nginx.conf" \
     >"$work/tcp.conf"
 grep -q '^    server app:9000;$' "$work/tcp.conf" || fail "nginx.conf has no variant for TCP"
