@@ -95,7 +95,7 @@ fn dispatch(command: Command) -> Exit {
             Ok((app, base)) => cgi::serve(app, &args.script_options(), &base),
             Err(error) => cgi::refuse(Status::InternalServerError, &error.message),
         },
-        Command::Fastcgi(args) => reported(pool::run(&args)),
+        Command::Fastcgi(args) => reported(pool::run(&args, parse::fastcgi_again)),
         Command::WarmPool(args) => reported(pool::warm_pool::run(&args)),
         Command::Status(args) => reported(pool::commands::status(&args)),
         Command::Reload(args) => reported(pool::commands::reload(&args)),

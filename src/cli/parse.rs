@@ -1,9 +1,9 @@
 //! Parses the arguments of the process.
 
-use std::{ffi::OsString, path::Path};
+use std::{env, ffi::OsString, path::Path};
 
 use clap::{ArgMatches, Args, FromArgMatches as _, Subcommand as _, error::ErrorKind};
-use diagnostics::message::LogMessage;
+use diagnostics::message::{Code, LogMessage};
 
 use crate::{
     cgi,
@@ -15,6 +15,7 @@ use crate::{
         Context, Mode,
         contexts::{first_without_effect, known_elsewhere},
     },
+    pool::args::FastcgiArgs,
 };
 
 /// The options of the program that are possible without a command.
@@ -31,6 +32,22 @@ pub(super) enum Refusal {
 impl From<clap::Error> for Refusal {
     fn from(error: clap::Error) -> Self {
         Self::Arguments(error)
+    }
+}
+
+/// The arguments of this process, which is a pool, parsed again with the file that they name.
+///
+/// # Errors
+/// The log message about the file, or about options in it that do not go together.
+pub(super) fn fastcgi_again() -> Result<FastcgiArgs, LogMessage> {
+    match command(env::args_os().skip(1).collect(), "fastcgi") {
+        Ok(Command::Fastcgi(args)) => Ok(args),
+        Ok(_) => Err(LogMessage::new(Code::Internal, "the arguments are not those of a pool")),
+        Err(Refusal::ConfigFile(message)) => Err(message),
+        Err(Refusal::Arguments(error)) => {
+            let sentence = "the options of the pool do not go together";
+            Err(LogMessage::new(Code::BadSetting, sentence).detail(error.render().to_string()))
+        }
     }
 }
 

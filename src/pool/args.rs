@@ -287,7 +287,7 @@ impl ActsIn for PoolOptions {
 }
 
 /// What a pool logs, and where.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Eq, PartialEq)]
 #[command(next_help_heading = "Logging")]
 pub(crate) struct LogOptions {
     /// Write a line for each request to FILE, or to standard error for `-`

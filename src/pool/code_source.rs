@@ -50,6 +50,11 @@ impl CodeSource {
         Self { variables: variables.to_vec(), ..self }
     }
 
+    /// Uses the engine that `other` holds, and its environment variables of the user.
+    pub(super) fn with_process_of(self, other: &Self) -> Self {
+        Self { engine: other.engine.clone(), variables: other.variables.clone(), ..self }
+    }
+
     /// Resolves the current settings.
     ///
     /// # Errors

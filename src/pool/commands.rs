@@ -70,7 +70,16 @@ pub(crate) fn status(args: &StatusArgs) -> Result<Exit, CommandError> {
 /// If the pool is not running, or the new code cannot be loaded.
 pub(crate) fn reload(args: &ReloadArgs) -> Result<Exit, CommandError> {
     match client::reload(&args.pool.name, args.binary).map_err(unknown)? {
-        Some(ReloadResult::Done) => Ok(Exit::Success),
+        Some(ReloadResult::Done(note)) => {
+            if !note.is_empty() {
+                let message = LogMessage::new(Code::NeedsRestart, note);
+                error_log::write(
+                    message.for_client().as_bytes(),
+                    Subject::new(&Subject::no_request("command")),
+                );
+            }
+            Ok(Exit::Success)
+        }
         None => Err(CommandError::failed(
             LogMessage::new(
                 Code::NoPool,

@@ -32,9 +32,15 @@ pub(super) struct ErrorLog {
 }
 
 impl ErrorLog {
-    /// A log whose messages are about `about` by default.
-    pub(super) fn new(about: String) -> Self {
+    /// The log of the pool of `app`.
+    pub(super) fn of_pool(app: &str) -> Self {
+        let about = about_pool(app);
         Self { about, unwritten: VecDeque::new(), lost: 0, is_full: false }
+    }
+
+    /// The pool has the application `app` from now on.
+    pub(super) fn set_app(&mut self, app: &str) {
+        self.about = about_pool(app);
     }
 
     /// Logs `message` about the pool.
@@ -100,4 +106,8 @@ impl ErrorLog {
             self.write();
         }
     }
+}
+
+fn about_pool(app: &str) -> String {
+    Subject::no_request(&format!("pool of {app}"))
 }

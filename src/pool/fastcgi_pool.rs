@@ -1,6 +1,6 @@
 //! `wsgate fastcgi`: opens sockets and logs, and starts the supervisor of a FastCGI pool.
 
-use std::{os::fd::AsRawFd as _, rc::Rc, time::Duration};
+use std::{os::fd::AsRawFd as _, rc::Rc};
 
 use diagnostics::message::{Code, LogMessage};
 use rustix::event::{EventfdFlags, eventfd};
@@ -16,6 +16,9 @@ use crate::{
         allowed_addresses,
         args::{FastcgiArgs, PoolOptions},
         code_source::CodeSource,
+        config_reader::{
+            ConfigReader, ParseAgain, WorkerCounts, {self},
+        },
         file_creator::FileCreator,
         handover::{Handover, READY},
         inherited_sockets::InheritedSockets,
@@ -35,23 +38,29 @@ use crate::{
 /// Scoreboard blocks per worker: its own, and that of its replacement.
 const BLOCKS_PER_WORKER: u32 = 2;
 
-/// Minimum timeout for the exit of a worker after its last request.
-const MIN_LINGER: Duration = Duration::from_secs(1);
+/// Lines of the scoreboard that there is room for, so that a reload can raise the number of
+/// workers. Lines that are not in use take no memory.
+const SCOREBOARD_ROOM: usize = 2048;
 
-/// Runs a pool until it is asked to stop.
+/// Runs a pool until it is asked to stop. `parse` parses the arguments of this process again, for a
+/// reload.
 ///
 /// # Errors
 /// If the pool cannot start.
-pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
+pub(crate) fn run(args: &FastcgiArgs, parse: ParseAgain) -> Result<Exit, CommandError> {
     let mut handover = Handover::from_environment()?;
-    let served = serve(args, handover.as_mut());
+    let served = serve(args, parse, handover.as_mut());
     if let (Some(handover), Err(error)) = (&handover, &served) {
         handover.report(&error.message.summary());
     }
     served
 }
 
-fn serve(args: &FastcgiArgs, mut handover: Option<&mut Handover>) -> Result<Exit, CommandError> {
+fn serve(
+    args: &FastcgiArgs,
+    parse: ParseAgain,
+    mut handover: Option<&mut Handover>,
+) -> Result<Exit, CommandError> {
     let options = &args.pool;
     if let Some((sentence, hint)) = options.contradiction() {
         return Err(CommandError::usage(LogMessage::new(Code::BadSetting, sentence).hint(hint)));
@@ -110,7 +119,8 @@ fn serve(args: &FastcgiArgs, mut handover: Option<&mut Handover>) -> Result<Exit
         logs.create_bell().map_err(cannot_start)?;
     }
     let (scoreboard, scoreboard_fd) =
-        Scoreboard::create(plan.scoreboard_lines(options.threads)).map_err(cannot_start)?;
+        Scoreboard::create_with_room(plan.scoreboard_lines(options.threads), plan.room())
+            .map_err(cannot_start)?;
     logs.redirect_stderr().map_err(cannot_start)?;
     settings.logging.apply_to_pool(name.clone());
     close_unused(&settings, inherited);
@@ -133,7 +143,7 @@ fn serve(args: &FastcgiArgs, mut handover: Option<&mut Handover>) -> Result<Exit
         log(&settings, message);
     }
     let mut service = Service {
-        workers: plan.max_workers,
+        workers: plan.counts.max,
         threads: options.threads,
         preload: options.preload.into(),
         reload: plan.reload,
@@ -167,17 +177,16 @@ fn serve(args: &FastcgiArgs, mut handover: Option<&mut Handover>) -> Result<Exit
     service.stacks_fd = Some(stacks_file.as_raw_fd());
     service.connection_queue = Some(queue.fds());
     service.limits_waiting = request_queue.is_some();
-    let drain = Duration::from_secs(options.drain);
+    let most = scoreboard.room() / lines_per_worker(options.threads);
     let config = PoolConfig {
-        service,
-        min_workers: plan.min_workers,
-        idle: Duration::from_secs(options.idle),
         name,
-        drain,
-        linger: drain.max(MIN_LINGER),
-        reload_on: plan.reload_on,
-        code,
-        slow: slow.filter(|&seconds| seconds > 0).map(Duration::from_secs),
+        reader: Some(ConfigReader::new(
+            parse,
+            args.clone(),
+            code.clone(),
+            u32::try_from(most).unwrap_or(u32::MAX),
+        )),
+        reloadable: config_reader::config(args, code, settings, plan.counts, &service),
         blocks_per_worker: BLOCKS_PER_WORKER,
         grows_within_limits: false,
         listen: [options.listen.clone(), addresses],
@@ -191,14 +200,14 @@ fn serve(args: &FastcgiArgs, mut handover: Option<&mut Handover>) -> Result<Exit
         sockets: Sockets::new(listeners, Some(queue)),
         request_queue,
         logs,
-        request: Request::of_pool(&settings.app),
+        request: Request::of_pool(&config.reloadable.settings.app),
     };
     if let Some(handover) = handover.as_deref().filter(|handover| handover.is_trial()) {
-        let result = trial::try_out(&settings, config, &resources).map_err(cannot_start)?;
+        let result = trial::try_out(&config.reloadable, &resources).map_err(cannot_start)?;
         handover.report(&result.err().unwrap_or_else(|| READY.to_owned()));
         return Ok(Exit::Success);
     }
-    let mut supervisor = Supervisor::new(&settings, config, resources).map_err(cannot_start)?;
+    let mut supervisor = Supervisor::new(config, resources).map_err(cannot_start)?;
     if let Some(handover) = handover {
         supervisor.take_over(handover)?;
     }
@@ -229,11 +238,9 @@ fn assume(account: &Account, code: CodeSource) -> Result<CodeSource, CommandErro
 
 /// Number of workers, and whether they need a supervisor.
 struct Plan {
-    min_workers: u32,
-    max_workers: u32,
+    counts: WorkerCounts,
     is_lone_worker: bool,
     reload: bool,
-    reload_on: Vec<std::path::PathBuf>,
     /// The limits hold fewer workers than wanted.
     limits_message: Option<LogMessage>,
 }
@@ -243,33 +250,41 @@ impl Plan {
         // A FastCGI process manager puts its socket on standard input, and starts more processes
         // itself. A service manager passes sockets in other ways.
         let is_managed = addresses.iter().all(|address| *address == Address::STANDARD_INPUT);
-        let (max_workers, limits_message) = match (options.workers, options.max) {
-            (None, None) if is_managed => (1, None),
-            (None, None) => worker_count::default_workers(options.threads),
-            (Some(workers), _) => {
-                (workers, worker_count::check_limits("workers", workers, options.threads))
+        let (counts, limits_message) = match WorkerCounts::of(options) {
+            Some(counts) => {
+                let option = if options.max.is_some() { "max" } else { "workers" };
+                (counts, worker_count::check_limits(option, counts.max, options.threads))
             }
-            (None, Some(max)) => (max, worker_count::check_limits("max", max, options.threads)),
+            None if is_managed => (WorkerCounts { min: 1, max: 1 }, None),
+            None => {
+                let (workers, message) = worker_count::default_workers(options.threads);
+                (WorkerCounts { min: workers, max: workers }, message)
+            }
         };
-        let min_workers = if options.max.is_some() { options.min } else { max_workers };
         let reload = settings.fastcgi.reload;
-        let reload_on = settings.fastcgi.reload_on.clone();
         // Some process managers do not replace a worker that exits, so a lone worker must not exit
         // for a reload. A pool with reloads gets a supervisor.
         let is_lone_worker = is_managed
-            && max_workers == 1
+            && counts.max == 1
             && options.max.is_none()
             && !reload
-            && reload_on.is_empty();
-        Self { min_workers, max_workers, is_lone_worker, reload, reload_on, limits_message }
+            && settings.fastcgi.reload_on.is_empty();
+        Self { counts, is_lone_worker, reload, limits_message }
     }
 
     fn scoreboard_lines(&self, threads: u32) -> usize {
-        let blocks = if self.is_lone_worker {
-            1
-        } else {
-            u64::from(self.max_workers) * u64::from(BLOCKS_PER_WORKER)
-        };
-        usize::try_from(blocks * u64::from(threads)).unwrap_or(1)
+        if self.is_lone_worker {
+            return usize::try_from(threads).unwrap_or(1);
+        }
+        usize::try_from(self.counts.max).unwrap_or(1) * lines_per_worker(threads)
     }
+
+    fn room(&self) -> usize {
+        if self.is_lone_worker { 0 } else { SCOREBOARD_ROOM }
+    }
+}
+
+/// Lines of the scoreboard for a worker and its replacement.
+fn lines_per_worker(threads: u32) -> usize {
+    usize::try_from(BLOCKS_PER_WORKER * threads).unwrap_or(usize::MAX)
 }

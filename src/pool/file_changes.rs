@@ -32,13 +32,30 @@ struct Watched {
     seen: Option<Snapshot>,
 }
 
+impl Watched {
+    fn new(path: PathBuf) -> Self {
+        Self { known: Snapshot::of(&path), seen: None, path }
+    }
+}
+
 impl FileChanges {
     /// Watches `paths`: files, directories, or paths that do not exist yet.
     pub(super) fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
-        let watched = |path: PathBuf| Watched { known: Snapshot::of(&path), seen: None, path };
         Self {
-            watched: paths.into_iter().map(watched).collect(),
+            watched: paths.into_iter().map(Watched::new).collect(),
             due: running_clock::instant() + POLL_INTERVAL,
+        }
+    }
+
+    /// Watches `paths` instead. The known state of a path stays if it was watched before.
+    pub(super) fn watch(&mut self, paths: impl IntoIterator<Item = PathBuf>) {
+        let mut known = std::mem::take(&mut self.watched);
+        for path in paths {
+            let found = known.iter().position(|watched| watched.path == path);
+            self.watched.push(match found {
+                Some(position) => known.swap_remove(position),
+                None => Watched::new(path),
+            });
         }
     }
 

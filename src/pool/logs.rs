@@ -34,7 +34,7 @@ use wire::{
 
 use crate::{
     pool::{
-        args::{AccessFormat, FastcgiArgs},
+        args::{AccessFormat, FastcgiArgs, LogOptions},
         file_creator::FileCreator,
     },
     system::trusted_path::Untrusted,
@@ -45,6 +45,8 @@ const MAX_LINKS: usize = 8;
 
 /// Open logs of the previous program of an upgrade, by their paths.
 pub(super) type OpenLogs = BTreeMap<PathBuf, OwnedFd>;
+/// Format and file of an access log, if they are not those of the error log.
+type AccessTarget = (Option<AccessFormat>, Option<LogFile>);
 
 /// The error log and access log of a pool.
 #[derive(Debug)]
@@ -53,7 +55,7 @@ pub(super) struct Logs {
     error: Option<LogFile>,
     /// Without a format, the lines have that of the error log. Without a file, they go to standard
     /// error.
-    access: Option<(Option<AccessFormat>, Option<LogFile>)>,
+    access: Option<AccessTarget>,
     /// eventfd that wakes processes to reopen their logs.
     reopen_bell: Option<OwnedFd>,
     to_server: bool,
@@ -70,6 +72,12 @@ struct LogFile {
 }
 
 impl LogFile {
+    /// Another descriptor of the same file.
+    fn try_clone(&self) -> io::Result<Self> {
+        let file = self.file.try_clone()?;
+        Ok(Self { path: self.path.clone(), file, is_descriptor: self.is_descriptor })
+    }
+
     /// Opens the log file at `path`, unless it was handed over.
     ///
     /// # Errors
@@ -124,22 +132,38 @@ impl Logs {
         creator: FileCreator<'_>,
         handed: &mut OpenLogs,
     ) -> Result<Self, LogMessage> {
-        let mut file = |path: &Path| LogFile::open(path, creator, handed);
+        let file = |path: &Path| LogFile::open(path, creator, handed);
         let error_log = args.logging.error_log.as_deref();
-        let args = &args.logs;
         // Standard error is open already, and may be a socket (systemd's journal), which cannot be
         // reopened.
-        let error = error_log.filter(|path| !is_standard_error(path)).map(&mut file).transpose()?;
-        let is_open =
-            |path: &Path| path.as_os_str() == "-" || (error.is_none() && is_standard_error(path));
-        let access =
-            args.access_log.as_deref().map(|path| (!is_open(path)).then(|| file(path)).transpose());
-        let access = access.transpose()?.map(|file| (args.access_format, file));
-        if let Some((_, Some(LogFile { file, .. }))) = &access {
-            // An error is ignored: only pipes and sockets can block, not a file on a disk.
-            let _ = set_nonblocking(file);
-        }
-        Ok(Self { error, access, reopen_bell: None, to_server: args.errors_to_server })
+        let error = error_log.filter(|path| !is_standard_error(path)).map(file).transpose()?;
+        let access = access_log(&args.logs, error.is_some(), creator, handed)?;
+        Ok(Self { error, access, reopen_bell: None, to_server: args.logs.errors_to_server })
+    }
+
+    /// The logs with the access log of `options`, for processes that are started later.
+    ///
+    /// # Errors
+    /// As [`Logs::open`].
+    pub(super) fn with(&self, options: &LogOptions) -> Result<Self, LogMessage> {
+        // This process already runs as the pool's user.
+        let (creator, mut handed) = (FileCreator::new(None), OpenLogs::new());
+        let access = access_log(options, self.error.is_some(), creator, &mut handed)?;
+        let copied = |error: io::Error| {
+            LogMessage::new(Code::BadSetting, format!("the logs cannot be changed: {error}"))
+                .hint("raise the limit of file descriptors: ulimit -n")
+        };
+        Ok(Self {
+            error: self.error.as_ref().map(LogFile::try_clone).transpose().map_err(copied)?,
+            access,
+            reopen_bell: self
+                .reopen_bell
+                .as_ref()
+                .map(OwnedFd::try_clone)
+                .transpose()
+                .map_err(copied)?,
+            to_server: options.errors_to_server,
+        })
     }
 
     /// Opens the error log at `path`, which the `#!` line of the script names.
@@ -250,6 +274,24 @@ impl Logs {
         }
         messages
     }
+}
+
+/// The access log of `options`, which is part of standard error unless it names another file.
+fn access_log(
+    options: &LogOptions,
+    has_error_log: bool,
+    creator: FileCreator<'_>,
+    handed: &mut OpenLogs,
+) -> Result<Option<AccessTarget>, LogMessage> {
+    let is_open =
+        |path: &Path| path.as_os_str() == "-" || (!has_error_log && is_standard_error(path));
+    let Some(path) = &options.access_log else { return Ok(None) };
+    let file = (!is_open(path)).then(|| LogFile::open(path, creator, handed)).transpose()?;
+    if let Some(LogFile { file, .. }) = &file {
+        // An error is ignored: only pipes and sockets can block, not a file on a disk.
+        let _ = set_nonblocking(file);
+    }
+    Ok(Some((options.access_format, file)))
 }
 
 /// Does `path` name the standard error of this process?

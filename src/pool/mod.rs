@@ -10,6 +10,7 @@ pub(crate) mod args;
 mod code_source;
 pub(crate) mod commands;
 pub(crate) mod config_problems;
+mod config_reader;
 mod control_socket;
 mod error_log;
 mod fastcgi_pool;

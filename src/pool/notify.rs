@@ -117,6 +117,11 @@ impl Notifier {
         self.announced = Announced::Reloading;
     }
 
+    /// The pool stops within `stop_limit` from now on.
+    pub(super) fn set_stop_limit(&mut self, stop_limit: Duration) {
+        self.stop_limit = stop_limit;
+    }
+
     /// Announces a reload. Call this for every request to reload: the manager compares its time.
     pub(super) fn announce_reload(&mut self) {
         if matches!(self.announced, Announced::Ready | Announced::Reloading) {

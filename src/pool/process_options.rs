@@ -72,6 +72,16 @@ impl ActsIn for ProcessOptions {
 }
 
 impl ProcessOptions {
+    /// Each option, and whether it has another value than in `other`.
+    pub(super) fn changes(&self, other: &Self) -> [(&'static str, bool); 4] {
+        [
+            ("supplementary-group", self.supplementary_group != other.supplementary_group),
+            ("umask", self.umask != other.umask),
+            ("nice", self.nice != other.nice),
+            ("rlimit", self.rlimit != other.rlimit),
+        ]
+    }
+
     /// Applies limits, umask and nice value to this process, whose children inherit them.
     ///
     /// # Errors

@@ -48,6 +48,14 @@ impl QueueOptions {
         [("queue", self.queue.is_some()), ("queue-length", self.queue_length.is_some())]
     }
 
+    /// Each option, and whether it has another value than in `other`.
+    pub(super) fn changes(self, other: Self) -> [(&'static str, bool); 2] {
+        [
+            ("queue", self.queue != other.queue),
+            ("queue-length", self.queue_length != other.queue_length),
+        ]
+    }
+
     /// The limits, if there are any.
     pub(super) fn limits(self) -> Option<QueueLimits> {
         let time = self.queue.filter(|&seconds| seconds > 0).map(Duration::from_secs);

@@ -46,6 +46,11 @@ pub(super) fn service(
         warm: false,
         resident: false,
     };
+    with_settings(service, settings)
+}
+
+/// `service` with the limits of `settings`.
+pub(super) fn with_settings(service: Service, settings: &Settings) -> Service {
     settings.fastcgi.applied_to(settings.limits.applied_to(service))
 }
 

@@ -39,7 +39,7 @@ use crate::{
         logs::Logs,
         service::{cannot_start, service},
         startup_warnings::{log, warn_of_missing_paths},
-        supervisor::{OnDemand, PoolConfig, PoolResources, Sockets, Supervisor},
+        supervisor::{OnDemand, PoolConfig, PoolResources, ReloadableConfig, Sockets, Supervisor},
         worker_count,
     },
     request::Request,
@@ -108,24 +108,31 @@ fn serve(args: &WarmPoolArgs) -> Result<Exit, CommandError> {
         .map_err(|error| cannot_start(error.into()))?;
     let stacks_file = stacks_file::create().map_err(cannot_start)?;
     let listeners = vec![listener];
+    let service = Service {
+        workers: max_workers,
+        preload: Preload::Auto,
+        bell_fd: Some(bell.as_raw_fd()),
+        stacks_fd: Some(stacks_file.as_raw_fd()),
+        warm: true,
+        resident: spec.options.mode.mode == Mode::Resident,
+        ..service(&settings, &listeners, &scoreboard_fd)
+    };
+    let request = Request::of_pool(&settings.app);
     let config = PoolConfig {
-        service: Service {
-            workers: max_workers,
-            preload: Preload::Auto,
-            bell_fd: Some(bell.as_raw_fd()),
-            stacks_fd: Some(stacks_file.as_raw_fd()),
-            warm: true,
-            resident: spec.options.mode.mode == Mode::Resident,
-            ..service(&settings, &listeners, &scoreboard_fd)
-        },
-        min_workers: worker_count::spare_workers(MIN_WORKERS.min(max_workers)),
-        idle: WORKER_IDLE_TIME,
         name: args.name.clone(),
-        drain: DRAIN_TIMEOUT,
-        linger: settings.timeout.unwrap_or(DEFAULT_LINGER),
-        reload_on: spec.stops_on.clone(),
-        code,
-        slow: None,
+        reloadable: ReloadableConfig {
+            service,
+            min_workers: worker_count::spare_workers(MIN_WORKERS.min(max_workers)),
+            idle: WORKER_IDLE_TIME,
+            drain: DRAIN_TIMEOUT,
+            linger: settings.timeout.unwrap_or(DEFAULT_LINGER),
+            reload_on: spec.stops_on.clone(),
+            code,
+            slow: None,
+            // The gateways enforce --timeout.
+            settings: Settings { timeout: None, ..settings },
+        },
+        reader: None,
         blocks_per_worker: 1,
         grows_within_limits: options.max_processes.is_none(),
         listen: Default::default(),
@@ -145,9 +152,7 @@ fn serve(args: &WarmPoolArgs) -> Result<Exit, CommandError> {
         sockets: Sockets::new(listeners, None),
         request_queue: None,
         logs: Logs::none(),
-        request: Request::of_pool(&settings.app),
+        request,
     };
-    // The gateways enforce --timeout.
-    let settings = Settings { timeout: None, ..settings };
-    Supervisor::new(&settings, config, resources).map_err(cannot_start)?.run()
+    Supervisor::new(config, resources).map_err(cannot_start)?.run()
 }

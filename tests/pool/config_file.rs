@@ -32,7 +32,7 @@ const SHOWS: &str = "
     ";
 
 /// The command that starts a pool whose file has this text.
-fn command(setup: &PoolSetup, text: &str, args: &[&str]) -> Command {
+pub(super) fn command(setup: &PoolSetup, text: &str, args: &[&str]) -> Command {
     let file = setup.path("site.toml");
     let user = if geteuid().is_root() { "user = \"root\"\n" } else { "" };
     fs::write(&file, format!("python = {:?}\n{user}{text}", python())).unwrap();

@@ -12,6 +12,7 @@ mod access_log_failures;
 mod changes;
 mod commands;
 mod config_file;
+mod config_reload;
 mod connection_queue;
 mod connections;
 mod control;

@@ -17,6 +17,12 @@ pub const MAX_LINE_BYTES: usize = 24;
 /// Suffix of a control socket's file; the pool's name is before it.
 pub const SOCKET_SUFFIX: &str = ".pool";
 
+/// First word of the line about a reload that succeeded.
+const DONE: &str = "done";
+
+/// First word of the line about a reload that failed.
+const FAILED: &str = "failed";
+
 /// Command of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlCommand {
@@ -66,8 +72,9 @@ impl ControlCommand {
 /// Result of a reload or an upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReloadResult {
-    /// The new code serves.
-    Done,
+    /// The new code serves. The text says what the reload could not change, if there is such a
+    /// thing.
+    Done(String),
     /// The old code keeps serving, for this reason in one line. A pool of an older build sends no
     /// reason.
     Failed(String),
@@ -76,21 +83,22 @@ pub enum ReloadResult {
 impl ReloadResult {
     /// The line on the wire.
     pub fn line(&self) -> String {
-        match self {
-            Self::Done => "done\n".to_owned(),
-            Self::Failed(reason) => format!("failed {reason}\n"),
-        }
+        let (word, text) = match self {
+            Self::Done(note) => (DONE, note),
+            Self::Failed(reason) => (FAILED, reason),
+        };
+        let text = text.replace(char::is_control, " ");
+        if text.is_empty() { format!("{word}\n") } else { format!("{word} {text}\n") }
     }
 
     /// The result in `answer`; `None` if the pool closed the connection without a result.
     pub fn from_answer(answer: &str) -> Option<Self> {
-        match answer {
+        let line = answer.strip_suffix('\n').unwrap_or(answer);
+        let (word, text) = line.split_once(' ').unwrap_or((line, ""));
+        match word {
             "" => None,
-            "done\n" => Some(Self::Done),
-            answer => {
-                let reason = answer.strip_prefix("failed").unwrap_or(answer);
-                Some(Self::Failed(reason.trim().to_owned()))
-            }
+            DONE => Some(Self::Done(text.to_owned())),
+            _ => Some(Self::Failed(text.to_owned())),
         }
     }
 }
@@ -126,11 +134,13 @@ mod tests {
         for wrong in [&b""[..], b"status", b"stop\n\n", b"\xff\n", b"stacks \n", b"stacks +1\n"] {
             assert_eq!(ControlCommand::from_line(wrong), None);
         }
-        for result in [ReloadResult::Done, ReloadResult::Failed("W0301: why".to_owned())] {
-            assert_eq!(ReloadResult::from_answer(&result.line()), Some(result));
+        for text in ["", "W0301: why"].map(str::to_owned) {
+            for result in [ReloadResult::Done(text.clone()), ReloadResult::Failed(text)] {
+                assert_eq!(ReloadResult::from_answer(&result.line()), Some(result));
+            }
         }
+        let forged = ReloadResult::Failed("a\ndone".to_owned()).line();
+        assert_eq!(forged, "failed a done\n");
         assert_eq!(ReloadResult::from_answer(""), None);
-        let without_reason = ReloadResult::from_answer("failed\n");
-        assert_eq!(without_reason, Some(ReloadResult::Failed(String::new())));
     }
 }

@@ -217,6 +217,8 @@ codes! {
     Upgraded = 727: Notice,
     /// A pool could not be upgraded, and goes on with its own build.
     UpgradeFailed = 728: Error,
+    /// A reload cannot change an option of the pool.
+    NeedsRestart = 729: Warning,
     /// The control socket could not be created.
     NoControlSocket = 730: Warning,
     /// The service manager's socket in `NOTIFY_SOCKET` cannot be reached.

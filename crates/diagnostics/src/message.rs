@@ -162,6 +162,11 @@ impl LogMessage {
         self.code
     }
 
+    /// The sentence.
+    pub fn sentence(&self) -> &str {
+        &self.sentence
+    }
+
     /// The code and the sentence, for another message or a status.
     pub fn summary(&self) -> String {
         format!("{}: {}", self.code, Escaped(&shorten(&self.sentence, MAX_SUMMARY_BYTES)))

@@ -76,6 +76,16 @@ impl OverdueWatch {
         Self { slow, shortest_timeout, requests: vec![WatchedRequest::default(); lines] }
     }
 
+    /// Does this watch have these limits, for so many lines?
+    pub fn has_limits(
+        &self,
+        slow: Option<Duration>,
+        timeout: Option<Duration>,
+        lines: usize,
+    ) -> bool {
+        (self.slow, self.shortest_timeout, self.requests.len()) == (slow, timeout, lines)
+    }
+
     /// Returns the actions that are due now, each once.
     pub fn look(&mut self, scoreboard: &Scoreboard) -> Vec<(Action, ThreadStatus)> {
         let mut due = Vec::new();

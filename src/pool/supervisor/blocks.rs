@@ -26,6 +26,12 @@ impl Blocks {
         Self { holders: vec![None; count], threads, past: ThreadCounts::default(), scoreboard }
     }
 
+    /// Adds blocks until there are `count`; there are never fewer than before.
+    pub(super) fn grow(&mut self, count: usize) {
+        self.holders.resize(count.max(self.holders.len()), None);
+        self.scoreboard.use_lines(self.holders.len() * self.threads);
+    }
+
     /// Takes a free block for a worker of `generation`; `None` if all are in use.
     pub(super) fn take(&mut self, generation: u64) -> Option<u32> {
         let block = self.holders.iter().position(Option::is_none)?;
@@ -122,7 +128,9 @@ impl Blocks {
     }
 
     fn all_readings(&self) -> impl Iterator<Item = ThreadStatus> {
-        (0..self.scoreboard.lines()).filter_map(|number| self.scoreboard.line(number)?.read())
+        // A worker may change the scoreboard's own number of lines.
+        let lines = self.holders.len() * self.threads;
+        (0..lines).filter_map(|number| self.scoreboard.line(number)?.read())
     }
 
     /// Is a thread of the block's worker busy?
@@ -243,6 +251,17 @@ mod tests {
         assert_eq!((blocks.take(3), blocks.take(3), blocks.take(3)), (Some(0), Some(1), None));
         blocks.free(3);
         assert_eq!(blocks.take(3), Some(3));
+    }
+
+    #[test]
+    fn blocks_are_added_up_to_the_room_of_the_scoreboard() {
+        let (scoreboard, _descriptor) = Scoreboard::create_with_room(2, 8).unwrap();
+        let mut blocks = Blocks::new(1, 2, Rc::new(scoreboard));
+        assert_eq!((blocks.take(1), blocks.take(1)), (Some(0), None));
+        blocks.grow(3);
+        blocks.grow(2);
+        assert_eq!(blocks.scoreboard.lines(), 6);
+        assert_eq!((blocks.take(1), blocks.take(1), blocks.take(1)), (Some(1), Some(2), None));
     }
 
     #[test]

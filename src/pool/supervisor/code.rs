@@ -2,44 +2,39 @@
 //! after failures.
 
 use std::{
-    ffi::OsStr,
-    os::{fd::BorrowedFd, unix::ffi::OsStrExt as _},
-    path::{Path, PathBuf},
-    time::Instant,
+    os::fd::BorrowedFd,
+    time::{Duration, Instant},
 };
 
 use control::pool_status::FailedLoad;
 use diagnostics::message::{Code as LogCode, LogMessage};
-use wire::{app::Source, launch::Preload, running_clock};
+use wire::{launch::Preload, running_clock};
 
 use crate::{
-    config::{missing_path::MissingPath, settings::Settings},
+    config::missing_path::MissingPath,
     guard::start_error,
     pool::{
-        code_source::CodeSource,
         file_changes::FileChanges,
         handover::HandedTemplate,
         supervisor::{
             action::{Action, WorkerEvent},
+            code_config::CodeConfigs,
+            config::ReloadableConfig,
             failed_attempt::FailedAttempt,
             lifecycle::Event,
             messages,
             slots::{WorkerOrder, retry_pause},
-            templates::{Templates, read_news},
+            templates::{Templates, after_not_forkable, read_news},
         },
         template::{Loading, Template, TemplateLaunch},
     },
 };
 
 /// The code of a pool.
-pub(super) struct Code<'a> {
-    /// Settings at the start of the pool.
-    settings: &'a Settings,
-    source: CodeSource,
+pub(super) struct Code {
+    config: CodeConfigs,
     templates: Templates,
     changes: FileChanges,
-    /// The preload instruction of the command line.
-    configured_preload: Preload,
     /// The preload instruction for another template with the current code.
     preload: Preload,
     /// Failures in a row of templates.
@@ -65,39 +60,33 @@ pub(super) enum Role {
     Retired,
 }
 
-impl<'a> Code<'a> {
-    /// The code from `source`, with no template yet. The script and the paths of `reload_on` are
-    /// watched for changes.
-    pub(super) fn new(
-        settings: &'a Settings,
-        source: CodeSource,
-        reload_on: Vec<PathBuf>,
-        templates: Templates,
-        configured_preload: Preload,
-        is_warm: bool,
-    ) -> Self {
-        let script = match &settings.app.source {
-            Source::File(path) => Some(Path::new(OsStr::from_bytes(path)).to_owned()),
-            Source::Module(_) => None,
-        };
+impl Code {
+    /// The code of a pool with `config`, with no template yet. The script and the paths of
+    /// `reload_on` are watched for changes.
+    pub(super) fn new(config: &ReloadableConfig, is_warm: bool) -> Self {
+        let configs = CodeConfigs::new(config);
         Self {
-            settings,
-            source,
-            templates,
-            changes: FileChanges::new(script.into_iter().chain(reload_on)),
-            configured_preload,
-            preload: configured_preload,
+            templates: Templates::new(config.drain, config.linger),
+            changes: FileChanges::new(configs.latest().watched()),
+            config: configs,
+            preload: config.service.preload,
             failures: 0,
             failed_load: None,
             due: running_clock::instant(),
             is_warm,
-            missing: MissingPath::of_loading(settings),
+            missing: MissingPath::of_loading(&config.settings),
         }
     }
 
     /// The preload instruction for new code: it may be of another kind than the old code.
     pub(super) fn configured_preload(&self) -> Preload {
-        self.configured_preload
+        self.config.latest().preload()
+    }
+
+    /// Sets the configuration that the next load tries.
+    pub(super) fn set_next_config(&mut self, config: &ReloadableConfig) {
+        self.config.set_next(config);
+        self.changes.watch(self.config.latest().watched());
     }
 
     /// Starts the first template, with the settings of the start of the pool.
@@ -106,8 +95,9 @@ impl<'a> Code<'a> {
     /// The log message, if the process cannot be started.
     pub(super) fn start_first(&mut self, launch: &TemplateLaunch<'_>) -> Result<(), LogMessage> {
         let generation = self.templates.count();
-        let template = Template::start(self.settings.clone(), launch, generation)
-            .map_err(|error| start_error::message(self.settings, &error))?;
+        let settings = self.config.latest().settings();
+        let template = Template::start(settings.clone(), launch, generation)
+            .map_err(|error| start_error::message(settings, &error))?;
         self.templates.set_next(template);
         Ok(())
     }
@@ -117,23 +107,27 @@ impl<'a> Code<'a> {
         self.changes.record();
         match self.start(launch) {
             Ok(missing) => missing.iter().map(|it| Action::Log(it.message())).collect(),
-            Err(message) => {
-                self.failed_load = Some(FailedAttempt::now(message.summary()));
-                vec![Action::Log(message), Action::Raise(Event::NotLoaded)]
-            }
+            Err(message) => self.load_failed(message),
         }
+    }
+
+    /// Records that the code cannot be loaded, for the reason in `message`.
+    pub(super) fn load_failed(&mut self, message: LogMessage) -> Vec<Action> {
+        self.templates.kill_next();
+        self.failed_load = Some(FailedAttempt::now(message.summary()));
+        vec![Action::Log(message), Action::Raise(Event::NotLoaded)]
     }
 
     /// Starts a template with the current settings. Returns the entries of `sys.path` that are
     /// missing and were not missing before.
     fn start(&mut self, launch: &TemplateLaunch<'_>) -> Result<Vec<MissingPath>, LogMessage> {
-        // The supervisor applies --timeout itself, with its value at the start of the pool.
-        let settings = Settings { timeout: self.settings.timeout, ..self.source.resolve()? };
+        let config = self.config.latest();
+        let settings = config.resolve()?;
         let missing = MissingPath::of_loading(&settings);
         self.templates.kill_next();
         let generation = self.templates.count();
         let template = Template::start(settings, launch, generation).map_err(|error| {
-            let (reason, hint) = start_error::reason_and_hint(self.settings, &error);
+            let (reason, hint) = start_error::reason_and_hint(config.settings(), &error);
             LogMessage::new(
                 LogCode::TemplateDied,
                 format!("cannot start a template process: {reason}"),
@@ -153,7 +147,7 @@ impl<'a> Code<'a> {
 
     /// Checks the watched files and the installed engine for changes.
     pub(super) fn check_changes(&mut self) -> Vec<Action> {
-        if self.changes.is_due() && self.is_warm && self.source.is_engine_replaced() {
+        if self.changes.is_due() && self.is_warm && self.config.latest().is_engine_replaced() {
             let message = messages::engine_replaced_warm();
             return vec![Action::Log(message), Action::Raise(Event::Stop)];
         }
@@ -170,7 +164,8 @@ impl<'a> Code<'a> {
     /// A log message if another build of wsgate was installed: the administrator who reloads a pool
     /// after an upgrade may expect the new build.
     pub(super) fn check_engine(&self) -> Option<Action> {
-        self.source.is_engine_replaced().then(|| Action::Log(messages::engine_replaced()))
+        let is_replaced = self.config.latest().is_engine_replaced();
+        is_replaced.then(|| Action::Log(messages::engine_replaced()))
     }
 
     /// Reads the news of templates, and notices exits.
@@ -189,7 +184,7 @@ impl<'a> Code<'a> {
         if let Loading::NotForkable { is_for_one_process } = template.loading() {
             template.kill_leftovers();
             if template.exit_status().is_some() {
-                actions.extend(self.on_not_forkable(template.preload(), is_for_one_process));
+                actions.extend(after_not_forkable(&template, is_for_one_process, self.is_warm));
             } else {
                 template.kill_if_overdue(running_clock::instant());
                 self.templates.set_next(template);
@@ -213,21 +208,6 @@ impl<'a> Code<'a> {
             }
         }
         actions
-    }
-
-    /// A template that loaded the application but must not be forked has exited, so that its
-    /// resources are released. The next template traces the responsible code, and the template
-    /// after that leaves loading to the workers. A warm pool gives up if the application opens a
-    /// resource that only one process may have, because requests that fall back to cold CGI need
-    /// the resource, too.
-    fn on_not_forkable(&self, preload: Preload, is_for_one_process: bool) -> Vec<Action> {
-        match preload {
-            Preload::Auto => vec![Action::Load(Preload::Trace)],
-            _ if is_for_one_process && self.is_warm => {
-                vec![Action::ForbidWarm, Action::Raise(Event::NotLoaded)]
-            }
-            _ => vec![Action::Load(Preload::No)],
-        }
     }
 
     fn poll_current(&mut self) -> Vec<Action> {
@@ -272,6 +252,7 @@ impl<'a> Code<'a> {
     pub(super) fn promote_next(&mut self) {
         self.failures = 0;
         self.failed_load = None;
+        self.config.adopt_next();
         if let Some(current) = self.templates.promote_next() {
             self.preload = current.preload();
         }
@@ -298,13 +279,14 @@ impl<'a> Code<'a> {
 
     /// Takes over the templates of the previous program, which had started `started` templates.
     pub(super) fn take_over(&mut self, templates: Vec<HandedTemplate>, started: u64) {
-        let handed_over = |it| Template::handed_over(it, self.settings.clone());
+        let settings = self.config.latest().settings();
+        let handed_over = |it| Template::handed_over(it, settings.clone());
         self.templates.take_over(templates.into_iter().map(handed_over).collect(), started);
     }
 
     /// The held engine, which templates inherit.
     pub(super) fn engine(&self) -> Option<BorrowedFd<'_>> {
-        self.settings.engine.held()
+        self.config.latest().settings().engine.held()
     }
 
     /// The templates, for the next program of an upgrade.
@@ -315,6 +297,16 @@ impl<'a> Code<'a> {
     /// Kills the template that is loading the code.
     pub(super) fn give_up_loading(&mut self) {
         self.templates.kill_next();
+    }
+
+    /// Sets the time limits of processes that are asked to stop.
+    pub(super) fn set_limits(&mut self, drain: Duration, linger: Duration) {
+        self.templates.set_limits(drain, linger);
+    }
+
+    /// Returns to the old configuration after a failed reload.
+    pub(super) fn discard_next_config(&mut self) {
+        self.config.discard_next();
     }
 
     /// Orders a worker from the current template. Returns whether the order was sent.

@@ -1,35 +1,41 @@
-//! Configuration of a pool, and the resources that its processes share.
+//! Configuration of a pool.
 
-use std::{
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    path::PathBuf,
-    rc::Rc,
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
-use wire::{
-    launch::{Preload, Service},
-    scoreboard::Scoreboard,
-};
+use wire::launch::Service;
 
 use crate::{
-    pool::{
-        address::Address,
-        code_source::CodeSource,
-        logs::Logs,
-        supervisor::{request_queue::RequestQueue, sockets::Sockets},
-        template::TemplateLaunch,
-    },
-    request::Request,
+    config::settings::Settings,
+    pool::{address::Address, code_source::CodeSource, config_reader::ConfigReader},
 };
 
 /// Configuration of a pool.
-#[derive(Debug)]
 pub(in crate::pool) struct PoolConfig {
     /// Name of the pool.
     pub(in crate::pool) name: String,
+    /// What a reload may change.
+    pub(in crate::pool) reloadable: ReloadableConfig,
+    /// Reads the configuration again for a reload. A warm pool keeps its own.
+    pub(in crate::pool) reader: Option<ConfigReader>,
+    /// Scoreboard blocks per worker. With two, a replacement runs before its predecessor stops;
+    /// with one, the pool never exceeds the maximum.
+    pub(in crate::pool) blocks_per_worker: u32,
+    /// The number of workers has no maximum of its own: it stays within half of what the limits
+    /// of processes and memory leave.
+    pub(in crate::pool) grows_within_limits: bool,
+    /// The addresses of `--listen`, and those that the pool was started with, for an upgrade.
+    pub(in crate::pool) listen: [Vec<Address>; 2],
+    /// Limits of a warm pool, which requests start.
+    pub(in crate::pool) on_demand: Option<OnDemand>,
+}
+
+/// The part of a pool's configuration that a reload may change.
+#[derive(Clone, Debug)]
+pub(in crate::pool) struct ReloadableConfig {
     /// The service of each worker, and the maximum number of workers.
     pub(in crate::pool) service: Service,
+    /// The settings that `code` resolved to when the configuration was read.
+    pub(in crate::pool) settings: Settings,
     /// Source of the application's code.
     pub(in crate::pool) code: CodeSource,
     /// Paths that trigger a reload when they change, beside the script.
@@ -44,16 +50,6 @@ pub(in crate::pool) struct PoolConfig {
     pub(in crate::pool) linger: Duration,
     /// Age at which a request is logged as slow.
     pub(in crate::pool) slow: Option<Duration>,
-    /// Scoreboard blocks per worker. With two, a replacement runs before its predecessor stops;
-    /// with one, the pool never exceeds the maximum.
-    pub(in crate::pool) blocks_per_worker: u32,
-    /// The number of workers has no maximum of its own: it stays within half of what the limits
-    /// of processes and memory leave.
-    pub(in crate::pool) grows_within_limits: bool,
-    /// The addresses of `--listen`, and those that the pool was started with, for an upgrade.
-    pub(in crate::pool) listen: [Vec<Address>; 2],
-    /// Limits of a warm pool, which requests start.
-    pub(in crate::pool) on_demand: Option<OnDemand>,
 }
 
 /// Limits of a pool that requests start, and that stops by itself.
@@ -65,51 +61,4 @@ pub(in crate::pool) struct OnDemand {
     pub(in crate::pool) max_age: Option<Duration>,
     /// Path of the pool's lock file, which is open as standard input.
     pub(in crate::pool) lock: PathBuf,
-}
-
-/// Resources that the processes of a pool inherit.
-pub(in crate::pool) struct PoolResources {
-    /// Status of all workers.
-    pub(in crate::pool) scoreboard: Rc<Scoreboard>,
-    /// The scoreboard's memory.
-    pub(in crate::pool) scoreboard_fd: OwnedFd,
-    /// eventfd by which workers wake the supervisor.
-    pub(in crate::pool) bell: OwnedFd,
-    /// The file that processes write their Python stacks to.
-    pub(in crate::pool) stacks_file: Rc<OwnedFd>,
-    /// The sockets that receive requests.
-    pub(in crate::pool) sockets: Sockets,
-    /// Requests that wait for a worker, if options limit them.
-    pub(in crate::pool) request_queue: Option<RequestQueue>,
-    /// Log files.
-    pub(in crate::pool) logs: Logs,
-    /// The pool's own pseudo-request, which names messages at the start of a template.
-    pub(in crate::pool) request: Request,
-}
-
-impl PoolResources {
-    /// The resources of a template process with `preload`, whose workers do `service`.
-    pub(super) fn launch(&self, service: &Service, preload: Preload) -> TemplateLaunch<'_> {
-        TemplateLaunch {
-            service: Service {
-                logs: self.logs.for_launch(&self.scoreboard),
-                preload,
-                ..service.clone()
-            },
-            request: &self.request,
-            inherited: self.inherited().collect(),
-        }
-    }
-
-    /// File descriptors that processes inherit.
-    pub(super) fn inherited(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let shared = [self.scoreboard_fd.as_fd(), self.bell.as_fd(), self.stacks_file.as_fd()];
-        self.sockets.inherited().chain(shared).chain(self.logs.inherited())
-    }
-
-    /// Resets the bell.
-    pub(super) fn clear_bell(&self) {
-        // Reading fails if the bell has not rung.
-        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
-    }
 }

@@ -108,6 +108,11 @@ impl Control {
         }
     }
 
+    /// The pool stops within `stop_limit` from now on.
+    pub(super) fn set_stop_limit(&mut self, stop_limit: Duration) {
+        self.notifier.set_stop_limit(stop_limit);
+    }
+
     /// Reads the commands that have arrived.
     pub(super) fn poll(&mut self, mut is_stopping: bool) -> Vec<Action> {
         let Some(socket) = &mut self.socket else { return Vec::new() };
@@ -173,7 +178,7 @@ impl Control {
 
     /// Reports the result of a reload, or of the first load, to the service manager and to clients.
     pub(super) fn report_load(&mut self, result: &ReloadResult) {
-        self.notifier.announce_reloaded(*result == ReloadResult::Done);
+        self.notifier.announce_reloaded(matches!(result, ReloadResult::Done(_)));
         report(&mut self.reload_clients, result);
     }
 

@@ -24,6 +24,11 @@ impl ExitReasons {
         Self { is_warm: service.warm, has_max_requests, timed_out: Vec::new() }
     }
 
+    /// Workers do `service` from now on.
+    pub(super) fn set_service(&mut self, service: &Service) {
+        self.has_max_requests = service.max_requests > 0;
+    }
+
     /// Records that a worker is killed since a request did not end after its timeout.
     pub(super) fn note_timeout(&mut self, pid: Pid) {
         if !self.timed_out.contains(&pid) {

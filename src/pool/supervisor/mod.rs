@@ -13,7 +13,9 @@ mod acceptor;
 mod action;
 mod blocks;
 mod code;
+mod code_config;
 mod config;
+mod configuration;
 mod control;
 mod exit_reasons;
 mod failed_attempt;
@@ -22,8 +24,10 @@ mod leaving;
 mod lifecycle;
 mod lifetime;
 mod messages;
+mod refusal_log;
 mod refusals;
 mod request_queue;
+mod resources;
 mod scaling;
 mod signals;
 mod slots;
@@ -35,6 +39,7 @@ mod templates;
 mod timeouts;
 pub(super) mod trial;
 mod upgrade;
+mod worker_rules;
 mod workers;
 
 use std::io;
@@ -42,15 +47,15 @@ use std::io;
 use ::control::protocol::ReloadResult;
 use diagnostics::message::{Code as LogCode, LogMessage, Subject};
 use rustix::process::kill_process;
-use wire::launch::{Preload, Service};
+use wire::launch::Preload;
 
 pub(in crate::pool) use crate::pool::supervisor::{
-    config::{OnDemand, PoolConfig, PoolResources},
+    config::{OnDemand, PoolConfig, ReloadableConfig},
     request_queue::RequestQueue,
+    resources::PoolResources,
     sockets::Sockets,
 };
 use crate::{
-    config::settings::Settings,
     exit::{CommandError, Exit},
     pool::{
         error_log::ErrorLog,
@@ -58,6 +63,7 @@ use crate::{
         supervisor::{
             action::{Action, WorkerEvent},
             code::{Code, Role},
+            configuration::Configuration,
             control::Control,
             lifecycle::{Event, Lifecycle, Phase, Reaction},
             lifetime::Lifetime,
@@ -66,7 +72,6 @@ use crate::{
             signals::Signals,
             stack_requests::StackRequests,
             statistics::Statistics,
-            templates::Templates,
             timeouts::Timeouts,
             upgrade::Upgrade,
             workers::Workers,
@@ -75,14 +80,13 @@ use crate::{
 };
 
 /// A running pool.
-pub(super) struct Supervisor<'a> {
-    app: String,
-    service: Service,
+pub(super) struct Supervisor {
+    configuration: Configuration,
     resources: PoolResources,
     lifecycle: Lifecycle,
     lifetime: Lifetime,
     workers: Workers,
-    code: Code<'a>,
+    code: Code,
     control: Control,
     timeouts: Timeouts,
     upgrade: Upgrade,
@@ -93,39 +97,31 @@ pub(super) struct Supervisor<'a> {
     statistics: Statistics,
 }
 
-impl<'a> Supervisor<'a> {
+impl Supervisor {
     /// Prepares a pool.
     ///
     /// # Errors
     /// If the kernel refuses a signal handler.
-    pub(super) fn new(
-        settings: &'a Settings,
-        config: PoolConfig,
-        resources: PoolResources,
-    ) -> io::Result<Self> {
+    pub(super) fn new(config: PoolConfig, resources: PoolResources) -> io::Result<Self> {
         let scoreboard = &resources.scoreboard;
-        let app = settings.app.to_string();
+        let first = &config.reloadable;
         Ok(Self {
-            log: ErrorLog::new(Subject::no_request(&format!("pool of {app}"))),
-            app,
+            log: ErrorLog::of_pool(&first.settings.app.to_string()),
             lifecycle: Lifecycle::new(),
             workers: Workers::new(&config, scoreboard.clone()),
-            timeouts: Timeouts::new(config.slow, settings.shortest_timeout(), scoreboard.clone()),
-            refusals: Refusals::new(settings),
+            configuration: Configuration::new(first, config.reader),
+            timeouts: Timeouts::new(
+                first.slow,
+                first.settings.shortest_timeout(),
+                scoreboard.clone(),
+            ),
+            refusals: Refusals::new(&first.settings),
             stacks: StackRequests::new(resources.stacks_file.clone()),
             signals: Signals::install()?,
             upgrade: Upgrade::new(config.listen),
-            control: Control::new(config.name, config.drain.saturating_add(config.linger)),
-            code: Code::new(
-                settings,
-                config.code,
-                config.reload_on,
-                Templates::new(config.drain, config.linger),
-                config.service.preload,
-                config.on_demand.is_some(),
-            ),
+            control: Control::new(config.name, first.drain.saturating_add(first.linger)),
+            code: Code::new(first, config.on_demand.is_some()),
             lifetime: Lifetime::new(config.on_demand),
-            service: config.service,
             resources,
             statistics: Statistics::default(),
         })
@@ -229,7 +225,8 @@ impl<'a> Supervisor<'a> {
     /// Refuses requests that no worker can serve, and those that have waited too long.
     fn refuse_requests(&mut self) {
         let ability = self.ability();
-        let threads = self.workers.count() * usize::try_from(self.service.threads).unwrap_or(1);
+        let threads = self.workers.count()
+            * usize::try_from(self.configuration.service().threads).unwrap_or(1);
         let PoolResources { sockets, request_queue, .. } = &mut self.resources;
         let mut actions = Vec::new();
         if let Some(queue) = request_queue {
@@ -298,16 +295,25 @@ impl<'a> Supervisor<'a> {
         }
         match reaction {
             Reaction::Nothing => {}
-            Reaction::Load => self.load(self.code.configured_preload()),
+            Reaction::Load => {
+                // If that fails, the configuration of the start is still being loaded.
+                if let Err(message) = self.reload() {
+                    self.log.log(&message);
+                    self.control.report_load(&ReloadResult::Failed(message.summary()));
+                }
+            }
             Reaction::Reload => {
                 self.control.announce_reload();
-                let action = self.code.check_engine();
-                self.carry_out(action);
-                self.load(self.code.configured_preload());
+                self.carry_out(self.code.check_engine());
+                if let Err(message) = self.reload() {
+                    let actions = self.code.load_failed(message);
+                    self.carry_out(actions);
+                }
             }
             Reaction::Serve => {
                 let sockets = Addresses(self.resources.sockets.listeners());
-                let sentence = format!("the pool serves `{}` at {sockets}", self.app);
+                let app = self.configuration.app();
+                let sentence = format!("the pool serves `{app}` at {sockets}");
                 self.serve(LogMessage::new(LogCode::PoolReady, sentence));
             }
             Reaction::CompleteReload => {
@@ -316,10 +322,7 @@ impl<'a> Supervisor<'a> {
                 self.serve(LogMessage::new(LogCode::PoolReloaded, sentence));
             }
             Reaction::KeepOld => {
-                self.log.log(&messages::reload_failed(self.code.current().is_some()));
-                let reason = self.failed_load();
-                self.statistics.note_reload(Some(reason.clone()));
-                self.control.report_load(&ReloadResult::Failed(reason));
+                self.keep_old_code();
                 if self.lifetime.is_limited() {
                     // Gateways and workers of a warm pool find out that its code is stale.
                     self.on_event(Event::Stop);
@@ -333,7 +336,7 @@ impl<'a> Supervisor<'a> {
                 let action = self.code.retry_later(false);
                 self.carry_out(action);
             }
-            Reaction::GiveUp => self.control.report_load(&ReloadResult::Failed(self.failed_load())),
+            Reaction::GiveUp => self.report_failed_load(),
             Reaction::Finish => self.finish(),
             Reaction::Kill => self.code.kill_all(),
             Reaction::CloseSockets => {
@@ -344,7 +347,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn load(&mut self, preload: Preload) {
-        let launch = self.resources.launch(&self.service, preload);
+        let launch = self.configuration.launch(&self.resources, preload);
         let actions = self.code.load(&launch);
         self.carry_out(actions);
     }
@@ -352,9 +355,10 @@ impl<'a> Supervisor<'a> {
     /// Serves with the template that is ready now.
     fn serve(&mut self, message: LogMessage) {
         self.code.promote_next();
+        let note = self.adopt_config();
         self.refusals.note_success();
         self.log.log(&message);
-        self.control.report_load(&ReloadResult::Done);
+        self.control.report_load(&ReloadResult::Done(note));
         for error in self.resources.sockets.publish() {
             self.log.log(
                 &LogMessage::new(LogCode::WarmPoolFailed, format!("{error:#}")).hint(

@@ -69,6 +69,11 @@ impl Refusals {
         }
     }
 
+    /// Changes the peers that may connect, and what clients may see.
+    pub(super) fn set_settings(&mut self, settings: &Settings) {
+        (self.acceptor, self.debug) = (Acceptor::new(settings), settings.debug);
+    }
+
     /// Records that code could not be loaded.
     pub(super) fn note_failure(&mut self) {
         (self.has_failed, self.refuses_waiting) = (true, true);

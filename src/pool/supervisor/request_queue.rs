@@ -32,9 +32,10 @@ use crate::{
     pool::{
         queue_options::QueueLimits,
         refuser::Refuser,
-        supervisor::{acceptor::Acceptor, action::Action, sockets::Sockets},
+        supervisor::{
+            acceptor::Acceptor, action::Action, refusal_log::RefusalLog, sockets::Sockets,
+        },
     },
-    request::Request,
 };
 
 /// How long no thread must have been idle before connections are accepted here. A busy pool mostly
@@ -43,9 +44,6 @@ const SETTLE_TIME: Duration = Duration::from_millis(10);
 
 /// Maximum number of connections that are refused at a time.
 const MAX_REFUSED: usize = 128;
-
-/// Minimum time between two log messages about refused requests.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Requests that wait for a worker.
 pub(in crate::pool) struct RequestQueue {
@@ -75,14 +73,6 @@ pub(in crate::pool) struct RequestQueue {
 struct WaitingRequest {
     connection: QueuedConnection,
     since: Instant,
-}
-
-/// Limits the log messages about refused requests.
-#[derive(Default)]
-struct RefusalLog {
-    next: Option<Instant>,
-    /// Number of requests that were refused without a log message.
-    left_out: u64,
 }
 
 impl RequestQueue {
@@ -133,6 +123,11 @@ impl RequestQueue {
     /// Is a request being refused?
     pub(super) fn is_refusing(&self) -> bool {
         !self.refuser.is_idle()
+    }
+
+    /// Changes the peers that may connect, and what clients may see.
+    pub(super) fn set_settings(&mut self, settings: &Settings) {
+        (self.acceptor, self.debug) = (Acceptor::new(settings), settings.debug);
     }
 
     /// Takes connections from workers and, while no thread is idle, from `sockets`. Passes them on
@@ -350,41 +345,6 @@ impl RequestQueue {
             .into_iter()
             .flatten()
             .min()
-    }
-}
-
-impl RefusalLog {
-    /// Logs that `refused` were refused for `reason`: the first of them, if the last message is
-    /// long ago, with the number of those that were not logged.
-    fn actions(&mut self, refused: Vec<Request>, reason: &LogMessage) -> Vec<Action> {
-        let now = running_clock::instant();
-        let is_due = self.next.is_none_or(|next| now >= next);
-        let mut refused = refused.into_iter();
-        let mut actions = Vec::new();
-        if is_due {
-            let count = std::mem::take(&mut self.left_out);
-            let message = match count {
-                0 => reason.clone(),
-                1 => reason.clone().detail("another request was refused since the last message"),
-                _ => {
-                    let detail = format!("{count} requests were refused since the last message");
-                    reason.clone().detail(detail)
-                }
-            };
-            if let Some(first) = refused.next() {
-                actions.push(Action::LogRequest(message, Box::new(first)));
-                self.next = Some(now + LOG_INTERVAL);
-            } else if count > 0 {
-                actions.push(Action::Log(message));
-                self.next = Some(now + LOG_INTERVAL);
-            }
-        }
-        self.left_out += u64::try_from(refused.count()).unwrap_or(u64::MAX);
-        actions
-    }
-
-    fn next_due(&self) -> Option<Instant> {
-        self.next.filter(|_| self.left_out > 0)
     }
 }
 

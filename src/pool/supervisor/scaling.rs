@@ -64,6 +64,13 @@ impl Scale {
         }
     }
 
+    /// Changes the limits to `min` to `max` workers.
+    pub(super) fn set_limits(&mut self, min: usize, max: usize, idle: Duration) {
+        let allowed = if self.allowed == self.max { max } else { self.allowed.max(min) };
+        (self.min, self.max, self.allowed, self.idle) = (min, max, allowed, idle);
+        self.wanted = self.wanted.clamp(min, max);
+    }
+
     /// Minimum number of workers.
     pub(super) fn min(&self) -> usize {
         self.min
@@ -211,6 +218,21 @@ mod tests {
         scale.shrink_to_min();
         scale.on_lasting_crowd(true, now + 2 * RUSH_TIME);
         assert_eq!(scale.wanted(), 1);
+    }
+
+    #[test]
+    fn other_limits_hold_at_once() {
+        let mut scale = Scale::new(0, 20, IDLE);
+        let now = Instant::now();
+        for _ in 0..4 {
+            scale.on_lasting_crowd(true, now);
+        }
+        assert_eq!(scale.wanted(), 15);
+        for (min, max, wanted) in [(0, 4, 4), (2, 8, 4), (6, 8, 6), (3, 3, 3)] {
+            scale.set_limits(min, max, IDLE);
+            assert_eq!((scale.min(), scale.max(), scale.wanted()), (min, max, wanted));
+        }
+        assert!(scale.is_fixed());
     }
 
     #[test]

@@ -66,8 +66,14 @@ pub(super) enum LimitReached {
 impl Slots {
     /// Creates `count` empty slots.
     pub(super) fn new(count: usize, now: Instant) -> Self {
-        let slot = Slot { worker: None, order: None, due: now, failures: 0 };
-        Self { slots: vec![slot; count] }
+        Self { slots: vec![Slot::new(now); count] }
+    }
+
+    /// Changes the number of slots to `count`. Returns the workers of slots that are removed.
+    pub(super) fn resize(&mut self, count: usize, now: Instant) -> Vec<Worker> {
+        let removed = self.slots.split_off(count.min(self.slots.len()));
+        self.slots.resize(count, Slot::new(now));
+        removed.into_iter().filter_map(|slot| slot.worker).collect()
     }
 
     /// Workers that serve, each with the number of its slot.
@@ -219,6 +225,11 @@ impl Slots {
 }
 
 impl Slot {
+    /// An empty slot, which may get a worker from `due` on.
+    fn new(due: Instant) -> Self {
+        Self { worker: None, order: None, due, failures: 0 }
+    }
+
     fn count_failure(&mut self, now: Instant) {
         self.failures = self.failures.saturating_add(1);
         self.due = now + retry_pause(self.failures);
@@ -319,6 +330,23 @@ mod tests {
         slots.end_generation(1);
         assert_eq!(slots.workers().map(|(number, _)| number).collect::<Vec<_>>(), [1]);
         assert!(!slots.has_order());
+    }
+
+    #[test]
+    fn slots_are_added_empty_and_removed_with_their_workers() {
+        let now = Instant::now();
+        let mut slots = Slots::new(1, now);
+        let resized: Vec<Worker> = slots.resize(3, now);
+        assert_eq!((resized.len(), slots.in_need(1, 3, now)), (0, vec![0, 1, 2]));
+        for (number, order) in [order(1, 0), order(1, 1)].into_iter().enumerate() {
+            slots.order(number, order);
+            assert!(slots.fill(order, worker(100 + order.block.cast_signed(), order, now)));
+        }
+        slots.order(2, order(1, 2));
+        assert_eq!(slots.resize(1, now), [worker(101, order(1, 1), now)]);
+        let late = worker(102, order(1, 2), now);
+        assert!(!slots.fill(order(1, 2), late), "its slot was removed");
+        assert_eq!((slots.workers().count(), slots.has_order()), (1, false));
     }
 
     #[test]

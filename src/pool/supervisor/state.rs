@@ -1,5 +1,5 @@
-//! The supervisor as a whole: what it waits for, its status, and how one program takes over from
-//! another.
+//! The supervisor as a whole: what it waits for, its status, changes of its configuration, and how
+//! one program takes over from another.
 
 use std::{
     os::fd::AsFd as _,
@@ -9,6 +9,7 @@ use std::{
 use ::control::{
     histogram::HistogramStatus,
     pool_status::{ListenerStatus, PoolMode, PoolStatus},
+    protocol::ReloadResult,
 };
 use diagnostics::message::{Code as LogCode, LogMessage};
 use rustix::{
@@ -27,7 +28,9 @@ use crate::{
         handover::Handover,
         supervisor::{
             Supervisor,
+            action::Action,
             lifecycle::{Lifecycle, Phase},
+            messages,
             refusals::Ability,
             request_queue::RequestQueue,
             statistics::unix_time,
@@ -40,7 +43,7 @@ use crate::{
 /// Shortest wait for a deadline.
 const MIN_WAIT: Duration = Duration::from_millis(1);
 
-impl Supervisor<'_> {
+impl Supervisor {
     /// Waits for an event or the next deadline.
     pub(super) fn wait(&mut self) {
         let now = running_clock::instant();
@@ -109,11 +112,57 @@ impl Supervisor<'_> {
         is_waiting && self.code.current().is_none() && self.workers.has_worker()
     }
 
+    /// Reads the configuration again, and loads the code with it.
+    ///
+    /// # Errors
+    /// The log message about the configuration.
+    pub(super) fn reload(&mut self) -> Result<(), LogMessage> {
+        let min = self.workers.scale().min();
+        if let Some(config) = self.configuration.read_next(min, &self.resources)? {
+            self.code.set_next_config(config);
+        }
+        self.load(self.code.configured_preload());
+        Ok(())
+    }
+
+    /// Serves with the configuration of the reload. Returns what the reload could not change.
+    pub(super) fn adopt_config(&mut self) -> String {
+        let adopted = self.configuration.adopt_next(&mut self.resources);
+        let Some((config, unchanged)) = adopted else { return String::new() };
+        self.log.set_app(self.configuration.app());
+        self.refusals.set_settings(&config.settings);
+        if let Some(queue) = &mut self.resources.request_queue {
+            queue.set_settings(&config.settings);
+        }
+        self.control.set_stop_limit(config.drain.saturating_add(config.linger));
+        self.code.set_limits(config.drain, config.linger);
+        let actions = self.workers.set_config(&config);
+        self.timeouts.set_limits(config.slow, config.settings.shortest_timeout());
+        self.carry_out(actions);
+        self.carry_out(unchanged.clone().map(Action::Log));
+        unchanged.map(|message| message.sentence().to_owned()).unwrap_or_default()
+    }
+
+    /// Keeps the old code and configuration after a failed reload.
+    pub(super) fn keep_old_code(&mut self) {
+        self.configuration.discard_next();
+        self.code.discard_next_config();
+        self.log.log(&messages::reload_failed(self.code.current().is_some()));
+        self.report_failed_load();
+        self.statistics.note_reload(Some(self.failed_load()));
+    }
+
+    /// Reports to clients that the code or the configuration could not be loaded.
+    pub(super) fn report_failed_load(&mut self) {
+        self.control.report_load(&ReloadResult::Failed(self.failed_load()));
+    }
+
     /// The ability of the pool to serve requests.
     pub(super) fn ability(&self) -> Ability {
         // The first load may hang, so that requests are refused while the pool starts, too.
         let phase = self.lifecycle.phase();
-        let may_have_worker = (phase.may_fork() || phase == Phase::Starting) && !self.service.warm;
+        let may_have_worker =
+            (phase.may_fork() || phase == Phase::Starting) && !self.configuration.service().warm;
         Ability {
             lacks_worker: may_have_worker && !self.workers.has_worker(),
             is_attempting: self.code.is_loading() || self.workers.has_order(),
@@ -131,7 +180,7 @@ impl Supervisor<'_> {
         }
         let preload = self.code.configured_preload();
         if self.lifecycle.phase() == Phase::Starting {
-            let launch = self.resources.launch(&self.service, preload);
+            let launch = self.configuration.launch(&self.resources, preload);
             self.code.start_first(&launch).map_err(CommandError::failed)?;
         } else {
             self.load(preload);
@@ -196,7 +245,7 @@ impl Supervisor<'_> {
     }
 
     /// Why the last load has failed.
-    pub(super) fn failed_load(&self) -> String {
+    fn failed_load(&self) -> String {
         self.code.failed_load().map(|failed| failed.reason).unwrap_or_default()
     }
 
@@ -208,9 +257,10 @@ impl Supervisor<'_> {
         let workers = self.workers.status();
         let age = self.lifetime.age().as_secs();
         let (duration, waiting) = scoreboard.request_times();
+        let service = self.configuration.service();
         let mut status = PoolStatus {
             name: self.control.name().to_owned(),
-            app: self.app.clone(),
+            app: self.configuration.app().to_owned(),
             pid: getpid().as_raw_nonzero().get(),
             // The client knows these.
             user: String::new(),
@@ -219,7 +269,7 @@ impl Supervisor<'_> {
             build: wire::build().to_owned(),
             upgrading: self.upgrade.is_under_way(),
             failed_upgrade: self.upgrade.failed(),
-            mode: match (self.service.warm, self.service.resident) {
+            mode: match (service.warm, service.resident) {
                 (false, _) => PoolMode::Fastcgi,
                 (true, false) => PoolMode::Warm,
                 (true, true) => PoolMode::Resident,

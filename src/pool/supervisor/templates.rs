@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::process::Pid;
-use wire::{running_clock, template::TemplateEvent};
+use wire::{launch::Preload, running_clock, template::TemplateEvent};
 
 use crate::pool::{
     supervisor::{
@@ -50,6 +50,11 @@ impl Templates {
     /// Number of templates that were started.
     pub(super) fn started(&self) -> u64 {
         self.started
+    }
+
+    /// Sets the limits of [`Self::new`].
+    pub(super) fn set_limits(&mut self, drain: Duration, linger: Duration) {
+        (self.drain, self.linger) = (drain, linger);
     }
 
     /// Counts a template that is about to be started. Returns its generation.
@@ -213,4 +218,22 @@ pub(super) fn read_news(template: &mut Template, actions: &mut Vec<Action>) -> O
             .map(|pid| Action::Worker(WorkerEvent::Exited(pid, ExitStatus::default()))),
     );
     result
+}
+
+/// A template that loaded the application but must not be forked has exited, so that its resources
+/// are released. The next template traces the responsible code, and the template after that leaves
+/// loading to the workers. A warm pool gives up if the application opens a resource that only one
+/// process may have, because requests that fall back to cold CGI need the resource, too.
+pub(super) fn after_not_forkable(
+    template: &Template,
+    is_for_one_process: bool,
+    is_warm: bool,
+) -> Vec<Action> {
+    match template.preload() {
+        Preload::Auto => vec![Action::Load(Preload::Trace)],
+        _ if is_for_one_process && is_warm => {
+            vec![Action::ForbidWarm, Action::Raise(Event::NotLoaded)]
+        }
+        _ => vec![Action::Load(Preload::No)],
+    }
 }

@@ -32,6 +32,14 @@ impl Timeouts {
         Self { watch: OverdueWatch::new(slow, shortest_timeout, scoreboard.lines()), scoreboard }
     }
 
+    /// Sets the limits of [`Self::new`].
+    pub(super) fn set_limits(&mut self, slow: Option<Duration>, timeout: Option<Duration>) {
+        let lines = self.scoreboard.lines();
+        if !self.watch.has_limits(slow, timeout, lines) {
+            self.watch = OverdueWatch::new(slow, timeout, lines);
+        }
+    }
+
     /// Checks all requests that are being served. `is_worker` says whether a pid is a worker of
     /// this pool: the number in the scoreboard may belong to another process by now.
     pub(super) fn check(&mut self, is_worker: impl Fn(Pid) -> bool) -> Vec<Action> {

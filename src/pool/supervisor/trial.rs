@@ -12,13 +12,12 @@ use rustix::{
 use wire::running_clock;
 
 use crate::{
-    config::settings::Settings,
     pool::supervisor::{
         action::Action,
         code::{Code, Role},
-        config::{PoolConfig, PoolResources},
+        config::ReloadableConfig,
         lifecycle::Event,
-        templates::Templates,
+        resources::PoolResources,
     },
     request::Request,
     system::signals::SignalPipe,
@@ -29,28 +28,21 @@ use crate::{
 /// # Errors
 /// If the kernel refuses a signal handler or a wait.
 pub(in crate::pool) fn try_out(
-    settings: &Settings,
-    config: PoolConfig,
+    config: &ReloadableConfig,
     resources: &PoolResources,
 ) -> io::Result<Result<(), String>> {
     let child = SignalPipe::of(&[Signal::SIGCHLD])?;
-    let mut code = Code::new(
-        settings,
-        config.code,
-        config.reload_on,
-        Templates::new(config.drain, config.linger),
-        config.service.preload,
-        false,
-    );
+    let mut code = Code::new(config, false);
+    let (service, settings) = (&config.service, &config.settings);
     let log = |message: &LogMessage| Request::of_pool(&settings.app).log(message);
     let mut result = None;
-    let mut actions = code.load(&resources.launch(&config.service, config.service.preload));
+    let mut actions = code.load(&resources.launch(service, None, service.preload));
     loop {
         for action in actions {
             match action {
                 Action::Log(message) => log(&message),
                 Action::Load(preload) => {
-                    let failed = code.load(&resources.launch(&config.service, preload));
+                    let failed = code.load(&resources.launch(service, None, preload));
                     result = result.or((!failed.is_empty()).then_some(Event::NotLoaded));
                 }
                 Action::Raise(event @ (Event::Loaded | Event::NotLoaded)) if result.is_none() => {
@@ -78,7 +70,7 @@ pub(in crate::pool) fn try_out(
     }
 }
 
-fn await_news(code: &Code<'_>, child: &SignalPipe) -> io::Result<()> {
+fn await_news(code: &Code, child: &SignalPipe) -> io::Result<()> {
     let now = running_clock::instant();
     let timeout = code.next_kill().map(|due| due.saturating_duration_since(now));
     let mut watched: Vec<_> = code

@@ -38,11 +38,11 @@ use crate::{
         handover::{Draft, Inheritance, READY, VARIABLE, contents},
         supervisor::{
             code::Code,
-            config::PoolResources,
             control::Control,
             failed_attempt::FailedAttempt,
             lifecycle::Phase,
             request_queue::RequestQueue,
+            resources::PoolResources,
             workers::{Workers, handover},
         },
         template::Template,
@@ -89,12 +89,12 @@ struct Trial {
 }
 
 /// What an upgrade hands over.
-pub(super) struct Running<'a, 'b> {
+pub(super) struct Running<'a> {
     /// The status of the pool, when that is handed over.
     pub(super) status: PoolStatus,
     pub(super) phase: Phase,
     pub(super) workers: &'a Workers,
-    pub(super) code: &'a mut Code<'b>,
+    pub(super) code: &'a mut Code,
     pub(super) control: &'a mut Control,
     pub(super) resources: &'a PoolResources,
     /// Requests are being refused.
@@ -137,7 +137,7 @@ impl Upgrade {
 
     /// Takes the next step. If all goes well, the last step executes the next program, and does not
     /// return.
-    pub(super) fn proceed(&mut self, mut pool: Running<'_, '_>) {
+    pub(super) fn proceed(&mut self, mut pool: Running<'_>) {
         if pool.phase.is_stopping() {
             self.cancel();
             pool.control.cancel_upgrade();
@@ -190,7 +190,7 @@ impl Upgrade {
         self.stage = UpgradeStage::Idle;
     }
 
-    fn begin_trial(&self, pool: &Running<'_, '_>) -> Result<Trial, String> {
+    fn begin_trial(&self, pool: &Running<'_>) -> Result<Trial, String> {
         let failed = |error: io::Error| format!("cannot execute the program: {error}");
         let result = memfd_create("wsgate-upgrade-result", MemfdFlags::CLOEXEC);
         let result = File::from(result.map_err(|error| failed(error.into()))?);
@@ -217,7 +217,7 @@ impl Upgrade {
 
     /// Executes the next program once nothing is under way, or at `due`. Returns the reason if that
     /// fails.
-    fn hand_over(&self, pool: &mut Running<'_, '_>, due: Instant) -> Option<String> {
+    fn hand_over(&self, pool: &mut Running<'_>, due: Instant) -> Option<String> {
         // A worker that is not running yet would be lost.
         pool.code.templates().current().into_iter().for_each(Template::cancel_pending);
         let queue = pool.resources.request_queue.as_ref();
@@ -232,7 +232,7 @@ impl Upgrade {
     }
 
     /// Executes the next program. Returns the error if that fails.
-    fn execute(&self, pool: &mut Running<'_, '_>) -> io::Error {
+    fn execute(&self, pool: &mut Running<'_>) -> io::Error {
         let mut draft = Draft::default();
         self.add_resources(&mut draft, pool.control, pool.resources);
         pool.control.hand_over(&mut draft);

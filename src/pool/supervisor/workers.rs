@@ -12,7 +12,6 @@ use std::{
 use control::pool_status::WorkerStatus;
 use rustix::process::Pid;
 use wire::{
-    jitter::with_jitter,
     running_clock,
     scoreboard::{Scoreboard, ThreadCounts},
 };
@@ -20,13 +19,14 @@ use wire::{
 use crate::pool::supervisor::{
     action::{Action, ReplaceReason, WorkerEvent},
     blocks::Blocks,
-    config::PoolConfig,
+    config::{PoolConfig, ReloadableConfig},
     exit_reasons::ExitReasons,
     growth::GrowthLimit,
     leaving::LeavingWorkers,
     messages,
     scaling::{Crowd, Scale},
-    slots::{LimitReached, Slots, Worker, WorkerOrder},
+    slots::{Slots, Worker, WorkerOrder},
+    worker_rules::WorkerRules,
 };
 
 /// A worker that exits earlier than this and has served no request failed at its start.
@@ -49,36 +49,39 @@ pub(super) struct Workers {
     has_spare_blocks: bool,
     /// Web servers kill the gateways of this pool, and gateways kill its workers.
     is_warm: bool,
-    drain: Duration,
-    linger: Duration,
-    max_age: Option<Duration>,
-    /// Limit of a worker's memory in bytes.
-    max_memory: Option<u64>,
+    rules: WorkerRules,
     exit_reasons: ExitReasons,
 }
 
 impl Workers {
     /// The workers of a pool that is starting.
     pub(super) fn new(config: &PoolConfig, scoreboard: Rc<Scoreboard>) -> Self {
-        let number = |count| usize::try_from(count).unwrap_or(usize::MAX);
-        let service = &config.service;
+        let service = &config.reloadable.service;
         let max = number(service.workers);
         let blocks = max * number(config.blocks_per_worker);
         Self {
             slots: Slots::new(max, running_clock::instant()),
             blocks: Blocks::new(blocks, number(service.threads), scoreboard),
-            scale: Scale::new(number(config.min_workers), max, config.idle),
+            scale: Scale::new(number(config.reloadable.min_workers), max, config.reloadable.idle),
             growth: GrowthLimit::new(config.grows_within_limits),
             leaving: LeavingWorkers::default(),
             is_stopping: false,
             has_spare_blocks: config.blocks_per_worker > 1,
             is_warm: service.warm,
-            drain: config.drain,
-            linger: config.linger,
-            max_age: Some(service.max_age).filter(|&seconds| seconds > 0).map(Duration::from_secs),
-            max_memory: Some(service.max_rss).filter(|&bytes| bytes > 0),
+            rules: WorkerRules::of(&config.reloadable),
             exit_reasons: ExitReasons::new(service),
         }
+    }
+
+    /// Changes the number and the limits of workers. Workers above the maximum are asked to stop.
+    pub(super) fn set_config(&mut self, config: &ReloadableConfig) -> Vec<Action> {
+        let max = number(config.service.workers);
+        self.rules = WorkerRules::of(config);
+        self.exit_reasons.set_service(&config.service);
+        self.scale.set_limits(number(config.min_workers), max, config.idle);
+        self.blocks.grow(max * if self.has_spare_blocks { 2 } else { 1 });
+        let removed = self.slots.resize(max, running_clock::instant());
+        removed.iter().flat_map(|worker| self.stop(worker.pid, worker.block)).collect()
     }
 
     /// Updates the state for `event`.
@@ -125,15 +128,12 @@ impl Workers {
     fn on_started(&mut self, order: WorkerOrder, pid: Pid, now: Instant) -> Vec<Action> {
         let replaced = self.slots.replaced_by(order);
         let idle_before = replaced.and_then(|worker| self.blocks.idle_for(&worker));
-        let max_age = self.max_age.map(|age| {
-            Duration::from_millis(with_jitter(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
-        });
         let worker = Worker {
             pid,
             generation: order.generation,
             block: order.block,
             started: now,
-            expires: max_age.and_then(|age| now.checked_add(age)),
+            expires: self.rules.expiry(now),
             limit_reached: None,
             idle_before: idle_before.unwrap_or_default(),
         };
@@ -234,7 +234,7 @@ impl Workers {
 
     /// Asks a worker to stop, and gives it `--drain` for its requests.
     fn stop(&mut self, pid: Pid, block: u32) -> Vec<Action> {
-        self.leaving.add(pid, block, running_clock::instant() + self.drain);
+        self.leaving.add(pid, block, running_clock::instant() + self.rules.drain);
         Action::stop(pid)
     }
 
@@ -254,14 +254,7 @@ impl Workers {
     ) -> Vec<Action> {
         let now = running_clock::instant();
         self.slots.check_limits(|worker| {
-            if worker.expires.is_some_and(|expires| expires <= now) {
-                return Some(LimitReached::Age);
-            }
-            let limit = self.max_memory?;
-            self.blocks
-                .memory(worker.block)
-                .filter(|&bytes| bytes > limit)
-                .map(LimitReached::Memory)
+            self.rules.limit_reached(worker, || self.blocks.memory(worker.block), now)
         });
         if self.scale.is_fixed() {
             return Vec::new();
@@ -380,4 +373,8 @@ impl Workers {
     pub(super) fn status(&self) -> Vec<WorkerStatus> {
         self.blocks.status(|pid| self.contains(pid), |pid| self.leaving.contains(pid))
     }
+}
+
+fn number(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
 }

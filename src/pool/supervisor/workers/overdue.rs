@@ -23,8 +23,9 @@ impl Workers {
     /// Makes the workers overdue that have stopped serving for `linger` and did not exit, so that
     /// they do not occupy a slot. Returns their pids.
     fn expire_staying(&mut self, now: Instant) -> Vec<Pid> {
-        let has_lingered =
-            |pid, block| self.blocks.left_for(pid, block).is_some_and(|time| time >= self.linger);
+        let has_lingered = |pid, block| {
+            self.blocks.left_for(pid, block).is_some_and(|time| time >= self.rules.linger)
+        };
         let done =
             self.slots.workers().filter(|(_, worker)| has_lingered(worker.pid, worker.block));
         let done: Vec<usize> = done.map(|(slot, _)| slot).collect();
@@ -46,7 +47,8 @@ impl Workers {
         let leaving = leaving.map(|leaving| (leaving.pid, leaving.block));
         let left =
             serving.chain(leaving).filter_map(|(pid, block)| self.blocks.left_for(pid, block));
-        let lingering = left.filter_map(|time| now.checked_add(self.linger.saturating_sub(time)));
+        let lingering =
+            left.filter_map(|time| now.checked_add(self.rules.linger.saturating_sub(time)));
         lingering.chain(self.leaving.next_due()).min()
     }
 }
