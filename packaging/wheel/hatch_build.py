@@ -48,7 +48,8 @@ def platform_tag(root, installed):
     said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     print(said, end="")
     glibc = re.search(r"needs glibc (\d+)\.(\d+)", said)
-    is_static = "gateway: linked statically with musl" in said
+    # The gateway, and wsgate-http.
+    is_static = said.count(": linked statically with musl") == 2
     if is_static and tuple(map(int, glibc.groups())) <= MANYLINUX2014:
         return f"manylinux2014_{platform.machine()}"
     return f"linux_{platform.machine()}"

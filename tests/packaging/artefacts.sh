@@ -9,8 +9,9 @@ dpkg-deb -x "$deb" "$files"
 
 lintian --fail-on error,warning "$deb" || fail "lintian"
 
-for file in usr/bin/wsgate usr/lib/wsgate/libwsgate_engine.so etc/wsgate/example.conf \
+for file in usr/bin/wsgate usr/lib/wsgate/libwsgate_engine.so usr/lib/wsgate/wsgate-http \
     usr/lib/systemd/system/wsgate@.service usr/lib/systemd/system/wsgate@.socket \
+    usr/lib/systemd/system/wsgate-monitor.service etc/wsgate/example.conf \
     usr/share/doc/wsgate/{copyright,changelog.gz,changelog.Debian.gz} \
     usr/share/bash-completion/completions/wsgate usr/share/zsh/vendor-completions/_wsgate \
     usr/share/fish/vendor_completions.d/wsgate.fish; do
@@ -44,13 +45,13 @@ grep -q -x /etc/wsgate/example.conf <<<"$(rpm -qpc "$rpm")" ||
 # programs, in messages of panics.
 copyright=$files/usr/share/doc/wsgate/copyright
 {
-    for package in wsgate wsgate-engine; do
+    for package in wsgate wsgate-engine wsgate-http; do
         for libc in gnu musl; do
             cargo tree --locked -p "$package" -e normal --target "x86_64-unknown-linux-$libc" \
                 --prefix none -f '{p}'
         done
     done | grep -v '(/' | awk 'NF { sub("^v", "", $2); print $1 "-" $2 }'
-    cat "$files/usr/bin/wsgate" "$files/usr/lib/wsgate/libwsgate_engine.so" |
+    cat "$files/usr/bin/wsgate" "$files"/usr/lib/wsgate/* |
         grep -a -o 'index\.crates\.io-[0-9a-f]*/[A-Za-z0-9_.-]*/src' | cut -d / -f 2
 } | sort -u >"$work/crates"
 [ "$(wc -l <"$work/crates")" -gt 20 ] || fail "the crates are not found"

@@ -17,6 +17,7 @@ class Wheel(Case):
             for name in (
                 "data/scripts/wsgate",
                 "data/data/lib/wsgate/libwsgate_engine.so",
+                "data/data/lib/wsgate/wsgate-http",
                 "data/data/share/man/man1/wsgate.1",
                 "data/data/share/bash-completion/completions/wsgate",
                 "dist-info/licenses/LICENSE",
@@ -40,6 +41,7 @@ class Wheel(Case):
         before = files_below(venv)
         self.run_program(venv / "bin/pip", "install", "--no-index", wheel())
         self.assertEqual(self.prefix_by(venv / "bin/wsgate"), str(venv))
+        self.assertTrue(os.access(venv / "lib/wsgate/wsgate-http", os.X_OK))
         for mode in "cold", "warm":
             script = self.write(f"cgi/{mode}.wsgi", f"#!{venv}/bin/wsgate --mode {mode}")
             ended = self.run_program(
@@ -62,6 +64,7 @@ class Wheel(Case):
             python = venv / "bin/python"
             self.run_program(uv, "pip", "install", "--python", python, wheel(), **offline)
             self.assertEqual(self.prefix_by(venv / "bin/wsgate"), str(venv))
+            self.assertTrue(os.access(venv / "lib/wsgate/wsgate-http", os.X_OK))
             self.run_program(uv, "pip", "uninstall", "--python", python, "wsgate", **offline)
             self.assertFalse((venv / "lib/wsgate/libwsgate_engine.so").exists())
         with self.subTest("uv tool"):

@@ -24,6 +24,7 @@ pub(crate) fn wheel() -> &'static Wheel {
                 "install",
                 &format!("GATEWAY={}", artefacts::gateway().display()),
                 &format!("ENGINE={}", artefacts::engine().display()),
+                &format!("HTTP={}", artefacts::http().display()),
                 &format!("DESTDIR={}", stage.display()),
                 "PREFIX=/usr/local",
             ],
