@@ -33,7 +33,8 @@ for page in wsgate $(printf 'wsgate-%s\n' $commands); do
 done
 for file in share/bash-completion/completions/wsgate share/zsh/site-functions/_wsgate \
     share/fish/vendor_completions.d/wsgate.fish lib/systemd/system/wsgate@.service \
-    lib/systemd/system/wsgate@.socket; do
+    lib/systemd/system/wsgate@.socket lib/systemd/system/wsgate-monitor.service \
+    lib/wsgate/wsgate-http; do
     [ -s "$installed/$file" ] || fail "$file is missing"
 done
 grep -q '^ExecStart=/opt/wsgate/bin/wsgate fastcgi ' \

@@ -10,7 +10,7 @@ from support import APP, SYSTEM_PYTHON, TOOLS, Case, artifact, files_below, whee
 
 
 class Wheel(Case):
-    def test_it_has_the_two_files_and_their_papers(self):
+    def test_it_has_the_programs_and_their_papers(self):
         with zipfile.ZipFile(wheel()) as archive:
             entries = {entry.filename: entry for entry in archive.infolist()}
             names = [re.sub(r"^wsgate-[0-9.]*\.", "", name) for name in entries]
@@ -32,7 +32,9 @@ class Wheel(Case):
             self.assertEqual(archive.read(bills[0]), artifact("*.cdx.json").read_bytes())
             gateway = next(entry for name, entry in entries.items() if "/scripts/" in name)
             self.assertEqual(archive.read(gateway)[:4], b"\x7fELF")
-            self.assertTrue(gateway.external_attr >> 16 & 0o100)
+            http = next(entry for name, entry in entries.items() if name.endswith("/wsgate-http"))
+            for program in gateway, http:
+                self.assertTrue(program.external_attr >> 16 & 0o100)
         self.assertRegex(metadata, r"(?m)^License-Expression: MIT$")
         self.assertRegex(metadata, r"(?m)^Requires-Python: >=3.9$")
 

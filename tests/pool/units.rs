@@ -86,7 +86,7 @@ impl Machine {
 #[test]
 fn systemd_finds_nothing_wrong_with_the_units() {
     let directory = TempDir::new().unwrap();
-    let names = ["wsgate@.service", "wsgate@.socket"];
+    let names = ["wsgate@.service", "wsgate@.socket", "wsgate-monitor.service"];
     let paths = names.map(|name| directory.path().join(name));
     for (name, path) in names.iter().zip(&paths) {
         // systemd-analyze checks that the program exists.
