@@ -15,7 +15,7 @@ class OtherArtifacts(Case):
             archive.extractall(self.place)
         [unpacked] = self.place.glob("wsgate-*")
         self.assertLessEqual(len((unpacked / "README").read_text().splitlines()), 5)
-        for name in "bin/wsgate", "lib/wsgate/libwsgate_engine.so", "lib/wsgate/wsgate-http":
+        for name in "bin/wsgate", "lib/wsgate/wsgate-http", "lib/wsgate/libwsgate_engine.so":
             (self.home / "wsgate" / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(unpacked / name, self.home / "wsgate" / name)
         self.assertEqual(self.prefix_by(self.home / "wsgate/bin/wsgate"), "/usr")

@@ -18,7 +18,8 @@ use std::{
         fs::{DirBuilderExt as _, MetadataExt as _, chown},
     },
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use rustix::process::geteuid;
@@ -29,6 +30,9 @@ use crate::trusted_path::{
 
 /// The directory in which root creates runtime directories of users.
 const ROOT_DIRECTORY: &str = "/run/wsgate";
+
+/// How long a search of other mount namespaces is remembered.
+const NAMESPACES_MAX_AGE: Duration = Duration::from_secs(5);
 
 /// Why a runtime directory cannot be used.
 #[derive(Debug)]
@@ -134,11 +138,9 @@ pub fn of_pools() -> Result<RuntimeDirectories, RuntimeDirectoryError> {
         directories.searched.insert(PathBuf::from(ROOT_DIRECTORY));
         directories.found.extend(created_by_root());
     }
-    // A command searches several times; other namespaces do not change meanwhile.
-    static ELSEWHERE: OnceLock<Vec<PathBuf>> = OnceLock::new();
-    let elsewhere = ELSEWHERE.get_or_init(|| in_other_namespaces().collect());
+    let elsewhere = elsewhere();
     directories.searched.extend(elsewhere.iter().cloned());
-    directories.found.extend(elsewhere.iter().cloned());
+    directories.found.extend(elsewhere);
     let mut seen = BTreeSet::new();
     let is_new = |path: &PathBuf| {
         fs::metadata(path).is_ok_and(|found| seen.insert((found.dev(), found.ino())))
@@ -147,6 +149,21 @@ pub fn of_pools() -> Result<RuntimeDirectories, RuntimeDirectoryError> {
     match failure {
         Some(error) if directories.found.is_empty() => Err(error),
         _ => Ok(directories),
+    }
+}
+
+/// The result of [`in_other_namespaces`], from a moment ago if possible: a command searches several
+/// times.
+fn elsewhere() -> Vec<PathBuf> {
+    static LAST: Mutex<Option<(Instant, Vec<PathBuf>)>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*last {
+        Some((when, found)) if when.elapsed() < NAMESPACES_MAX_AGE => found.clone(),
+        _ => {
+            let found: Vec<PathBuf> = in_other_namespaces().collect();
+            *last = Some((Instant::now(), found.clone()));
+            found
+        }
     }
 }
 
