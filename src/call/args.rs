@@ -8,7 +8,7 @@ use crate::{
     call::server::Server,
     config::options::{
         AppOptions, Context, DebugOption, OptionGroup, PathTimeoutOption, RequestOptions,
-        ScriptOptions, contexts::ActsIn,
+        ScriptOptions, TrustOptions, contexts::ActsIn,
     },
 };
 
@@ -40,6 +40,9 @@ pub(crate) struct CallArgs {
     pub(crate) path_timeouts: PathTimeoutOption,
 
     #[command(flatten)]
+    pub(crate) trust: TrustOptions,
+
+    #[command(flatten)]
     pub(crate) error_pages: DebugOption,
 
     #[command(flatten)]
@@ -53,6 +56,7 @@ impl CallArgs {
             app: self.app_options.clone(),
             request: self.request.clone(),
             path_timeouts: self.path_timeouts.clone(),
+            trust: self.trust.clone(),
             error_pages: self.error_pages,
             ..ScriptOptions::default()
         }

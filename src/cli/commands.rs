@@ -8,8 +8,8 @@ use crate::{
     cli::man_sections::EXIT_STATUS,
     config::options::{
         AppOptions, DebugOption, LoggingOptions, ModeOption, OptionGroup, PathTimeoutOption,
-        RequestOptions, ResponseTimeoutOption, ScriptOptions, WarmOptions, WarmUpOption,
-        WorkerLimits, contexts::accept_negative_numbers,
+        RequestOptions, ResponseTimeoutOption, ScriptOptions, TrustOptions, WarmOptions,
+        WarmUpOption, WorkerLimits, contexts::accept_negative_numbers,
     },
     init, pool,
 };
@@ -115,6 +115,9 @@ pub(super) struct CgiArgs {
     path_timeouts: PathTimeoutOption,
 
     #[command(flatten)]
+    trust: TrustOptions,
+
+    #[command(flatten)]
     response: ResponseTimeoutOption,
 
     #[command(flatten)]
@@ -134,6 +137,7 @@ impl CgiArgs {
             app: self.app_options.clone(),
             request: self.request.clone(),
             path_timeouts: self.path_timeouts.clone(),
+            trust: self.trust.clone(),
             response: self.response,
             error_pages: self.error_pages,
             logging: self.logging.clone(),

@@ -19,6 +19,7 @@ use wire::{
     app::{App, Source},
     launch::WarmUp,
     path_timeouts::{self, PathTimeout},
+    trusted_proxies::TrustedProxies,
 };
 
 use crate::{
@@ -81,6 +82,8 @@ pub(crate) struct Settings {
     pub(crate) warm_up: Option<WarmUp>,
     /// The URL path of the application, if the web server does not set it.
     pub(crate) script_name: Option<String>,
+    /// The proxies that say where a request came from.
+    pub(crate) proxies: TrustedProxies,
     /// The limits after which a worker is replaced.
     pub(crate) limits: WorkerLimits,
     /// The options of FastCGI workers; their paths are absolute.
@@ -168,6 +171,7 @@ impl Settings {
                 seconds: timeout.unwrap_or(DEFAULT_WARM_UP_TIMEOUT_SECS),
             }),
             script_name: options.request.script_name.clone(),
+            proxies: options.trust.proxies(),
             limits: options.limits,
             fastcgi: options.fastcgi.in_directory(base),
         })

@@ -114,6 +114,7 @@ impl Start {
             request: request_message(settings, request, None),
             warm_up: settings.warm_up.clone(),
             script_name: settings.script_name.clone(),
+            proxies: settings.proxies.clone(),
             gateway_pid: rustix::process::getpid().as_raw_nonzero().get(),
             report_fd: engines_end.as_raw_fd(),
             gateway_pipe_fd,

@@ -9,7 +9,8 @@ use crate::{
     config::{
         options::{
             AppOptions, Context, DebugOption, FastcgiOptions, LoggingOptions, OptionGroup,
-            PathTimeoutOption, RequestOptions, ScriptOptions, WarmUpOption, WorkerLimits, account,
+            PathTimeoutOption, RequestOptions, ScriptOptions, TrustOptions, WarmUpOption,
+            WorkerLimits, account,
             contexts::{ActsIn, for_supervisors_only},
             count, seconds,
         },
@@ -73,6 +74,9 @@ pub(crate) struct FastcgiArgs {
     pub(crate) path_timeouts: PathTimeoutOption,
 
     #[command(flatten)]
+    pub(crate) trust: TrustOptions,
+
+    #[command(flatten)]
     pub(crate) error_pages: DebugOption,
 
     #[command(flatten)]
@@ -86,6 +90,7 @@ impl FastcgiArgs {
             app: self.app_options.clone(),
             request: self.request.clone(),
             path_timeouts: self.path_timeouts.clone(),
+            trust: self.trust.clone(),
             error_pages: self.error_pages,
             logging: self.logging.clone(),
             warm_up: self.warm_up.clone(),

@@ -31,6 +31,8 @@ fn value(option: &str) -> Option<&'static str> {
         "NAME=VALUE" if option.starts_with("--rlimit") => "core=0",
         "NAME=VALUE" => "A=b",
         "PATH=SECONDS" => "/a=1",
+        "CIDR" => "10.0.0.0/8",
+        "HEADER" if option.starts_with("--trust") => "Forwarded",
         "SECONDS" | "COUNT" | "NICENESS" => "1",
         "MASK" => "022",
         "SIZE" => "1M",

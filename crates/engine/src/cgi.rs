@@ -67,6 +67,7 @@ pub(crate) fn run(
         socket_timeout_seconds: 0,
         is_cgi: true,
         script_name: launch.script_name.as_deref().map(Into::into),
+        proxies: Arc::new(launch.proxies.clone()),
     };
     let served = request.serve(py, setting, |setting| {
         let load = || {

@@ -98,6 +98,7 @@ fn setting(launch: &Launch) -> ServerSettings {
         socket_timeout_seconds: 0,
         is_cgi: true,
         script_name: launch.script_name.as_deref().map(Into::into),
+        proxies: std::sync::Arc::new(launch.proxies.clone()),
     }
 }
 

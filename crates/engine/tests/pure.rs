@@ -14,6 +14,8 @@ mod advice {
 
 #[path = "../src/wsgi"]
 mod wsgi {
+    mod forwarded;
+    mod forwarded_tests;
     mod headers;
     mod names;
     mod variables;

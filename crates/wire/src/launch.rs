@@ -11,6 +11,7 @@ use crate::{
     percent::encode_path,
     pool_logs::PoolLogs,
     request::RequestMessage,
+    trusted_proxies::TrustedProxies,
 };
 
 /// Seconds that exit handlers and finalisation may take if there is no `--timeout`.
@@ -42,6 +43,8 @@ pub struct Launch {
     pub warm_up: Option<WarmUp>,
     /// Where the application is mounted, if the web server does not say so.
     pub script_name: Option<String>,
+    /// The proxies that say where a request came from.
+    pub proxies: TrustedProxies,
     /// Process id of the gateway that started Python; after its exit no process guards the request.
     pub gateway_pid: i32,
     /// Descriptor of the socket to the gateway, for [`crate::report`] or [`crate::template`].

@@ -34,6 +34,7 @@ pub mod snapshot;
 pub mod stacks_file;
 pub mod synthetic_request;
 pub mod template;
+pub mod trusted_proxies;
 
 /// Name of this build: the version and a digest of this crate. Gateway and engine work together
 /// only if both have the same name.

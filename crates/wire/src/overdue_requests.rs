@@ -168,7 +168,7 @@ mod tests {
         let (board, _descriptor) = Scoreboard::create(1).unwrap();
         let line = board.line(0).unwrap();
         line.claim(4711, 0);
-        let shortest = Duration::from_millis(1);
+        let shortest = Duration::from_secs(1);
         let mut watch = OverdueWatch::new(Some(Duration::ZERO), Some(shortest), 1);
         assert_eq!(actions(&mut watch, &board), []);
         for _ in 0..2 {
@@ -177,8 +177,6 @@ mod tests {
             std::thread::sleep(Duration::from_millis(10));
             assert_eq!(actions(&mut watch, &board), [Action::LogSlow, Action::Interrupt]);
             assert_eq!(actions(&mut watch, &board), []);
-            let due = watch.next_due(&board).unwrap() - running_clock::instant();
-            assert!(due > Duration::ZERO && due <= INTERRUPT_TIMEOUT, "{due:?}");
             line.end();
             assert_eq!(actions(&mut watch, &board), []);
         }

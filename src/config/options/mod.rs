@@ -10,6 +10,7 @@ pub(crate) mod logging;
 pub(crate) mod nearest;
 pub(crate) mod os_paths;
 pub(crate) mod path_timeouts;
+pub(crate) mod trusted_proxies;
 mod values;
 pub(crate) mod warm;
 
@@ -24,6 +25,7 @@ pub(crate) use crate::config::options::{
     fastcgi::{FastcgiOptions, WorkerLimits},
     logging::LoggingOptions,
     path_timeouts::PathTimeoutOption,
+    trusted_proxies::TrustOptions,
     values::{account, count, seconds, size, warm_up_target},
     warm::{Mode, ModeOption, WarmOptions, WhenFull},
 };
@@ -41,6 +43,9 @@ pub(crate) struct ScriptOptions {
 
     #[command(flatten)]
     pub(crate) path_timeouts: PathTimeoutOption,
+
+    #[command(flatten)]
+    pub(crate) trust: TrustOptions,
 
     #[command(flatten)]
     pub(crate) response: ResponseTimeoutOption,
@@ -71,11 +76,12 @@ pub(crate) struct ScriptOptions {
 
 impl ScriptOptions {
     /// The groups of options of a `#!` line.
-    pub(crate) fn groups() -> [OptionGroup; 11] {
+    pub(crate) fn groups() -> [OptionGroup; 12] {
         [
             OptionGroup::of::<AppOptions>(),
             OptionGroup::of::<RequestOptions>(),
             OptionGroup::of::<PathTimeoutOption>(),
+            OptionGroup::of::<TrustOptions>(),
             OptionGroup::of::<ResponseTimeoutOption>(),
             OptionGroup::of::<DebugOption>(),
             OptionGroup::of::<LoggingOptions>(),
@@ -93,6 +99,7 @@ impl ScriptOptions {
             app: self.app.completed_by(line.app, home),
             request: self.request.completed_by(line.request),
             path_timeouts: self.path_timeouts.completed_by(line.path_timeouts),
+            trust: self.trust.completed_by(line.trust),
             response: self.response.completed_by(line.response),
             error_pages: self.error_pages.completed_by(line.error_pages),
             logging: self.logging.completed_by(line.logging, home),

@@ -80,6 +80,11 @@ impl HttpClient {
         self.arg("--get").arg("--data-urlencode").arg(pair)
     }
 
+    /// Connects from an address of this machine.
+    pub(crate) fn from_address(self, address: &str) -> Self {
+        self.arg("--interface").arg(address)
+    }
+
     /// No longer than for so long.
     pub(crate) fn within(self, time: Duration) -> Self {
         self.arg("--max-time").arg(time.as_secs_f64().to_string())

@@ -77,8 +77,8 @@ impl AccessRecord {
         Box::new(CountedResponse { response, counts: self.counts.clone() })
     }
 
-    /// Writes the line of the served `request`.
-    pub(crate) fn write(self, py: Python<'_>, request: &impl Request) {
+    /// Writes the line of the served `request` of the address `client`.
+    pub(crate) fn write(self, py: Python<'_>, request: &impl Request, client: Option<Vec<u8>>) {
         let sent = self
             .counts
             .sent
@@ -90,6 +90,7 @@ impl AccessRecord {
         };
         let line = AccessLine {
             request,
+            client,
             begun: self.begun,
             status,
             sent,
@@ -193,6 +194,7 @@ impl<R> CountedResponse<R> {
 /// The values of a line.
 struct AccessLine<'a, R> {
     request: &'a R,
+    client: Option<Vec<u8>>,
     begun: SystemTime,
     status: u16,
     sent: u64,
@@ -225,7 +227,7 @@ impl<R: Request> AccessLine<'_, R> {
     /// response or `-` for a complete one.
     fn combined(&self) -> Vec<u8> {
         let mut line = String::with_capacity(256);
-        escape(&mut line, self.param(b"REMOTE_ADDR").unwrap_or(b"-"), true);
+        escape(&mut line, self.client().unwrap_or(b"-"), true);
         line.push_str(" - ");
         escape(&mut line, self.param(b"REMOTE_USER").unwrap_or(b"-"), true);
         // Writing to a string cannot fail, here and below.
@@ -256,7 +258,7 @@ impl<R: Request> AccessLine<'_, R> {
         let object = JsonLine {
             start: RecordStart::new(LogName::Access, Timestamp::of(self.begun)),
             request_id: self.request_id,
-            remote_addr: text(b"REMOTE_ADDR"),
+            remote_addr: self.client().map(|client| escape::text(client).into_owned()),
             remote_user: text(b"REMOTE_USER"),
             method: text(b"REQUEST_METHOD"),
             target: escape::text(&self.target()).into_owned(),
@@ -269,6 +271,10 @@ impl<R: Request> AccessLine<'_, R> {
             whole: self.whole,
         };
         log_record::line(&object).into_bytes()
+    }
+
+    fn client(&self) -> Option<&[u8]> {
+        self.client.as_deref().filter(|client| !client.is_empty())
     }
 
     fn param(&self, name: &[u8]) -> Option<&[u8]> {

@@ -18,6 +18,7 @@ mod error_stream;
 mod exceptions;
 mod extend_timeout;
 mod file_wrapper;
+mod forwarded;
 mod headers;
 mod input;
 mod interruptible;
@@ -32,12 +33,13 @@ mod variables;
 use std::{io, os::fd::BorrowedFd, sync::Arc};
 
 use pyo3::Python;
-use wire::request::ResponseFormat;
+use wire::{request::ResponseFormat, trusted_proxies::TrustedProxies};
 
 pub(crate) use crate::wsgi::{
     child::end_if_child,
     error::{Refusal, interruption},
     exceptions::Interrupted,
+    forwarded::trust_proxies,
     interruptible::{ClientWait, Clock, Enforcer, Interruptible, MoreTime},
     names::KnownVariable,
     response::{Response, type_name},
@@ -87,6 +89,8 @@ pub(crate) struct ServerSettings {
     pub(crate) socket_timeout_seconds: u64,
     /// The response goes to the standard output of a gateway (CGI).
     pub(crate) is_cgi: bool,
+    /// The proxies that say where a request came from.
+    pub(crate) proxies: Arc<TrustedProxies>,
     /// The mount of the application (`--script-name`), if the web server does not send it.
     pub(crate) script_name: Option<Arc<str>>,
 }

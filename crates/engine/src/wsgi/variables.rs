@@ -286,6 +286,28 @@ impl<'a> Variables<'a> {
         }
     }
 
+    /// The value of the variable `name`.
+    pub(crate) fn named(&self, name: &str) -> Option<&[u8]> {
+        let found = self.pairs.iter().find(|pair| pair.name == name.as_bytes());
+        found.map(|pair| pair.value.as_ref())
+    }
+
+    /// Sets the variable `name`, which is not one of [`KnownVariable`].
+    pub(super) fn set_named(&mut self, name: &'static str, value: String) {
+        let value = Cow::Owned(value.into_bytes());
+        match self.pairs.iter_mut().find(|pair| pair.name == name.as_bytes()) {
+            Some(pair) => pair.value = value,
+            None => self.pairs.push(Variable { name: name.as_bytes(), value }),
+        }
+    }
+
+    /// Removes the variable `name`, which is not one of [`KnownVariable`].
+    pub(super) fn remove(&mut self, name: &str) {
+        if let Some(position) = self.pairs.iter().position(|pair| pair.name == name.as_bytes()) {
+            self.remove_at(position);
+        }
+    }
+
     /// Removes `variable` if its value is empty. The PEP gives both the same meaning, but
     /// applications convert a present value: `int(environ.get("CONTENT_LENGTH", 0))`.
     fn leave_out_if_empty(&mut self, variable: KnownVariable) {
@@ -295,6 +317,10 @@ impl<'a> Variables<'a> {
             return;
         };
         self.known[variable as usize] = None;
+        self.remove_at(position);
+    }
+
+    fn remove_at(&mut self, position: usize) {
         // The last variable moves to the position.
         self.pairs.swap_remove(position);
         let last = self.pairs.len();

@@ -10,6 +10,7 @@ use crate::{
     report::{Report, StopReason},
     request::{Greeting, ProcessState, RequestFollows, RequestMessage, ResponseFormat},
     template::{TemplateCommand, TemplateEvent},
+    trusted_proxies::{ProxyHeader, TrustedProxies, network},
 };
 
 fn request() -> RequestMessage {
@@ -45,6 +46,10 @@ fn launch() -> Launch {
         request: RequestMessage { process: None, ..request() },
         warm_up: Some(WarmUp { target: "/".into(), seconds: 30 }),
         script_name: Some("/app".into()),
+        proxies: TrustedProxies {
+            networks: vec![network("10.0.0.0/8").unwrap(), network("::1").unwrap()],
+            headers: ProxyHeader::ALL.to_vec(),
+        },
         gateway_pid: 4711,
         report_fd: 5,
         gateway_pipe_fd: Some(6),

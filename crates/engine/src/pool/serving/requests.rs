@@ -34,7 +34,7 @@ use crate::{
     },
     wsgi::{
         BadVariable, BodyLength, DuplicatePolicy, Exchange, KnownVariable, Refusal, RequestOutcome,
-        Response, Server, ServerSettings, Variables, refuse,
+        Response, Server, ServerSettings, Variables, refuse, trust_proxies,
     },
 };
 
@@ -96,6 +96,7 @@ pub(crate) fn setting(launch: &Launch, service: &Service) -> ServerSettings {
         socket_timeout_seconds: service.socket_timeout_seconds,
         is_cgi: service.warm,
         script_name: launch.script_name.as_deref().map(Into::into),
+        proxies: Arc::new(launch.proxies.clone()),
     }
 }
 
@@ -191,6 +192,12 @@ impl Requests {
         let path = || variables.as_ref().map_or_else(|_| Vec::new(), Variables::path);
         let interruptible = self.status.interruptible(caller.thread, caller.python_thread, path);
         let record = AccessRecord::begin(log.request_id());
+        // Not earlier: a timeout for a path does not depend on the prefix that a proxy has removed.
+        if let Ok(variables) = &mut variables {
+            trust_proxies(variables, &self.setting.proxies);
+        }
+        let client = variables.as_ref().ok().filter(|_| record.is_some());
+        let client = client.and_then(|variables| variables.named("REMOTE_ADDR").map(Vec::from));
         self.status.begin_request(caller.thread, log.line(), &interruptible);
         if let Some(start) = request.get(b"HTTP_X_REQUEST_START")
             && let Some(waited) = request_start::waited(start, SystemTime::now())
@@ -229,7 +236,7 @@ impl Requests {
             self.status.count_aborted();
         }
         if let Some(record) = record {
-            record.write(py, request);
+            record.write(py, request, client);
         }
         self.status.record_response(caller.thread, served.status);
         self.status.end_request(py, caller.thread);

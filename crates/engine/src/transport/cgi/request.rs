@@ -16,7 +16,7 @@ use crate::{
     },
     wsgi::{
         BadVariable, BodyLength, DuplicatePolicy, Exchange, Interruptible, Refusal, Response,
-        Server, ServerSettings, Variables, refuse,
+        Server, ServerSettings, Variables, refuse, trust_proxies,
     },
 };
 
@@ -121,5 +121,6 @@ fn checked<'a>(
     let received = received.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
     let mut variables = Variables::new(received, DuplicatePolicy::First)?;
     setting.script_name.iter().for_each(|script_name| variables.mount_at(script_name));
+    trust_proxies(&mut variables, &setting.proxies);
     Ok(variables)
 }
