@@ -37,6 +37,8 @@ pub(crate) enum Stream {
 pub(crate) struct Expected {
     pub(crate) status: String,
     pub(crate) body: Vec<u8>,
+    /// Status of a response by which the server refuses a request.
+    pub(crate) refused: Option<String>,
 }
 
 /// The fault of a response.
@@ -44,6 +46,8 @@ pub(crate) struct Expected {
 pub(crate) enum Failure {
     Connection(#[expect(dead_code, reason = "shown by `Debug`")] io::Error),
     Framing,
+    /// The server has refused the request, as it may.
+    Refused,
     Status,
     Body,
 }
@@ -179,7 +183,11 @@ impl<'e> Response<'e> {
             let (name, value) = line.split_once(':')?;
             name.eq_ignore_ascii_case("status").then(|| value.trim())
         });
-        if status.unwrap_or("200 OK") != self.expected.status {
+        let status = status.unwrap_or("200 OK");
+        if self.expected.refused.as_deref() == Some(status) {
+            return Err(Failure::Refused);
+        }
+        if status != self.expected.status {
             return Err(Failure::Status);
         }
         if self.is_other_body || self.missing != Some(&[]) {

@@ -15,6 +15,7 @@ use std::{
     error::Error,
     fs, io,
     path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -52,6 +53,16 @@ struct Args {
     #[arg(long, value_name = "S", value_parser = duration, default_value = "0")]
     #[arg(conflicts_with = "requests")]
     warm_up: Duration,
+
+    /// Send R requests a second, whether or not the server keeps up: an open loop. A request begins
+    /// when it is due, and waits for a client if all are busy
+    #[arg(long, value_name = "R", requires = "seconds")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+
+    /// Status with which the server may refuse a request; such responses are counted apart
+    #[arg(long, value_name = "STATUS", requires = "rate")]
+    refused: Option<String>,
 
     /// Use keep-alive connections; otherwise each request opens a connection
     #[arg(long)]
@@ -91,6 +102,10 @@ struct Report {
     p50: f64,
     /// The 99th percentile of the request times, in microseconds.
     p99: f64,
+    /// Refused requests.
+    refused: usize,
+    /// The 99th percentile of the times of refused requests, in microseconds.
+    refused_p99: f64,
     /// Headers of the first correct response.
     headers: Option<String>,
     failed: Failed,
@@ -114,8 +129,27 @@ struct Failed {
 struct Findings {
     /// Time of each correct response.
     times: Vec<Duration>,
+    /// Time of each refused request.
+    refused: Vec<Duration>,
     failed: Failed,
     headers: Option<String>,
+}
+
+/// The requests of an open loop.
+#[derive(Debug)]
+struct Schedule {
+    begin: Instant,
+    interval: Duration,
+    until: Until,
+    /// Number of requests that clients have taken.
+    taken: AtomicU32,
+}
+
+impl Schedule {
+    /// When the next request is due.
+    fn next(&self) -> Instant {
+        self.begin + self.interval * self.taken.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 /// When a client stops.
@@ -131,7 +165,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     let prepared = Prepared::new(&args.path, args.post, args.keep)?;
     let kept = Prepared::new(&args.path, args.post, true)?;
-    let expected = Expected { status: args.status.clone(), body: fs::read(&args.body)? };
+    let expected = Expected {
+        status: args.status.clone(),
+        body: fs::read(&args.body)?,
+        refused: args.refused.clone(),
+    };
     let mut asker = Asker::new(&args.address, &expected);
     let mut idle = (0..args.idle)
         .map(|_| opened(&mut asker, &kept))
@@ -140,6 +178,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let begin = Instant::now();
     let from = begin + args.warm_up;
+    let schedule = args.rate.map(|rate| Schedule {
+        begin,
+        interval: Duration::from_secs(1) / rate,
+        until: Until::Time { from, end: from + args.seconds.unwrap_or_default() },
+        taken: AtomicU32::new(0),
+    });
     let clients: Vec<Findings> = thread::scope(|scope| {
         let threads: Vec<_> = (0..args.connections)
             .map(|client| {
@@ -152,7 +196,11 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let mut asker = Asker::new(&args.address, &expected);
                 let prepared = &prepared;
                 let keep = args.keep;
-                scope.spawn(move || ask(&mut asker, prepared, keep, until))
+                let schedule = schedule.as_ref();
+                scope.spawn(move || match schedule {
+                    Some(schedule) => ask_when_due(&mut asker, prepared, keep, schedule),
+                    None => ask(&mut asker, prepared, keep, until),
+                })
             })
             .collect();
         threads
@@ -207,6 +255,38 @@ fn ask(asker: &mut Asker<'_>, prepared: &Prepared, keep: bool, until: Until) -> 
     findings
 }
 
+/// Runs one client of an open loop. The time of a request begins when it is due.
+fn ask_when_due(
+    asker: &mut Asker<'_>,
+    prepared: &Prepared,
+    keep: bool,
+    schedule: &Schedule,
+) -> Findings {
+    let mut findings = Findings::default();
+    let mut kept = None;
+    loop {
+        let due = schedule.next();
+        let Until::Time { from, end } = schedule.until else { break };
+        if due >= end {
+            break;
+        }
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        let outcome = once(asker, prepared, &mut kept);
+        let counts = due >= from;
+        match outcome {
+            Ok(()) if counts => findings.times.push(due.elapsed()),
+            Err(Failure::Refused) if counts => findings.refused.push(due.elapsed()),
+            Ok(()) | Err(Failure::Refused) => {}
+            Err(failure) => findings.failed.add(&failure),
+        }
+        if !keep {
+            kept = None;
+        }
+    }
+    findings.headers = asker.headers().map(str::to_owned);
+    findings
+}
+
 /// Sends one request, over the keep-alive connection if there is one, and keeps the connection.
 fn once(
     asker: &mut Asker<'_>,
@@ -234,7 +314,7 @@ impl Failed {
         *match failure {
             Failure::Connection(_) => &mut self.connection,
             Failure::Framing => &mut self.framing,
-            Failure::Status => &mut self.status,
+            Failure::Status | Failure::Refused => &mut self.status,
             Failure::Body => &mut self.body,
         } += 1;
     }
@@ -244,9 +324,10 @@ impl Failed {
 #[expect(clippy::cast_precision_loss, reason = "a count of requests")]
 fn summary(clients: Vec<Findings>, seconds: f64) -> Report {
     let mut report = Report { seconds, ..Report::default() };
-    let mut times = Vec::new();
+    let (mut times, mut refused) = (Vec::new(), Vec::new());
     for client in clients {
         times.extend(client.times);
+        refused.extend(client.refused);
         report.headers = report.headers.or(client.headers);
         report.failed.connection += client.failed.connection;
         report.failed.framing += client.failed.framing;
@@ -258,6 +339,9 @@ fn summary(clients: Vec<Findings>, seconds: f64) -> Report {
     report.rate = if seconds > 0.0 { times.len() as f64 / seconds } else { 0.0 };
     report.p50 = percentile(&times, 50);
     report.p99 = percentile(&times, 99);
+    refused.sort_unstable();
+    report.refused = refused.len();
+    report.refused_p99 = percentile(&refused, 99);
     report
 }
 

@@ -162,3 +162,16 @@ fn a_request_body_arrives_complete() {
     let report = report(&["--requests", "1", "--post", "1000000"], false, &[correct()]);
     assert_eq!(report["requests"], 1);
 }
+
+#[test]
+fn refused_requests_of_an_open_loop_are_counted_apart() {
+    let refusal = response("Status: 503 Service Unavailable\r\n\r\nlater\n", 0);
+    let answers: Vec<_> = (0..200).flat_map(|_| [correct(), refusal.clone()]).collect();
+    let args = ["--rate", "1000", "--seconds", "0.4", "--refused", "503 Service Unavailable"];
+    let report = report(&args, false, &answers);
+    let count = |name: &str| report[name].as_u64().unwrap();
+    assert_eq!(count("requests") + count("refused"), 400, "{report}");
+    assert_eq!(count("requests"), count("refused"), "{report}");
+    assert_eq!(report["failed"], failed(0, 0, 0, 0, 0), "{report}");
+    assert!(report["refused_p99"].as_f64().unwrap() > 0.0, "{report}");
+}
