@@ -1,6 +1,6 @@
 //! Parses the arguments of the process.
 
-use std::{env, ffi::OsString, path::Path};
+use std::{ffi::OsString, path::Path};
 
 use clap::{ArgMatches, Args, FromArgMatches as _, Subcommand as _, error::ErrorKind};
 use diagnostics::message::{Code, LogMessage};
@@ -16,6 +16,7 @@ use crate::{
         contexts::{first_without_effect, known_elsewhere},
     },
     pool::args::FastcgiArgs,
+    system::command_line::arguments,
 };
 
 /// The options of the program that are possible without a command.
@@ -40,7 +41,8 @@ impl From<clap::Error> for Refusal {
 /// # Errors
 /// The log message about the file, or about options in it that do not go together.
 pub(super) fn fastcgi_again() -> Result<FastcgiArgs, LogMessage> {
-    match command(env::args_os().skip(1).collect(), "fastcgi") {
+    // The title of the pool has replaced the arguments that the standard library knows.
+    match command(arguments().iter().skip(1).cloned().collect(), "fastcgi") {
         Ok(Command::Fastcgi(args)) => Ok(args),
         Ok(_) => Err(LogMessage::new(Code::Internal, "the arguments are not those of a pool")),
         Err(Refusal::ConfigFile(message)) => Err(message),
