@@ -69,7 +69,7 @@ fn is_overridden(command: &Command, id: &str, is_given: &impl Fn(&str) -> bool) 
         others.iter().any(|other| is_given(other.get_id().as_str()))
     };
     // Variables of the command line come later in the list, and replace those of the same name.
-    id != "env" && is_given(id)
+    !matches!(id, "env" | "env_file") && is_given(id)
         || command.get_arguments().find(|arg| arg.get_id() == id).is_some_and(conflicts)
         || command
             .get_arguments()

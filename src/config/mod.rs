@@ -1,6 +1,7 @@
 //! Options, settings, configuration files, the `#!` line of a script, and the number of workers
 //! that the limits hold.
 
+mod env_file;
 pub(crate) mod file;
 mod file_values;
 pub(crate) mod missing_path;

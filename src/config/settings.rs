@@ -24,6 +24,7 @@ use wire::{
 
 use crate::{
     config::{
+        env_file,
         options::{FastcgiOptions, LoggingOptions, ScriptOptions, WorkerLimits, app::program_at},
         unreadable_script,
     },
@@ -62,6 +63,8 @@ pub(crate) struct Settings {
     pub(crate) sys_path: Vec<PathBuf>,
     /// Environment variables of the process, in addition to those of the request.
     pub(crate) variables: Vec<(OsString, OsString)>,
+    /// The files that some of these variables come from.
+    pub(crate) env_files: Vec<PathBuf>,
     /// The directory of `.pyc` files, if they are not beside their sources.
     pub(crate) pycache_prefix: Option<PathBuf>,
     /// The file of log messages, if they do not go to standard error.
@@ -148,6 +151,13 @@ impl Settings {
             search,
         )?;
         let timeout = options.request.timeout.filter(|&seconds| seconds > 0);
+        let env_files: Vec<PathBuf> =
+            options.app.env_file.iter().map(|file| base.join(file)).collect();
+        let mut variables = Vec::new();
+        for file in &env_files {
+            variables.extend(env_file::read(file)?);
+        }
+        variables.extend(options.app.env.iter().cloned());
         Ok(Self {
             app,
             interpreter,
@@ -157,7 +167,8 @@ impl Settings {
                 .into_iter()
                 .chain(options.app.path.iter().map(|directory| base.join(directory)))
                 .collect(),
-            variables: options.app.env.clone(),
+            variables,
+            env_files,
             pycache_prefix: pycache_prefix(&home),
             error_log: options.logging.in_directory(base),
             logging: options.logging.clone(),

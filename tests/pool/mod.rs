@@ -21,6 +21,7 @@ mod deadlines;
 mod dormant;
 mod dynamic;
 mod ending;
+mod env_file;
 mod files_of_root;
 mod filter;
 pub(crate) mod forks;

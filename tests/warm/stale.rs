@@ -282,3 +282,15 @@ fn a_path_that_the_script_line_names_is_watched() {
         await_version(&site, "one a");
     }
 }
+
+#[test]
+fn a_changed_file_of_variables_is_read_again() {
+    let code = versions("one").replace("OWN + ' '", "os.environ['SHOWN'] + ' '");
+    let site = WarmSite::with("--env-file site.env", &code);
+    helper(&site, "x");
+    for value in ["first", "second"] {
+        let draft = site.dir.file("site/site.draft", &format!("SHOWN={value}\n"));
+        fs::rename(draft, site.dir.path("site/site.env")).unwrap();
+        await_version(&site, &format!("{value} x"));
+    }
+}

@@ -109,6 +109,7 @@ pub(super) fn lasting_environment() -> BTreeMap<OsString, OsString> {
 /// Files whose change stops the pool, in addition to the files of modules.
 pub(super) fn watched_files(settings: &Settings) -> Vec<PathBuf> {
     let mut paths = settings.fastcgi.reload_on.clone();
+    paths.extend(settings.env_files.iter().cloned());
     if let Source::File(script) = &settings.app.source {
         let script = Path::new(OsStr::from_bytes(script));
         if let Some(home) = script.parent() {

@@ -57,6 +57,14 @@ pub(crate) struct AppOptions {
     /// Set an environment variable for the application (repeatable)
     #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
     pub(crate) env: Vec<(OsString, OsString)>,
+
+    /// Set the environment variables in FILE for the application (repeatable)
+    ///
+    /// FILE has one NAME=VALUE a line, as for EnvironmentFile= of systemd. Variables of --env
+    /// replace those of FILE. The user of the application reads FILE.
+    #[arg(long, value_name = "FILE")]
+    #[serde(with = "os_paths")]
+    pub(crate) env_file: Vec<PathBuf>,
 }
 
 impl ActsIn for AppOptions {
@@ -78,6 +86,12 @@ impl AppOptions {
             chdir: self.chdir.or_else(|| in_home(line.chdir)),
             path: line.path.iter().map(|named| home.join(named)).chain(self.path).collect(),
             env: line.env.into_iter().chain(self.env).collect(),
+            env_file: line
+                .env_file
+                .iter()
+                .map(|named| home.join(named))
+                .chain(self.env_file)
+                .collect(),
         }
     }
 }
