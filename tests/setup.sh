@@ -35,6 +35,7 @@ needed() {
     command -v caddy >/dev/null || echo caddy
     command -v haproxy >/dev/null || echo haproxy
     [ -e /usr/lib/apache2/modules/mod_fcgid.so ] || echo libapache2-mod-fcgid
+    [ -e /usr/lib/apache2/modules/mod_xsendfile.so ] || echo libapache2-mod-xsendfile
     [ -e /usr/lib/apache2/suexec-custom ] || echo apache2-suexec-custom
     command -v spawn-fcgi >/dev/null || echo spawn-fcgi
     command -v cgi-fcgi >/dev/null || echo libfcgi-bin

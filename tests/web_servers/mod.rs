@@ -20,6 +20,7 @@ pub(crate) mod leaving;
 pub(crate) mod lengths;
 pub(crate) mod logs;
 pub(crate) mod managers;
+mod offloading;
 mod proxies;
 pub(crate) mod requests;
 pub(crate) mod responses;

@@ -64,6 +64,25 @@ impl Apache {
         fs::read_to_string(log).unwrap()
     }
 
+    /// The usual set-up, with mod_xsendfile for the files in `directory`.
+    pub(crate) fn with_xsendfile(directory: &Path) -> Self {
+        let site = WebSite::new();
+        let server = httpd(&site, |port| {
+            let names = [MPM_EVENT, "cgid", "alias", "xsendfile"];
+            let file = source("apache/scriptalias.conf");
+            format!(
+                "{}{}ScriptSock {}\nInclude \"{}\"\n{}XSendFile On\nXSendFilePath {}\n",
+                preamble(&site, port, &names),
+                definitions(&site),
+                site.path("run/cgid.sock").display(),
+                file.display(),
+                granted_cgi_bin(&site),
+                directory.display()
+            )
+        });
+        Self { server, site }
+    }
+
     /// The usual set-up: scripts in `/cgi-bin/`.
     pub(crate) fn with(module: CgiModule) -> Self {
         Self::start(module, ApacheSetup::ScriptAlias, WebSite::new())

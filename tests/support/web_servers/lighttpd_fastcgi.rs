@@ -18,22 +18,33 @@ pub(crate) struct LighttpdFastcgi;
 impl LighttpdFastcgi {
     /// Starts a server for each requested script, over one site.
     pub(crate) fn start() -> ServerEach {
-        ServerEach::new(WebSite::new(), server, None, Habits::default())
+        let start = |site: &WebSite, script: &str, _: Option<u16>| server(site, script, "");
+        ServerEach::new(WebSite::new(), start, None, Habits::default())
+    }
+
+    /// Starts a server for the script, whose entry in the configuration has more `lines`.
+    pub(crate) fn with_lines(site: &WebSite, script: &str, lines: &str) -> ServerProcess {
+        server(site, script, lines)
     }
 }
 
-fn server(site: &WebSite, script: &str, _: Option<u16>) -> ServerProcess {
+fn server(site: &WebSite, script: &str, lines: &str) -> ServerProcess {
     let log = site.path("run/error.log");
     ServerProcess::start(&site.path(&format!("run/{script}.pid")), &log, |port| {
         let configuration = site.path(&format!("run/{script}.conf"));
-        fs::write(&configuration, lighttpd_conf(site, script, port)).unwrap();
+        fs::write(&configuration, lighttpd_conf(site, script, port, lines)).unwrap();
         let mut command = command("lighttpd", &log);
         command.arg("-D").arg("-f").arg(configuration).env("DJANGO_DATA", site.path("var"));
         command
     })
 }
 
-fn lighttpd_conf(site: &WebSite, script: &str, port: u16) -> String {
+fn lighttpd_conf(site: &WebSite, script: &str, port: u16, lines: &str) -> String {
+    let included = site.path(&format!("run/{script}.included.conf"));
+    let text = fs::read_to_string(source("web-servers/lighttpd-fastcgi.conf")).unwrap();
+    let last = "    \"check-local\" => \"disable\",\n";
+    assert!(text.contains(last), "{text}");
+    fs::write(&included, text.replace(last, &format!("{last}{lines}"))).unwrap();
     let root = site.path("").display().to_string();
     let root = root.trim_end_matches('/');
     let user = ServerUser::get()
@@ -50,6 +61,6 @@ var.wsgate_script = "{root}/cgi-bin/{script}"
 var.wsgate_socket = "{root}/var/{script}.sock"
 include "{}"
 "#,
-        source("web-servers/lighttpd-fastcgi.conf").display()
+        included.display()
     )
 }
