@@ -106,6 +106,34 @@ fn everything_is_answered_while_all_workers_are_stopped() {
 }
 
 #[test]
+fn the_stacks_of_a_worker_show_where_its_request_is() {
+    let mut pool = PoolSetup::new(GATED).gated().start();
+    let [worker] = pool.loaded_workers(1)[..] else { panic!() };
+    let monitor = Monitor::of(&pool);
+    let mut connection = pool.connect();
+    let request = FastcgiRequest::get("/slow").param("REQUEST_URI", "/slow/<b>");
+    connection.send(&request.bytes());
+    pool.await_log("at the gate");
+    let stacks = |pid: i32| monitor.get(&format!("/stacks?pool=app&pid={pid}"));
+    eventually("the request is shown with its stack", || {
+        let page = stacks(worker).text();
+        page.contains("application ")
+            && page.contains("app.wsgi:")
+            && page.contains("/slow/&lt;b&gt;")
+    });
+    let link = format!("href=\"stacks?pool=app&amp;pid={worker}\"");
+    eventually("a long request has a link", || monitor.get("/").text().contains(&link));
+    assert_eq!(stacks(1).status, 404);
+    for query in ["", "?pool=app", "?pool=app&pid=x", "?pid=1"] {
+        assert_eq!(monitor.get(&format!("/stacks{query}")).status, 400, "{query}");
+    }
+    assert!(monitor.metrics().contains(&sample("wsgate_pool_up", "", "1")));
+    pool.open_gate();
+    connection.response();
+    pool.stop();
+}
+
+#[test]
 fn only_get_and_head_are_answered() {
     let pool = PoolSetup::new(ECHO).start();
     let monitor = Monitor::of(&pool);

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use control::{pool_status::PoolStatus, sockets::PoolSocket, user_name::UserNames};
+use control::{
+    pool_status::PoolStatus, process_stacks::ProcessStacks, sockets::PoolSocket,
+    user_name::UserNames,
+};
 use diagnostics::{escape::Escaped, shorten::shorten};
 use tokio::{
     sync::{Mutex, Notify},
@@ -22,7 +25,7 @@ use tokio::{
 use crate::{
     cpu_time::CpuTime,
     history::{History, Sample},
-    pool_query::{Budget, status},
+    pool_query::{Budget, stacks, status},
 };
 
 /// Time between two samples.
@@ -37,6 +40,13 @@ const ANSWER_WAIT: Duration = Duration::from_millis(500);
 /// Maximum length of a shown error in bytes.
 const MAX_ERROR_BYTES: usize = 300;
 
+/// A request to a pool that has no answer yet. There is at most one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pending {
+    Status,
+    Stacks,
+}
+
 /// What is known of one pool.
 #[derive(Default)]
 pub(crate) struct PoolRecord {
@@ -44,7 +54,7 @@ pub(crate) struct PoolRecord {
     /// Why the last request has no answer.
     failure: Option<String>,
     failures: u64,
-    is_asked: bool,
+    pending: Option<Pending>,
     history: History,
     cpu: CpuTime,
 }
@@ -134,11 +144,44 @@ impl Pools {
         let asked = self.ask();
         while self.is_awaited(&asked) && timeout_at(due, self.answered.notified()).await.is_ok() {}
         let mut records = self.records.borrow_mut();
-        for record in records.values_mut().filter(|record| record.is_asked) {
+        let silent = records.values_mut().filter(|record| record.pending == Some(Pending::Status));
+        for record in silent {
             record.fail("it does not answer; its supervisor may be stopped");
         }
         self.version.update(|version| version + 1);
         self.refreshed.set(Some(begun));
+    }
+
+    /// Asks the pool `name` for the Python stacks of its worker `pid`; `None` if the last status
+    /// has no such worker.
+    pub(crate) async fn stacks(
+        self: &Rc<Self>,
+        name: &[u8],
+        pid: i32,
+    ) -> Option<io::Result<ProcessStacks>> {
+        self.refresh().await;
+        let socket = {
+            let mut records = self.records.borrow_mut();
+            let (socket, record) = records.iter_mut().find(|(socket, record)| {
+                let mut workers = record.status().into_iter().flat_map(|status| &status.workers);
+                socket.name().as_bytes() == name && workers.any(|worker| worker.pid == pid)
+            })?;
+            if record.pending.is_some() {
+                return Some(Err(io::Error::other("the pool is being asked; try again")));
+            }
+            record.pending = Some(Pending::Stacks);
+            socket.clone()
+        };
+        let pools = self.clone();
+        // The task ends also if the client has disconnected.
+        let asked = spawn_local(async move {
+            let answer = stacks(&socket, pid).await;
+            if let Some(record) = pools.records.borrow_mut().get_mut(&socket) {
+                record.pending = None;
+            }
+            answer
+        });
+        asked.await.ok()
     }
 
     /// Adds a sample of each pool to its history.
@@ -193,8 +236,8 @@ impl Pools {
         let mut asked = Vec::new();
         let mut budgets: BTreeMap<u32, Rc<Budget>> = BTreeMap::new();
         let mut records = self.records.borrow_mut();
-        for (socket, record) in records.iter_mut().filter(|(_, record)| !record.is_asked) {
-            record.is_asked = true;
+        for (socket, record) in records.iter_mut().filter(|(_, record)| record.pending.is_none()) {
+            record.pending = Some(Pending::Status);
             asked.push(socket.clone());
             let budget = budgets.entry(socket.owner()).or_default().clone();
             let (pools, socket) = (self.clone(), socket.clone());
@@ -208,13 +251,15 @@ impl Pools {
 
     fn is_awaited(&self, asked: &[PoolSocket]) -> bool {
         let records = self.records.borrow();
-        asked.iter().any(|socket| records.get(socket).is_some_and(|record| record.is_asked))
+        asked
+            .iter()
+            .any(|socket| records.get(socket).is_some_and(|record| record.pending.is_some()))
     }
 
     fn note(&self, socket: &PoolSocket, answer: io::Result<PoolStatus>) {
         let mut records = self.records.borrow_mut();
         let Some(record) = records.get_mut(socket) else { return };
-        record.is_asked = false;
+        record.pending = None;
         match answer {
             Ok(mut status) => {
                 // A pool of another user may claim anything.

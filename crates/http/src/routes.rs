@@ -3,7 +3,9 @@
 use std::{cell::RefCell, collections::BTreeMap, convert::Infallible, rc::Rc};
 
 use control::pool_status::PoolStatus;
-use diagnostics::escape;
+use diagnostics::escape::{
+    Escaped, {self},
+};
 use hyper::{Method, Request, StatusCode, body::Bytes, header::ACCEPT};
 use wire::percent;
 
@@ -82,8 +84,7 @@ impl Routes {
         match path {
             "/" => {
                 let body = self.text(View::Page).await;
-                let page = answer(StatusCode::OK, "text/html; charset=utf-8", body);
-                with_header(page, "content-security-policy", self.page.policy())
+                self.html(body)
             }
             "/metrics" => {
                 let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
@@ -96,10 +97,12 @@ impl Routes {
                 let body = self.text(View::Json).await;
                 answer(StatusCode::OK, "application/json", body)
             }
+            "/stacks" => self.stacks(request.uri().query().unwrap_or_default()).await,
             "/readyz" => self.readiness(request.uri().query().unwrap_or_default()).await,
             _ => sentence(
                 StatusCode::NOT_FOUND,
-                "there are /, /metrics, /pools.json, /healthz and /readyz?pool=NAME",
+                "there are /, /metrics, /pools.json, /healthz, /readyz?pool=NAME and \
+                 /stacks?pool=NAME&pid=PID",
             ),
         }
     }
@@ -125,12 +128,30 @@ impl Routes {
         })
     }
 
+    async fn stacks(&self, query: &str) -> Answer {
+        let pid = parameter(query, "pid").and_then(|pid| str::from_utf8(&pid).ok()?.parse().ok());
+        let (Some(name), Some(pid)) = (parameter(query, "pool"), pid) else {
+            return sentence(
+                StatusCode::BAD_REQUEST,
+                "name a pool and a worker: /stacks?pool=NAME&pid=PID",
+            );
+        };
+        match self.pools.stacks(&name, pid).await {
+            Some(Ok(stacks)) => self.html(self.page.render_stacks(&stacks).into()),
+            Some(Err(error)) => {
+                sentence(StatusCode::SERVICE_UNAVAILABLE, &Escaped(&error.to_string()).to_string())
+            }
+            None => sentence(StatusCode::NOT_FOUND, "no pool with this name has this worker"),
+        }
+    }
+
+    fn html(&self, body: Bytes) -> Answer {
+        let page = answer(StatusCode::OK, "text/html; charset=utf-8", body);
+        with_header(page, "content-security-policy", self.page.policy())
+    }
+
     async fn readiness(&self, query: &str) -> Answer {
-        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        let name = pairs
-            .find(|(key, _)| *key == "pool")
-            .map(|(_, value)| percent::decode(value.as_bytes()));
-        let Some(name) = name else {
+        let Some(name) = parameter(query, "pool") else {
             return sentence(StatusCode::BAD_REQUEST, "name a pool: /readyz?pool=NAME");
         };
         self.pools.refresh().await;
@@ -146,6 +167,12 @@ impl Routes {
             }
         })
     }
+}
+
+/// The value of a parameter of the query.
+fn parameter(query: &str, name: &str) -> Option<Vec<u8>> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| percent::decode(value.as_bytes()))
 }
 
 /// Why a pool cannot serve a request now.

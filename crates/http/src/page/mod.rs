@@ -6,8 +6,10 @@
 
 mod curve;
 mod pool;
+mod stacks;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use control::process_stacks::ProcessStacks;
 use diagnostics::{escape::Escaped, shorten::shorten};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
@@ -46,18 +48,24 @@ impl Page {
         &self.policy
     }
 
+    /// The text of the page with the stacks of a worker.
+    pub(crate) fn render_stacks(&self, stacks: &ProcessStacks) -> String {
+        let page = html! {
+            (DOCTYPE)
+            html lang="en" {
+                (head("wsgate: stacks"))
+                body { (stacks::stacks(stacks)) }
+            }
+        };
+        page.into_string()
+    }
+
     /// The text of the page. `search_failure` says why no pools can be found.
     pub(crate) fn render(&self, records: &PoolRecords, search_failure: Option<&str>) -> String {
         let page = html! {
             (DOCTYPE)
             html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    title { "wsgate: pools" }
-                    link rel="icon" href="data:,";
-                    style { (PreEscaped(STYLE)) }
-                }
+                (head("wsgate: pools"))
                 body {
                     a.skip href="#pools" { "Skip to the pools" }
                     header {
@@ -82,6 +90,19 @@ impl Page {
             }
         };
         page.into_string()
+    }
+}
+
+/// The head of a page.
+fn head(title: &str) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            title { (title) }
+            link rel="icon" href="data:,";
+            style { (PreEscaped(STYLE)) }
+        }
     }
 }
 

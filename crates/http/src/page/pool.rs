@@ -50,7 +50,7 @@ pub(super) fn long_requests(records: &PoolRecords) -> Markup {
                             @for (socket, worker) in found {
                                 tr {
                                     td { (socket.name()) }
-                                    td { (worker.pid) }
+                                    td { (stacks_link(socket, worker)) }
                                     td.number { (seconds(worker.milliseconds)) }
                                     td.request { (request(worker)) }
                                 }
@@ -58,11 +58,18 @@ pub(super) fn long_requests(records: &PoolRecords) -> Markup {
                         }
                     }
                 }
-                p {
-                    code { "wsgate stacks POOL PID" }
-                    " prints the Python stacks of such a worker."
-                }
+                p { "The link at a pid leads to the Python stacks of that worker." }
             }
+        }
+    }
+}
+
+/// The process ID of a worker, as a link to its stacks. The name of a pool needs no escapes in it.
+fn stacks_link(socket: &PoolSocket, worker: &WorkerStatus) -> Markup {
+    let address = format!("stacks?pool={}&pid={}", socket.name(), worker.pid);
+    html! {
+        a id={ "stacks-" (socket.name()) "-" (worker.pid) "-" (worker.thread) } href=(address) {
+            (worker.pid)
         }
     }
 }
@@ -221,7 +228,7 @@ fn state(worker: &WorkerStatus) -> &'static str {
 }
 
 /// The current request of a worker, or its last one.
-fn request(worker: &WorkerStatus) -> String {
+pub(super) fn request(worker: &WorkerStatus) -> String {
     let request = worker.request.as_ref();
     request.map(|it| shown(&format!("{} {}", it.method, it.target))).unwrap_or_default()
 }
