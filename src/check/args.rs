@@ -9,7 +9,7 @@ use clap::Args;
 use diagnostics::message::LogMessage;
 
 use crate::config::options::{
-    AppOptions, Context, ModeOption, OptionGroup, RequestOptions, ScriptOptions, WarmUpOption,
+    AppOptions, Context, ForkOptions, ModeOption, OptionGroup, RequestOptions, ScriptOptions,
     account, contexts::ActsIn, warm_up_target,
 };
 
@@ -35,7 +35,7 @@ pub(crate) struct CheckArgs {
     pub(crate) mode: ModeOption,
 
     #[command(flatten)]
-    pub(crate) warm_up: WarmUpOption,
+    pub(crate) forks: ForkOptions,
 
     #[command(flatten)]
     pub(crate) request: RequestOptions,
@@ -100,7 +100,7 @@ impl CheckArgs {
             app: self.app_options.clone(),
             request: self.request.clone(),
             mode: self.mode,
-            warm_up: self.warm_up.clone(),
+            forks: self.forks.clone(),
             ..ScriptOptions::default()
         }
     }

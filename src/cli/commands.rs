@@ -7,9 +7,9 @@ use crate::{
     call, check,
     cli::man_sections::EXIT_STATUS,
     config::options::{
-        AppOptions, DebugOption, LoggingOptions, ModeOption, OptionGroup, PathTimeoutOption,
-        RequestOptions, ResponseTimeoutOption, ScriptOptions, TrustOptions, WarmOptions,
-        WarmUpOption, WorkerLimits, contexts::accept_negative_numbers,
+        AppOptions, DebugOption, ForkOptions, LoggingOptions, ModeOption, OptionGroup,
+        PathTimeoutOption, RequestOptions, ResponseTimeoutOption, ScriptOptions, TrustOptions,
+        WarmOptions, WorkerLimits, contexts::accept_negative_numbers,
     },
     init, pool,
 };
@@ -103,7 +103,7 @@ pub(super) struct CgiArgs {
     warm: WarmOptions,
 
     #[command(flatten)]
-    warm_up: WarmUpOption,
+    forks: ForkOptions,
 
     #[command(flatten)]
     limits: WorkerLimits,
@@ -143,7 +143,7 @@ impl CgiArgs {
             logging: self.logging.clone(),
             mode: self.mode,
             warm: self.warm.clone(),
-            warm_up: self.warm_up.clone(),
+            forks: self.forks.clone(),
             limits: self.limits,
             ..ScriptOptions::default()
         }

@@ -83,6 +83,8 @@ pub(crate) struct Settings {
     pub(crate) load_timeout: Option<Duration>,
     /// The request that the application serves before workers are forked.
     pub(crate) warm_up: Option<WarmUp>,
+    /// Function to call in each process that is forked with the application loaded.
+    pub(crate) after_fork: Option<String>,
     /// The URL path of the application, if the web server does not set it.
     pub(crate) script_name: Option<String>,
     /// The proxies that say where a request came from.
@@ -177,7 +179,8 @@ impl Settings {
             path_timeouts: options.path_timeouts.timeout_for.clone(),
             response_timeout: None,
             load_timeout: None,
-            warm_up: options.warm_up.warm_up.clone().map(|target| WarmUp {
+            after_fork: options.forks.after_fork.clone(),
+            warm_up: options.forks.warm_up.clone().map(|target| WarmUp {
                 target,
                 seconds: timeout.unwrap_or(DEFAULT_WARM_UP_TIMEOUT_SECS),
             }),

@@ -113,6 +113,7 @@ impl Start {
             log: log_settings(),
             request: request_message(settings, request, None),
             warm_up: settings.warm_up.clone(),
+            after_fork: settings.after_fork.clone(),
             script_name: settings.script_name.clone(),
             proxies: settings.proxies.clone(),
             gateway_pid: rustix::process::getpid().as_raw_nonzero().get(),

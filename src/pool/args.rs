@@ -8,8 +8,8 @@ use control::pool_name::check_name;
 use crate::{
     config::{
         options::{
-            AppOptions, Context, DebugOption, FastcgiOptions, LoggingOptions, OptionGroup,
-            PathTimeoutOption, RequestOptions, ScriptOptions, TrustOptions, WarmUpOption,
+            AppOptions, Context, DebugOption, FastcgiOptions, ForkOptions, LoggingOptions,
+            OptionGroup, PathTimeoutOption, RequestOptions, ScriptOptions, TrustOptions,
             WorkerLimits, account,
             contexts::{ActsIn, for_supervisors_only},
             count, seconds,
@@ -65,7 +65,7 @@ pub(crate) struct FastcgiArgs {
     pub(crate) limits: WorkerLimits,
 
     #[command(flatten)]
-    pub(crate) warm_up: WarmUpOption,
+    pub(crate) forks: ForkOptions,
 
     #[command(flatten)]
     pub(crate) request: RequestOptions,
@@ -93,7 +93,7 @@ impl FastcgiArgs {
             trust: self.trust.clone(),
             error_pages: self.error_pages,
             logging: self.logging.clone(),
-            warm_up: self.warm_up.clone(),
+            forks: self.forks.clone(),
             limits: self.limits,
             fastcgi: self.fastcgi.clone(),
             ..ScriptOptions::default()
@@ -111,7 +111,8 @@ impl FastcgiArgs {
         let of_supervisor = [
             ("name", self.pool.name.is_some()),
             ("preload", self.pool.preload != Preload::Auto),
-            ("warm-up", self.warm_up.warm_up.is_some()),
+            ("warm-up", self.forks.warm_up.is_some()),
+            ("after-fork", self.forks.after_fork.is_some()),
             time,
             length,
         ];
@@ -373,7 +374,7 @@ pub(crate) struct ReloadArgs {
     #[command(flatten)]
     pub(crate) pool: PoolName,
 
-    /// Execute the installed program of wsgate, too, such as one that a package has upgraded
+    /// Change to the installed build of wsgate, too, such as one that a package has upgraded
     #[arg(long, help_heading = "Upgrade")]
     pub(crate) binary: bool,
 }

@@ -35,6 +35,7 @@ fn value(option: &str) -> Option<&'static str> {
         "HEADER" if option.starts_with("--trust") => "Forwarded",
         "SECONDS" | "COUNT" | "NICENESS" => "1",
         "MASK" => "022",
+        "MODULE:FUNCTION" => "a:b",
         "SIZE" => "1M",
         "ACTION" => "cold",
         "ADDRESS" => "unix:/nonexistent/socket",
@@ -162,6 +163,7 @@ fn a_worker_without_a_supervisor_refuses_what_only_pools_do() {
         (&["--name", "x"][..], "--name has no effect in a worker on standard input"),
         (&["--preload", "yes"], "--preload has no effect in a worker on standard input"),
         (&["--warm-up", "/"], "--warm-up has no effect in a worker on standard input"),
+        (&["--after-fork", "a:b"], "--after-fork has no effect in a worker on standard input"),
         (&["--socket-owner", "root"], "--socket-owner has no effect without `--listen unix:PATH`"),
         (&["--socket-mode", "600", "--workers", "2"], "--socket-mode has no effect"),
     ];

@@ -56,6 +56,7 @@ pub(crate) mod state;
 mod status;
 mod stderr;
 mod stopped_readers;
+mod telemetry;
 mod threads;
 mod timeouts;
 pub(crate) mod titles;

@@ -103,6 +103,8 @@ codes! {
     /// Loading the application leaves something open that only one process at a time may have, and
     /// the pool has more workers.
     OneWorkerOnly = 312: Warning,
+    /// The function of `--after-fork` failed.
+    AfterForkFailed = 313: Error,
     /// A variable of the request is malformed, or variables are too many or too long.
     BadRequest = 401: Error,
     /// A client of a pool's socket sent bytes that are not FastCGI, or that break its rules.

@@ -61,7 +61,8 @@ pub(crate) fn trace(
     response: Descriptor,
     reporter: &Reporter,
 ) -> PyResult<()> {
-    let (loaded, side_effects) = import_audit::audit(py, Tracing::Complete, || load(py, launch))?;
+    let (loaded, side_effects) =
+        import_audit::audit(py, Tracing::Complete, launch, || load(py, launch))?;
     drop(loaded);
     write(message::encode(&side_effects).map_err(io::Error::other), response, reporter);
     Ok(())
@@ -111,7 +112,7 @@ fn findings(
 ) -> PyResult<Findings> {
     let begin = Instant::now();
     let ((loaded, import_time), side_effects) =
-        import_audit::audit(py, Tracing::Off, || (load(py, launch), begin.elapsed()))?;
+        import_audit::audit(py, Tracing::Off, launch, || (load(py, launch), begin.elapsed()))?;
     reporter.send(&Report::Loaded);
     let sys = py.import("sys")?;
     let text = |name: &str| -> PyResult<String> { text_of(&sys.getattr(name)?.str()?) };

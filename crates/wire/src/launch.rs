@@ -41,6 +41,9 @@ pub struct Launch {
     pub request: RequestMessage,
     /// The request that the application answers after loading, before workers are forked.
     pub warm_up: Option<WarmUp>,
+    /// The function to call in each process that is forked with the application loaded, as
+    /// `MODULE:FUNCTION`.
+    pub after_fork: Option<String>,
     /// Where the application is mounted, if the web server does not say so.
     pub script_name: Option<String>,
     /// The proxies that say where a request came from.

@@ -127,7 +127,7 @@ pub(super) fn watched_files(settings: &Settings) -> Vec<PathBuf> {
 /// same path.
 pub(super) fn with_request(options: &ScriptOptions, request: &Request) -> ScriptOptions {
     let mut options = options.clone();
-    let answers_several = options.warm_up.warm_up.is_some() || options.mode.mode == Mode::Resident;
+    let answers_several = options.forks.warm_up.is_some() || options.mode.mode == Mode::Resident;
     if answers_several && options.request.script_name.is_none() {
         options.request.script_name = script_name(request);
     }
@@ -155,7 +155,7 @@ fn script_name(request: &Request) -> Option<String> {
 /// The warm-up request of a pool that `request` starts: with the scheme and host of `request`.
 /// `None` if the option has a full URL.
 pub(super) fn warm_up_url(options: &ScriptOptions, request: &Request) -> Option<String> {
-    let path = options.warm_up.warm_up.clone().filter(|target| target.starts_with('/'))?;
+    let path = options.forks.warm_up.clone().filter(|target| target.starts_with('/'))?;
     let text = |name: &str| {
         request.variable(name).and_then(|value| value.into_string().ok()).unwrap_or_default()
     };

@@ -190,7 +190,7 @@ impl WarmPool {
         let StartLock(lock) = lock;
         let mut options = options.clone();
         if let Some(url) = identity::warm_up_url(&options, request) {
-            options.warm_up.warm_up = Some(url);
+            options.forks.warm_up = Some(url);
         }
         let spec = WarmPoolSpec::new(
             settings.app.clone(),

@@ -15,7 +15,7 @@ use crate::config::options::{
         Context::{self, Call, Check, Cold, LoneWorker, Pool, Resident, Via, Warm},
     },
     os_paths,
-    values::{assignment, script_name, seconds, warm_up_target},
+    values::{assignment, function, script_name, seconds, warm_up_target},
 };
 
 /// Seconds until the response of a CGI request begins, if the request has no timeout. An
@@ -194,10 +194,10 @@ impl DebugOption {
     }
 }
 
-/// What an application does before workers are forked.
+/// What an application does around the fork of workers.
 #[derive(Args, Clone, Debug, Default, Deserialize, Serialize)]
 #[command(next_help_heading = "Process")]
-pub(crate) struct WarmUpOption {
+pub(crate) struct ForkOptions {
     /// Send one GET request to PATH (or a full URL) after loading the application, before forking
     /// workers
     ///
@@ -205,16 +205,28 @@ pub(crate) struct WarmUpOption {
     /// loads for its first request.
     #[arg(long, value_name = "PATH", value_parser = warm_up_target)]
     pub(crate) warm_up: Option<String>,
+
+    /// Run FUNCTION of MODULE in each process that is forked with the application loaded, before
+    /// the process serves
+    ///
+    /// The function starts the application's threads again, which do not live in a forked process.
+    /// So threads do not keep the application from being loaded once for all processes. If the
+    /// function raises an exception, the process exits.
+    #[arg(long, value_name = "MODULE:FUNCTION", value_parser = function)]
+    pub(crate) after_fork: Option<String>,
 }
 
-impl ActsIn for WarmUpOption {
+impl ActsIn for ForkOptions {
     const CONTEXTS: &'static [Context] = &[Warm, Resident, Pool, Check];
 }
 
-impl WarmUpOption {
+impl ForkOptions {
     /// This option, or that of a `#!` line.
     pub(super) fn completed_by(self, line: Self) -> Self {
-        Self { warm_up: self.warm_up.or(line.warm_up) }
+        Self {
+            warm_up: self.warm_up.or(line.warm_up),
+            after_fork: self.after_fork.or(line.after_fork),
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use clap::Parser;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use crate::config::options::{
-    app::{AppOptions, DebugOption, RequestOptions, ResponseTimeoutOption, WarmUpOption},
+    app::{AppOptions, DebugOption, ForkOptions, RequestOptions, ResponseTimeoutOption},
     contexts::{Context, OptionGroup},
     fastcgi::{FastcgiOptions, WorkerLimits},
     logging::LoggingOptions,
@@ -63,7 +63,7 @@ pub(crate) struct ScriptOptions {
     pub(crate) warm: WarmOptions,
 
     #[command(flatten)]
-    pub(crate) warm_up: WarmUpOption,
+    pub(crate) forks: ForkOptions,
 
     #[command(flatten)]
     pub(crate) limits: WorkerLimits,
@@ -87,7 +87,7 @@ impl ScriptOptions {
             OptionGroup::of::<LoggingOptions>(),
             OptionGroup::of::<ModeOption>(),
             OptionGroup::of::<WarmOptions>(),
-            OptionGroup::of::<WarmUpOption>(),
+            OptionGroup::of::<ForkOptions>(),
             OptionGroup::of::<WorkerLimits>(),
             OptionGroup::of::<FastcgiOptions>(),
         ]
@@ -106,7 +106,7 @@ impl ScriptOptions {
             mode: self.mode.completed_by(line.mode),
             // No other command than `wsgate cgi`, which has no `#!` line, has these options.
             warm: line.warm,
-            warm_up: self.warm_up.completed_by(line.warm_up),
+            forks: self.forks.completed_by(line.forks),
             limits: self.limits.completed_by(line.limits),
             fastcgi: self.fastcgi.completed_by(line.fastcgi, home),
         }

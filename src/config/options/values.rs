@@ -75,6 +75,19 @@ pub(super) fn script_name(value: &str) -> Result<String, String> {
     Ok(value.to_owned())
 }
 
+/// A function of a module, for `--after-fork`.
+pub(crate) fn function(value: &str) -> Result<String, String> {
+    let is_name = |name: &str| {
+        !name.is_empty() && name.chars().all(|letter| letter.is_alphanumeric() || letter == '_')
+    };
+    match value.split_once(':') {
+        Some((module, function)) if module.split('.').all(is_name) && is_name(function) => {
+            Ok(value.to_owned())
+        }
+        _ => Err("give a module and a function of it, such as `site.telemetry:start`".to_owned()),
+    }
+}
+
 /// `/path?query`, or the same after scheme and host.
 pub(crate) fn warm_up_target(value: &str) -> Result<String, String> {
     let has_host = ["http://", "https://"].iter().any(|scheme| {

@@ -1,5 +1,6 @@
 //! Finds and loads the application, and records what loading has changed in the process.
 
+pub(crate) mod after_fork;
 pub(crate) mod application;
 pub(crate) mod import_audit;
 pub(crate) mod interpreter;

@@ -16,7 +16,7 @@ use wire::{
 
 use crate::{
     loading::{
-        application,
+        after_fork, application,
         import_audit::{self, Tracing},
         loaded_state,
         prefault::{Pages, rehearsal},
@@ -30,7 +30,9 @@ use crate::{
         warm,
         worker_status::StatusDescriptors,
     },
-    process::{self, FinalisationScope, SignalMask, forks::Descriptor, title},
+    process::{
+        self, FinalisationScope, SignalMask, forks::Descriptor, registrations::Registrations, title,
+    },
     stdlib,
 };
 
@@ -86,13 +88,17 @@ pub(crate) fn run(
         executed::take_note(py)?;
     }
     let mut loaded = None;
+    let mut registrations = Registrations::default();
     let mut source_watch = None;
     let begun = SystemTime::now();
     if service.preload != Preload::No {
         // The start of the pool waits for the result of loading.
         let tracing =
             if service.preload == Preload::Trace { Tracing::Announced } else { Tracing::Off };
-        let (application, side_effects) = import_audit::audit(py, tracing, || load(None))?;
+        let (audited, registered) =
+            Registrations::during(py, || import_audit::audit(py, tracing, launch, || load(None)))?;
+        registrations = registered;
+        let (application, side_effects) = audited?;
         let failed = |reason: &str| {
             send_event(&channel, &TemplateEvent::load_failed(reason));
             Ok(ProcessExit::with(1))
@@ -119,7 +125,8 @@ pub(crate) fn run(
     } else {
         None
     };
-    let inherited = loaded.is_some().then(|| process::collect_inherited(py)).transpose()?;
+    let inherited =
+        loaded.is_some().then(|| process::collect_inherited(py, registrations)).transpose()?;
     if loaded.is_some() {
         // The first exception needs this module, so each worker would load it. The import may fail
         // if the application hides the module. An import before the application would hide modules
@@ -147,6 +154,10 @@ pub(crate) fn run(
     let ((application, state), block) = match (start, loaded) {
         (WorkerStart::Loaded { block }, Some(loaded)) => {
             inherited.iter().try_for_each(|inherited| inherited.leave_to_template(py))?;
+            process::unblock_signals(&loaded.1.mask);
+            if !after_fork::call(py, launch, &log) {
+                return Ok(ProcessExit::with(1));
+            }
             let is_ready = pages.as_ref().is_some_and(Pages::prepare);
             if service.warm && !is_ready {
                 rehearsal::once(py, &setting);

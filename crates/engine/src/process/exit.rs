@@ -19,6 +19,7 @@ use crate::process::{
     finalisation, forks,
     inherited::InheritedObjects,
     python_modules::loaded,
+    registrations::Registrations,
     timers::exit_deadline::{
         DeadlineEnd, DeadlineWarning, {self},
     },
@@ -129,8 +130,11 @@ pub(crate) fn end_soon_after_signal(limit: ExitLimit, still_runs: String) {
 ///
 /// # Errors
 /// If Python raises.
-pub(crate) fn collect_inherited(py: Python<'_>) -> PyResult<InheritedObjects> {
-    InheritedObjects::collect(py, end_of_own_handlers)
+pub(crate) fn collect_inherited(
+    py: Python<'_>,
+    of_packages: Registrations,
+) -> PyResult<InheritedObjects> {
+    InheritedObjects::collect(py, of_packages, end_of_own_handlers)
 }
 
 /// Runs after the exit handlers of a worker and before those of its template, which must not run.

@@ -1,7 +1,7 @@
 //! fork, with the steps around it that Python and the kernel need.
 //!
-//! Only a process with one thread may fork: locks that other threads hold would stay locked in the
-//! child.
+//! Locks that other threads hold would stay locked in the child. So a process with threads forks
+//! only if the hooks of the threads' packages deal with that, or if the user asks for it.
 
 use pyo3::{ffi, prelude::*};
 use rustix::process::Pid;
@@ -28,7 +28,8 @@ pub(crate) fn fork(py: Python<'_>) -> std::io::Result<ForkSide> {
     unsafe { ffi::PyOS_BeforeFork() };
     let before = signals::block_all();
     forks::our_fork();
-    // SAFETY: as above; no other thread lives that could hold a lock.
+    // SAFETY: as above; the C library keeps its own locks usable in the child, and Python's hooks
+    // those of the interpreter.
     let pid = unsafe { libc::fork() };
     let error = std::io::Error::last_os_error();
     // Threads and programs that the application's hooks start must not inherit blocked signals. The

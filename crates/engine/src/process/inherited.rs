@@ -12,6 +12,7 @@ use pyo3::{
 use crate::process::{
     finalisation::{ObjectKind, ObjectSearch, objects},
     python_modules::loaded,
+    registrations::Registrations,
 };
 
 /// The objects that existed when the template had loaded the application.
@@ -22,6 +23,8 @@ pub(crate) struct InheritedObjects {
     finalizers: Vec<Py<PyAny>>,
     /// Functions that `threading` calls when the main thread ends.
     of_threading: Vec<Py<PyAny>>,
+    /// Exit handlers that workers need, too.
+    of_packages: Registrations,
 }
 
 impl InheritedObjects {
@@ -32,7 +35,11 @@ impl InheritedObjects {
     ///
     /// # Errors
     /// If Python raises.
-    pub(super) fn collect(py: Python<'_>, end_of_own_handlers: fn(Python<'_>)) -> PyResult<Self> {
+    pub(super) fn collect(
+        py: Python<'_>,
+        of_packages: Registrations,
+        end_of_own_handlers: fn(Python<'_>),
+    ) -> PyResult<Self> {
         // Handlers run in the reverse order of their registration. Unregistering the template's
         // handlers would destroy objects that only they refer to, such as a temporary directory.
         let mark = PyCFunction::new_closure(
@@ -54,10 +61,11 @@ impl InheritedObjects {
             None => Vec::new(),
             Some(handlers) => elements(&handlers)?,
         };
-        Ok(Self { streams: streams(py)?, finalizers, of_threading })
+        Ok(Self { streams: streams(py)?, finalizers, of_threading, of_packages })
     }
 
-    /// Leaves the template's exit handlers to the template. Must be called in a new worker.
+    /// Leaves the template's exit handlers to the template, except for those of packages with a
+    /// fork hook. Must be called in a new worker.
     ///
     /// # Errors
     /// If Python raises.
@@ -73,7 +81,7 @@ impl InheritedObjects {
                     .call_method1("remove", (handler,))?;
             }
         }
-        Ok(())
+        self.of_packages.register_again(py)
     }
 
     /// Runs the exit handlers that modules of the standard library register when they are loaded. A

@@ -45,6 +45,7 @@ fn launch() -> Launch {
         },
         request: RequestMessage { process: None, ..request() },
         warm_up: Some(WarmUp { target: "/".into(), seconds: 30 }),
+        after_fork: Some("site.telemetry:start".into()),
         script_name: Some("/app".into()),
         proxies: TrustedProxies {
             networks: vec![network("10.0.0.0/8").unwrap(), network("::1").unwrap()],

@@ -78,7 +78,7 @@ pub(crate) fn not_forked(
     let hint = &if is_for_one {
         hint.to_owned()
     } else {
-        format!("{}{hint}{SECRETS_HINT}", of_openblas(side_effects))
+        format!("{}{hint}{}{SECRETS_HINT}", of_openblas(side_effects), of_threads(side_effects))
     };
     if Sharing::of(side_effects) == Sharing::Forked {
         let sentence = format!(
@@ -103,6 +103,16 @@ pub(crate) fn not_forked(
 const SECRETS_HINT: &str = "; a secret that is made at import is another one in each process, \
     which \
     then refuses the others' tokens: read it from a file or a variable";
+
+/// The hint if nothing but threads prevents forking.
+fn of_threads(side_effects: &[SideEffect]) -> &'static str {
+    if unshareable(side_effects).all(|side_effect| side_effect.is_threads) {
+        "; or name a function that starts the threads again in each process, with --after-fork \
+         MODULE:FUNCTION"
+    } else {
+        ""
+    }
+}
 
 /// The hint for threads that OpenBLAS started. numpy and scipy load OpenBLAS, so the application
 /// did not start these threads on purpose.

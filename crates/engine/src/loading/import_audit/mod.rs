@@ -22,6 +22,7 @@ use wire::{
 pub(crate) use crate::loading::import_audit::messages::{forked_anyway, not_forked};
 use crate::{
     loading::import_audit::{state::ProcessState, trace::Trace},
+    process::thread_probe,
     reporter::Reporter,
 };
 
@@ -39,11 +40,15 @@ pub(crate) enum Tracing {
 /// Runs `load`, and lists what loading leaves open or running. The list names the responsible code
 /// as far as `tracing` finds it. A process with tracing must not serve requests.
 ///
+/// Forked processes may have threads that come back there: by the hooks of their packages, or by
+/// the function of `--after-fork`.
+///
 /// # Errors
 /// If Python raises an error for which the application is not responsible.
 pub(crate) fn audit<T>(
     py: Python<'_>,
     tracing: Tracing,
+    launch: &Launch,
     load: impl FnOnce() -> T,
 ) -> PyResult<(T, Vec<SideEffect>)> {
     let trace = match tracing {
@@ -55,7 +60,19 @@ pub(crate) fn audit<T>(
         }
         Tracing::Complete => Some(Trace::begin(py)?),
     };
-    Ok(audit_with(py, trace, load, |before| py.detach(|| before.await_exits())))
+    let wait = |before: &ProcessState| py.detach(|| before.await_exits());
+    let (loaded, mut side_effects, threads) = audit_with(py, trace, load, wait);
+    let (threads_only, others): (Vec<_>, Vec<_>) =
+        side_effects.iter().partition(|side_effect| side_effect.is_threads);
+    let is_obstacle = others.iter().any(|side_effect| side_effect.sharing > Sharing::Forked);
+    if !threads_only.is_empty()
+        && !is_obstacle
+        && (launch.after_fork.is_some() || thread_probe::come_back(py, threads))
+    {
+        let threads = side_effects.iter_mut().filter(|side_effect| side_effect.is_threads);
+        threads.for_each(|threads| threads.sharing = Sharing::Forked);
+    }
+    Ok((loaded, side_effects))
 }
 
 /// Runs `load` for one CGI request, and reports the audit to the gateway. The report says whether
@@ -69,7 +86,7 @@ pub(crate) fn report<T, E>(
     // Without a trace the report names no code.
     let trace = Trace::of_audit_events(py).ok();
     // Does not wait for exiting threads and child processes: a client waits for the response.
-    let (loaded, side_effects) = audit_with(py, trace, load, |_| {});
+    let (loaded, side_effects, _) = audit_with(py, trace, load, |_| {});
     if loaded.is_ok() {
         reporter.send(&match Sharing::of(&side_effects) {
             Sharing::OneProcess => Report::OneProcess(messages::listing(&side_effects, launch)),
@@ -79,17 +96,20 @@ pub(crate) fn report<T, E>(
     loaded
 }
 
+/// Returns the number of threads that loading has started and that run, too.
 fn audit_with<T>(
     py: Python<'_>,
     trace: Option<Trace>,
     load: impl FnOnce() -> T,
     wait: impl FnOnce(&ProcessState),
-) -> (T, Vec<SideEffect>) {
+) -> (T, Vec<SideEffect>, usize) {
     let before = ProcessState::now();
     // Keeps the application alive until the list is complete.
     let loaded = load();
     let origins = trace.map(|trace| trace.end(py)).unwrap_or_default();
     wait(&before);
     let side_effects = side_effects::since(py, &before, &origins);
-    (loaded, side_effects)
+    let now = ProcessState::of_descriptors_and_threads();
+    let threads = now.threads.difference(&before.threads).count();
+    (loaded, side_effects, threads)
 }
