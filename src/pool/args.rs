@@ -6,15 +6,11 @@ use clap::{Args, ValueEnum};
 use control::pool_name::check_name;
 
 use crate::{
-    config::{
-        options::{
-            AppOptions, Context, DebugOption, FastcgiOptions, ForkOptions, LoggingOptions,
-            OptionGroup, PathTimeoutOption, RequestOptions, ScriptOptions, TrustOptions,
-            WorkerLimits, account,
-            contexts::{ActsIn, for_supervisors_only},
-            count, seconds,
-        },
-        warm_pool::WarmPoolSpec,
+    config::options::{
+        AppOptions, Context, DebugOption, FastcgiOptions, ForkOptions, LoggingOptions, OptionGroup,
+        PathTimeoutOption, RequestOptions, ScriptOptions, TrustOptions, WorkerLimits, account,
+        contexts::{ActsIn, for_supervisors_only},
+        count, seconds,
     },
     pool::{
         address::Address,
@@ -385,18 +381,6 @@ pub(crate) struct PoolName {
     /// Name of the pool, as `wsgate status` shows it
     #[arg(value_name = "POOL", value_parser = name)]
     pub(crate) name: String,
-}
-
-/// The arguments of `wsgate warm-pool`, which gateways alone start.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct WarmPoolArgs {
-    /// Name of the pool for `wsgate status`
-    #[arg(value_name = "NAME", value_parser = name)]
-    pub(crate) name: String,
-
-    /// Description of the pool as JSON
-    #[arg(value_name = "SPEC", value_parser = WarmPoolSpec::parse)]
-    pub(crate) spec: WarmPoolSpec,
 }
 
 /// Parses the name of a pool.

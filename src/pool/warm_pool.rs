@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use clap::Args;
 use diagnostics::message::{Code, LogMessage};
 use rustix::{
     event::{EventfdFlags, eventfd},
@@ -28,12 +29,12 @@ use crate::{
     config::{
         options::Mode,
         settings::{Settings, default_pool_name},
-        warm_pool::FAILED,
+        warm_pool::{FAILED, WarmPoolSpec},
         worker_budget::MAX_DEFAULT_WARM_WORKERS,
     },
     exit::{CommandError, Exit},
     pool::{
-        args::WarmPoolArgs,
+        args::name,
         code_source::CodeSource,
         listeners::Listener,
         logs::Logs,
@@ -56,6 +57,18 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long a process may take to exit after its last request, if there is no `--timeout`.
 const DEFAULT_LINGER: Duration = Duration::from_secs(30);
+
+/// The arguments of `wsgate warm-pool`, which gateways alone start.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct WarmPoolArgs {
+    /// Name of the pool for `wsgate status`
+    #[arg(value_name = "NAME", value_parser = name)]
+    pub(crate) name: String,
+
+    /// Description of the pool as JSON
+    #[arg(value_name = "SPEC", value_parser = WarmPoolSpec::parse)]
+    pub(crate) spec: WarmPoolSpec,
+}
 
 /// Runs a warm pool until it is idle or too old.
 ///
