@@ -42,6 +42,8 @@ needed() {
     # Debian names the program by its version.
     compgen -G '/usr/sbin/php-fpm*' >/dev/null || echo php-fpm
     command -v curl >/dev/null || echo curl
+    command -v ss >/dev/null || echo iproute2
+    command -v ps >/dev/null || echo procps
     command -v litmus >/dev/null || echo litmus
     { command -v prometheus && command -v promtool; } >/dev/null || echo prometheus
     command -v chromium >/dev/null || echo chromium

@@ -1,6 +1,7 @@
 //! Interfaces to the operating system: users, hosts, paths, the runtime directory, signals, limits
 //! and processes.
 
+pub(crate) mod accept_queue;
 pub(crate) mod account;
 mod cgroups;
 pub(crate) mod closed_directory;

@@ -16,6 +16,7 @@ mod config_reload;
 mod connection_queue;
 mod connections;
 mod control;
+mod counters;
 mod cut_responses;
 mod deadlines;
 mod dormant;

@@ -118,7 +118,7 @@ pub struct ListenerStatus {
     pub address: String,
     /// Connections in the accept queue; `None` if the kernel does not tell.
     pub accept_queue: Option<u32>,
-    /// The longest accept queue that the supervisor has seen.
+    /// The longest accept queue that was in a status.
     pub peak_accept_queue: u32,
     /// Maximum length of the accept queue; `None` if the kernel does not tell.
     pub backlog: Option<u32>,

@@ -54,6 +54,11 @@ impl Blocks {
         }
     }
 
+    /// Sets the maximum number of workers, for the count of times at which all of them are busy.
+    pub(super) fn set_capacity(&self, workers: usize) {
+        self.scoreboard.set_capacity(workers.saturating_mul(self.threads));
+    }
+
     /// Counts a request whose client has disconnected, and whose worker was killed for that.
     pub(super) fn count_aborted(&self) {
         self.scoreboard.count_aborted();

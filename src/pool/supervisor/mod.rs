@@ -123,7 +123,7 @@ impl Supervisor {
             code: Code::new(first, config.on_demand.is_some()),
             lifetime: Lifetime::new(config.on_demand),
             resources,
-            statistics: Statistics::default(),
+            statistics: Statistics::new(),
         })
     }
 
@@ -199,7 +199,7 @@ impl Supervisor {
                 self.lifecycle.phase() == Phase::Serving && self.code.current().is_some();
             let (sockets, queue) = (&self.resources.sockets, &self.resources.request_queue);
             let actions = self.workers.check_scale(may_rest, |has_worker| {
-                queue.as_ref().is_some_and(RequestQueue::has_waiting)
+                queue.as_ref().is_some_and(|queue| queue.waiting() > 0)
                     || sockets.connections_wait(has_worker)
             });
             self.carry_out(actions);

@@ -152,9 +152,9 @@ impl RequestQueue {
         self.log.actions(refused, &reason)
     }
 
-    /// Does a request wait that no worker can take yet?
-    pub(super) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+    /// Number of requests that wait here since no worker can take them yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Takes out the first connection, for a pool without workers that cannot start one.
@@ -211,7 +211,7 @@ impl RequestQueue {
     /// Is a thread idle? Decides whether connections are accepted here, and asks workers to wake
     /// the supervisor when that may change.
     fn check_idle(&mut self) -> bool {
-        let is_waiting = self.has_waiting();
+        let is_waiting = self.waiting() > 0;
         self.scoreboard.want_wakeup(if is_waiting { Wakeup::Always } else { Wakeup::WhenBusy });
         let has_idle = self.scoreboard.has_idle();
         let now = running_clock::instant();

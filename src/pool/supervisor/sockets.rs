@@ -1,8 +1,12 @@
 //! Sockets through which requests reach a pool: its listening sockets, and the queue of keep-alive
 //! connections that workers pass to each other ([`wire::connection_queue`]).
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::{
+    cell::Cell,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+};
 
+use control::pool_status::ListenerStatus;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, ioctl_fionbio},
@@ -10,23 +14,45 @@ use rustix::{
 };
 use wire::connection_queue::{ConnectionHistory, ConnectionQueue, QueuedConnection};
 
-use crate::pool::{handover::Draft, listeners::Listener};
+use crate::{
+    pool::{handover::Draft, listeners::Listener},
+    system::accept_queue::AcceptQueue,
+};
 
 /// Sockets of a pool.
 pub(in crate::pool) struct Sockets {
     listeners: Vec<Listener>,
+    /// The longest accept queue of each listening socket that was seen.
+    peaks: Vec<Cell<u32>>,
     queue: Option<ConnectionQueue>,
 }
 
 impl Sockets {
     /// The sockets of a pool.
     pub(in crate::pool) fn new(listeners: Vec<Listener>, queue: Option<ConnectionQueue>) -> Self {
-        Self { listeners, queue }
+        let peaks = vec![Cell::new(0); listeners.len()];
+        Self { listeners, peaks, queue }
     }
 
     /// The listening sockets.
     pub(super) fn listeners(&self) -> &[Listener] {
         &self.listeners
+    }
+
+    /// The status of the listening sockets.
+    pub(super) fn status(&self) -> Vec<ListenerStatus> {
+        let sockets = self.listeners.iter().zip(&self.peaks);
+        let status = sockets.map(|(listener, peak)| {
+            let queue = AcceptQueue::of(&listener.socket);
+            peak.set(queue.map_or(0, |queue| queue.length).max(peak.get()));
+            ListenerStatus {
+                address: listener.address.to_string(),
+                accept_queue: queue.map(|queue| queue.length),
+                peak_accept_queue: peak.get(),
+                backlog: queue.map(|queue| queue.backlog),
+            }
+        });
+        status.collect()
     }
 
     /// Adds the sockets to `draft`, for the next program of an upgrade.

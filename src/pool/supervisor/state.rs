@@ -8,7 +8,7 @@ use std::{
 
 use ::control::{
     histogram::HistogramStatus,
-    pool_status::{ListenerStatus, PoolMode, PoolStatus},
+    pool_status::{PoolMode, PoolStatus},
     protocol::ReloadResult,
 };
 use diagnostics::message::{Code as LogCode, LogMessage};
@@ -33,7 +33,6 @@ use crate::{
             messages,
             refusals::Ability,
             request_queue::RequestQueue,
-            statistics::unix_time,
             upgrade::{CHECK_PAUSE, Running},
             workers,
         },
@@ -108,7 +107,7 @@ impl Supervisor {
     /// one.
     fn takes_over(&self) -> bool {
         let is_waiting =
-            self.resources.request_queue.as_ref().is_some_and(RequestQueue::has_waiting);
+            self.resources.request_queue.as_ref().is_some_and(|queue| queue.waiting() > 0);
         is_waiting && self.code.current().is_none() && self.workers.has_worker()
     }
 
@@ -256,8 +255,10 @@ impl Supervisor {
         let ThreadCounts { served, responses } = self.workers.counts();
         let workers = self.workers.status();
         let age = self.lifetime.age().as_secs();
+        scoreboard.record_busy();
         let (duration, waiting) = scoreboard.request_times();
         let service = self.configuration.service();
+        let waiting_here = self.resources.request_queue.as_ref().map_or(0, RequestQueue::waiting);
         let mut status = PoolStatus {
             name: self.control.name().to_owned(),
             app: self.configuration.app().to_owned(),
@@ -274,17 +275,10 @@ impl Supervisor {
                 (true, false) => PoolMode::Warm,
                 (true, true) => PoolMode::Resident,
             },
-            started: unix_time().saturating_sub(age),
+            started: self.statistics.started(),
             age,
-            listeners: sockets
-                .listeners()
-                .iter()
-                .map(|listener| ListenerStatus {
-                    address: listener.address.to_string(),
-                    ..ListenerStatus::default()
-                })
-                .collect(),
-            queued: u64::try_from(sockets.queued()).unwrap_or(u64::MAX),
+            listeners: sockets.status(),
+            queued: u64::try_from(sockets.queued() + waiting_here).unwrap_or(u64::MAX),
             generation: self.code.generation(),
             preload: self.code.preload_name().to_owned(),
             min: self.workers.scale().min(),

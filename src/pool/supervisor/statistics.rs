@@ -12,8 +12,9 @@ use diagnostics::process_exit::signal_name;
 use crate::pool::supervisor::action::{CountedEvent, ReplaceReason};
 
 /// Events since the start of the pool.
-#[derive(Default)]
 pub(super) struct Statistics {
+    /// Start of the pool in seconds since 1970.
+    started: u64,
     /// The last status of the previous program of this process.
     earlier: PoolStatus,
     counters: Counters,
@@ -21,8 +22,24 @@ pub(super) struct Statistics {
 }
 
 impl Statistics {
+    /// The statistics of a pool that starts now.
+    pub(super) fn new() -> Self {
+        Self {
+            started: unix_time(),
+            earlier: PoolStatus::default(),
+            counters: Counters::default(),
+            last_reload: None,
+        }
+    }
+
+    /// Start of the pool in seconds since 1970.
+    pub(super) fn started(&self) -> u64 {
+        self.started
+    }
+
     /// Continues the statistics of the previous program of this process.
     pub(super) fn take_over(&mut self, earlier: PoolStatus) {
+        self.started = earlier.started;
         self.counters = earlier.counters.clone();
         self.last_reload.clone_from(&earlier.last_reload);
         self.earlier = earlier;
@@ -71,7 +88,7 @@ impl Statistics {
 }
 
 /// Seconds since 1970.
-pub(super) fn unix_time() -> u64 {
+fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 

@@ -256,6 +256,7 @@ impl Workers {
         self.slots.check_limits(|worker| {
             self.rules.limit_reached(worker, || self.blocks.memory(worker.block), now)
         });
+        self.blocks.set_capacity(self.scale.max());
         if self.scale.is_fixed() {
             return Vec::new();
         }

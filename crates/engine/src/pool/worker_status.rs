@@ -35,6 +35,11 @@ use crate::{
     wsgi::{Clock, Enforcer, Interrupted, Interruptible, MoreTime},
 };
 
+/// How often a thread looks how many threads are busy: at the first request in this time, and at
+/// the end of each longer request. Of requests that overlap, the first to end finds the others
+/// busy.
+const BUSY_CHECK_MICROSECONDS: u64 = 4096;
+
 /// The scoreboard, and the bell that makes the supervisor read it.
 pub(crate) struct StatusDescriptors {
     pub(crate) scoreboard: Descriptor,
@@ -202,16 +207,17 @@ impl WorkerStatus {
             *self.request(thread) = Some(interruptible.clone());
         }
         if let Some(line) = self.line(thread) {
-            let is_new_tick = line.begin(request);
+            line.begin(request);
             if let Some(milliseconds) = interruptible.timeout_milliseconds() {
                 line.set_timeout(milliseconds);
             }
-            if is_new_tick {
-                self.scoreboard.record_busy();
-            }
         }
         self.title.show_request(request);
-        self.begun(thread).store(clock::microseconds(), Ordering::Relaxed);
+        let now = clock::microseconds();
+        let earlier = self.begun(thread).swap(now, Ordering::Relaxed);
+        if now / BUSY_CHECK_MICROSECONDS != earlier / BUSY_CHECK_MICROSECONDS {
+            self.scoreboard.record_busy();
+        }
         self.wake_supervisor_if_busy();
     }
 
@@ -235,10 +241,13 @@ impl WorkerStatus {
     /// Records that the thread has served its request.
     pub(crate) fn end_request(&self, py: Python<'_>, thread: u32) {
         if let Some(line) = self.line(thread) {
+            let begun = self.begun(thread).load(Ordering::Relaxed);
+            let time = clock::microseconds().saturating_sub(begun);
+            if time >= BUSY_CHECK_MICROSECONDS {
+                self.scoreboard.record_busy();
+            }
             line.end();
             if let Some(histograms) = self.scoreboard.histograms(self.line_number(thread)) {
-                let begun = self.begun(thread).load(Ordering::Relaxed);
-                let time = clock::microseconds().saturating_sub(begun);
                 histograms.duration.observe(Duration::from_micros(time));
             }
         }

@@ -294,8 +294,8 @@ impl Scoreboard {
         self.header().capacity.store(threads, Ordering::Relaxed);
     }
 
-    /// Records how many threads are busy. A thread calls this at the start of a request, at most
-    /// once in a tick of the coarse clock: reading all lines takes longer than writing one.
+    /// Records how many threads are busy. Reading all lines takes longer than writing one, so a
+    /// thread does this every few milliseconds at most.
     pub fn record_busy(&self) {
         let header = self.header();
         let lines = (0..self.lines()).filter_map(|number| self.line(number));

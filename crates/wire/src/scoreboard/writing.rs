@@ -61,11 +61,8 @@ impl ScoreboardLine {
     }
 
     /// The thread begins to serve `request`, of which as much is kept as fits. The request has no
-    /// timeout yet. Returns whether the line changes for the first time in this tick of the coarse
-    /// clock.
-    pub fn begin(&self, request: &str) -> bool {
-        let tick = recently();
-        let is_new_tick = self.since.load(Ordering::Relaxed) != tick;
+    /// timeout yet.
+    pub fn begin(&self, request: &str) {
         self.change(|| {
             let (whole, rest) = request.as_bytes().as_chunks::<8>();
             let mut last = [0; 8];
@@ -76,10 +73,9 @@ impl ScoreboardLine {
             }
             self.timeout.store(0, Ordering::Relaxed);
             self.state.store(BUSY, Ordering::Relaxed);
-            self.since.store(tick, Ordering::Relaxed);
+            self.since.store(recently(), Ordering::Relaxed);
             increment(&self.served);
         });
-        is_new_tick
     }
 
     /// Records the status of the response to the present request.
