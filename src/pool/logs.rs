@@ -34,8 +34,9 @@ use wire::{
 
 use crate::{
     pool::{
-        args::{AccessFormat, FastcgiArgs, LogOptions},
+        args::FastcgiArgs,
         file_creator::FileCreator,
+        log_options::{AccessFormat, LogOptions},
     },
     system::trusted_path::Untrusted,
 };

@@ -20,6 +20,7 @@ mod handover;
 mod inherited_sockets;
 mod listen_error;
 mod listeners;
+mod log_options;
 mod logs;
 mod lone_worker;
 pub(crate) mod monitor;
