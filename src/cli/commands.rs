@@ -48,7 +48,7 @@ pub(super) enum Command {
     /// Answer one CGI request from the environment and standard input
     Cgi(CgiArgs),
     /// Serve a pool of FastCGI workers
-    Fastcgi(pool::args::FastcgiArgs),
+    Fastcgi(Box<pool::args::FastcgiArgs>),
     /// Show the status of running pools
     Status(pool::args::StatusArgs),
     /// Reload the code of a pool

@@ -43,7 +43,7 @@ impl From<clap::Error> for Refusal {
 pub(super) fn fastcgi_again() -> Result<FastcgiArgs, LogMessage> {
     // The title of the pool has replaced the arguments that the standard library knows.
     match command(arguments().iter().skip(1).cloned().collect(), "fastcgi") {
-        Ok(Command::Fastcgi(args)) => Ok(args),
+        Ok(Command::Fastcgi(args)) => Ok(*args),
         Ok(_) => Err(LogMessage::new(Code::Internal, "the arguments are not those of a pool")),
         Err(Refusal::ConfigFile(message)) => Err(message),
         Err(Refusal::Arguments(error)) => {

@@ -18,6 +18,7 @@ use crate::{
         process_options::ProcessOptions,
         queue_options::QueueOptions,
         socket_access::{FileMode, SocketOwner},
+        status_options::StatusOptions,
     },
 };
 
@@ -45,6 +46,9 @@ pub(crate) struct FastcgiArgs {
 
     #[command(flatten)]
     pub(crate) queue: QueueOptions,
+
+    #[command(flatten)]
+    pub(crate) status: StatusOptions,
 
     #[command(flatten)]
     pub(crate) process: ProcessOptions,
@@ -112,6 +116,7 @@ impl FastcgiArgs {
             ("after-fork", self.forks.after_fork.is_some()),
             time,
             length,
+            self.status.given(),
         ];
         let of_file = [
             ("socket-owner", self.pool.socket_owner.is_some()),
@@ -290,10 +295,11 @@ impl ActsIn for PoolOptions {
 }
 
 /// The groups of options that `wsgate fastcgi` alone has.
-pub(crate) fn groups() -> [OptionGroup; 4] {
+pub(crate) fn groups() -> [OptionGroup; 5] {
     [
         OptionGroup::of::<PoolOptions>(),
         OptionGroup::of::<QueueOptions>(),
+        OptionGroup::of::<StatusOptions>(),
         OptionGroup::of::<ProcessOptions>(),
         OptionGroup::of::<LogOptions>(),
     ]

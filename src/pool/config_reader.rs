@@ -165,6 +165,7 @@ fn need_restart(args: &FastcgiArgs, first: &FastcgiArgs) -> Vec<&'static str> {
     ];
     changed.extend(args.process.changes(&first.process));
     changed.extend(args.queue.changes(first.queue));
+    changed.extend(args.status.changes(&first.status));
     changed.into_iter().filter(|(_, has_changed)| *has_changed).map(|(name, _)| name).collect()
 }
 

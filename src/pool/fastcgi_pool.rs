@@ -28,7 +28,9 @@ use crate::{
         service::{cannot_start, service},
         socket_access::SocketAccess,
         startup_warnings::{close_unused, log, warn_of_missing_paths, warn_of_root},
-        supervisor::{PoolConfig, PoolResources, RequestQueue, Sockets, Supervisor, trial},
+        supervisor::{
+            PoolConfig, PoolResources, RequestQueue, Sockets, StatusServer, Supervisor, trial,
+        },
         worker_count,
     },
     request::Request,
@@ -62,7 +64,8 @@ fn serve(
     mut handover: Option<&mut Handover>,
 ) -> Result<Exit, CommandError> {
     let options = &args.pool;
-    if let Some((sentence, hint)) = options.contradiction() {
+    if let Some((sentence, hint)) = options.contradiction().or_else(|| args.status.contradiction())
+    {
         return Err(CommandError::usage(LogMessage::new(Code::BadSetting, sentence).hint(hint)));
     }
     let code = CodeSource::new(&args.app, &args.script_options())?;
@@ -81,6 +84,13 @@ fn serve(
             let addresses = inherited.addresses(&options.listen);
             let listeners = open_listeners(options, &addresses, creator, &mut inherited)?;
             (addresses, listeners, inherited)
+        }
+    };
+    let status_listener = match &mut handover {
+        Some(handover) => handover.status_listener(args.status.listen())?,
+        None => {
+            let addresses: Vec<Address> = args.status.listen().cloned().into_iter().collect();
+            open_listeners(options, &addresses, creator, &mut InheritedSockets::default())?.pop()
         }
     };
     let mut open_logs = handover.as_deref_mut().map(Handover::logs).unwrap_or_default();
@@ -173,6 +183,8 @@ fn serve(
     let request_queue = limits
         .zip(relay)
         .map(|(limits, relay)| RequestQueue::new(limits, relay, scoreboard.clone(), &settings));
+    let status_server =
+        status_listener.map(|listener| StatusServer::new(listener, args.status.paths(), &settings));
     service.bell_fd = Some(bell.as_raw_fd());
     service.stacks_fd = Some(stacks_file.as_raw_fd());
     service.connection_queue = Some(queue.fds());
@@ -199,6 +211,7 @@ fn serve(
         stacks_file: Rc::new(stacks_file),
         sockets: Sockets::new(listeners, Some(queue)),
         request_queue,
+        status_server,
         logs,
         request: Request::of_pool(&config.reloadable.settings.app),
     };

@@ -164,6 +164,7 @@ fn serve(args: &WarmPoolArgs) -> Result<Exit, CommandError> {
         stacks_file: Rc::new(stacks_file),
         sockets: Sockets::new(listeners, None),
         request_queue: None,
+        status_server: None,
         logs: Logs::none(),
         request,
     };

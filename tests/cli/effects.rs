@@ -41,6 +41,7 @@ fn value(option: &str) -> Option<&'static str> {
         "ADDRESS" => "unix:/nonexistent/socket",
         "MODE" if option.starts_with("--socket") => "600",
         "MODE" => "warm",
+        "TEXT" => "text",
         "WHEN" => "no",
         "FORMAT" => "json",
         "METHOD" => "GET",

@@ -55,6 +55,7 @@ mod stacks;
 mod starting;
 pub(crate) mod state;
 mod status;
+mod status_page;
 mod stderr;
 mod stopped_readers;
 mod telemetry;

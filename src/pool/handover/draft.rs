@@ -44,12 +44,22 @@ pub(in crate::pool) struct Inheritance<'a> {
 impl<'a> Draft<'a> {
     /// Adds a listening socket.
     pub(in crate::pool) fn add_listener(&mut self, listener: &'a Listener) {
-        let socket = SocketState {
+        let socket = self.socket_state(listener);
+        self.state.sockets.push(socket);
+    }
+
+    /// Adds the listening socket of the status page.
+    pub(in crate::pool) fn add_status_listener(&mut self, listener: &'a Listener) {
+        let socket = self.socket_state(listener);
+        self.state.status_socket = Some(socket);
+    }
+
+    fn socket_state(&mut self, listener: &'a Listener) -> SocketState {
+        SocketState {
             descriptor: self.add(listener.socket.as_fd()),
             address: listener.address.clone(),
             file: listener.file().cloned(),
-        };
-        self.state.sockets.push(socket);
+        }
     }
 
     /// Adds the connection queue.

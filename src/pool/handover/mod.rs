@@ -65,6 +65,8 @@ pub(super) struct Handover {
     /// Name of the pool.
     pub(super) name: String,
     sockets: Vec<SocketState>,
+    /// The socket of the status page.
+    status_socket: Option<SocketState>,
     /// Both ends of the connection queue.
     queue: Option<(RawFd, RawFd)>,
     /// Both ends of the supervisor's side, if requests wait for a limited time.
@@ -187,8 +189,12 @@ impl Handover {
 
     /// The numbers of all descriptors.
     fn numbers(&self) -> BTreeSet<RawFd> {
-        let mut numbers: BTreeSet<RawFd> =
-            self.sockets.iter().map(|socket| socket.descriptor).collect();
+        let mut numbers: BTreeSet<RawFd> = self
+            .sockets
+            .iter()
+            .chain(&self.status_socket)
+            .map(|socket| socket.descriptor)
+            .collect();
         let queues = self.queue.iter().chain(&self.relay);
         numbers.extend(queues.flat_map(|(push, pop)| [*push, *pop]));
         numbers.extend(self.held.iter().map(|(socket, _)| *socket));
@@ -245,14 +251,37 @@ impl Handover {
     /// # Errors
     /// If a descriptor is missing.
     pub(super) fn listeners(&mut self) -> Result<Vec<Listener>, CommandError> {
-        let is_trial = self.is_trial();
         let sockets = std::mem::take(&mut self.sockets);
-        let listeners = sockets.into_iter().map(|socket| {
-            // The pool that goes on removes the file, not its trial.
-            let file = socket.file.filter(|_| !is_trial);
-            Ok(Listener::handed_over(self.take(socket.descriptor)?, socket.address, file))
-        });
-        listeners.collect()
+        sockets.into_iter().map(|socket| self.listener(socket)).collect()
+    }
+
+    /// The listening socket of the status page, if the pool has one. `configured` is the address of
+    /// `--status-listen`.
+    ///
+    /// # Errors
+    /// If a descriptor is missing, or the address has changed.
+    pub(super) fn status_listener(
+        &mut self,
+        configured: Option<&Address>,
+    ) -> Result<Option<Listener>, CommandError> {
+        let socket = self.status_socket.take();
+        let is_same = match (&socket, configured) {
+            (Some(socket), Some(Address::Unix(_))) => Some(&socket.address) == configured,
+            // The kernel may have chosen the port.
+            (Some(socket), Some(_)) => matches!(socket.address, Address::Tcp(_)),
+            (socket, configured) => socket.is_some() == configured.is_some(),
+        };
+        if !is_same {
+            let sentence = "--status-listen has changed, which an upgrade cannot do";
+            return Err(refused(sentence.to_owned(), RESTART));
+        }
+        socket.map(|socket| self.listener(socket)).transpose()
+    }
+
+    fn listener(&mut self, socket: SocketState) -> Result<Listener, CommandError> {
+        // The pool that goes on removes the file, not its trial.
+        let file = socket.file.filter(|_| !self.is_trial());
+        Ok(Listener::handed_over(self.take(socket.descriptor)?, socket.address, file))
     }
 
     /// The connection queue. If `is_limited`, with the supervisor's side of it.

@@ -12,7 +12,7 @@ use wire::running_clock;
 
 use crate::{
     config::settings::Settings,
-    pool::{allowed_addresses, supervisor::sockets::Sockets},
+    pool::{allowed_addresses, listeners::Listener, supervisor::sockets::Sockets},
 };
 
 /// Maximum number of connections that are accepted in one turn of the supervisor's loop.
@@ -51,9 +51,10 @@ impl Acceptor {
         self.pause_end
     }
 
-    /// Accepts waiting connections, and passes each to `add`, until that returns `false`.
-    pub(super) fn accept(&mut self, sockets: &Sockets, mut add: impl FnMut(OwnedFd) -> bool) {
-        for listener in sockets.listeners() {
+    /// Accepts waiting connections of `listeners`, and passes each to `add`, until that returns
+    /// `false`.
+    pub(super) fn accept(&mut self, listeners: &[Listener], mut add: impl FnMut(OwnedFd) -> bool) {
+        for listener in listeners {
             for _ in 0..MAX_ACCEPTS_PER_TURN {
                 let (socket, address) = match Sockets::accept(listener) {
                     Ok(accepted) => accepted,

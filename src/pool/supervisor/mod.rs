@@ -35,6 +35,8 @@ mod sockets;
 mod stack_requests;
 mod state;
 mod statistics;
+mod status_page;
+mod status_server;
 mod templates;
 mod timeouts;
 pub(super) mod trial;
@@ -54,6 +56,7 @@ pub(in crate::pool) use crate::pool::supervisor::{
     request_queue::RequestQueue,
     resources::PoolResources,
     sockets::Sockets,
+    status_server::StatusServer,
 };
 use crate::{
     exit::{CommandError, Exit},
@@ -214,6 +217,7 @@ impl Supervisor {
             self.carry_out(actions);
         }
         self.refuse_requests();
+        self.answer_status_requests();
         let actions = self.workers.kill_overdue();
         self.carry_out(actions);
         let actions = self.code.kill_overdue();
@@ -384,16 +388,5 @@ impl Supervisor {
         let actions = self.workers.on_event(WorkerEvent::PoolStops);
         self.carry_out(actions);
         self.code.stop();
-    }
-
-    fn answer_clients(&mut self) {
-        let actions = self.control.poll(self.lifecycle.phase().is_stopping());
-        if self.control.wants_status() {
-            let status = self.status();
-            self.control.send_status(&status);
-        }
-        self.carry_out(actions);
-        let actions = self.stacks.proceed(&self.workers);
-        self.carry_out(actions);
     }
 }

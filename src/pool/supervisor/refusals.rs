@@ -147,7 +147,7 @@ impl Refusals {
     /// Accepts waiting connections, as many as there is room for.
     fn accept(&mut self, sockets: &Sockets, mut take_waiting: impl FnMut() -> Option<OwnedFd>) {
         let refuser = &mut self.refuser;
-        self.acceptor.accept(sockets, |socket| {
+        self.acceptor.accept(sockets.listeners(), |socket| {
             refuser.add(socket);
             refuser.has_room()
         });

@@ -228,7 +228,7 @@ impl RequestQueue {
 
     fn accept(&mut self, sockets: &Sockets) {
         let mut accepted = Vec::new();
-        self.acceptor.accept(sockets, |socket| {
+        self.acceptor.accept(sockets.listeners(), |socket| {
             accepted.push(socket);
             true
         });

@@ -13,7 +13,7 @@ use wire::{
 use crate::{
     pool::{
         logs::Logs,
-        supervisor::{request_queue::RequestQueue, sockets::Sockets},
+        supervisor::{request_queue::RequestQueue, sockets::Sockets, status_server::StatusServer},
         template::TemplateLaunch,
     },
     request::Request,
@@ -33,6 +33,8 @@ pub(in crate::pool) struct PoolResources {
     pub(in crate::pool) sockets: Sockets,
     /// Requests that wait for a worker, if options limit them.
     pub(in crate::pool) request_queue: Option<RequestQueue>,
+    /// Answers requests for the status, if `--status-listen` was given.
+    pub(in crate::pool) status_server: Option<StatusServer>,
     /// Log files.
     pub(in crate::pool) logs: Logs,
     /// The pool's own pseudo-request, which names messages at the start of a template.

@@ -33,6 +33,7 @@ use crate::{
             messages,
             refusals::Ability,
             request_queue::RequestQueue,
+            status_server::StatusServer,
             upgrade::{CHECK_PAUSE, Running},
             workers,
         },
@@ -63,6 +64,7 @@ impl Supervisor {
             .chain(self.control.watched())
             .chain(self.refusals.watched())
             .chain(waiting)
+            .chain(self.resources.status_server.iter().flat_map(StatusServer::watched))
             .chain(self.log.watched().map(|log| PollFd::from_borrowed_fd(log, PollFlags::OUT)))
             .collect();
         let polled = running_clock::wait(timeout, |timeout| {
@@ -90,6 +92,7 @@ impl Supervisor {
             self.refusals.next_due(),
             self.stacks.next_due(),
             self.resources.request_queue.as_ref().and_then(RequestQueue::next_due),
+            self.resources.status_server.as_ref().and_then(StatusServer::next_due),
             self.upgrade.next_due(),
             self.takes_over().then(|| now + CHECK_PAUSE),
         ];
@@ -201,6 +204,26 @@ impl Supervisor {
         self.control.rename(format!("{family}-ends-{}", getpid().as_raw_nonzero()));
         self.lifetime.release_lock();
         self.resources.sockets.refuse_clients();
+    }
+
+    /// Answers commands that have arrived at the control socket.
+    pub(super) fn answer_clients(&mut self) {
+        let actions = self.control.poll(self.lifecycle.phase().is_stopping());
+        if self.control.wants_status() {
+            let status = self.status();
+            self.control.send_status(&status);
+        }
+        self.carry_out(actions);
+        let actions = self.stacks.proceed(&self.workers);
+        self.carry_out(actions);
+    }
+
+    /// Answers requests at `--status-listen`.
+    pub(super) fn answer_status_requests(&mut self) {
+        if let Some(mut server) = self.resources.status_server.take() {
+            server.proceed(|| self.status());
+            self.resources.status_server = Some(server);
+        }
     }
 
     /// Takes the next step of an upgrade.

@@ -211,6 +211,7 @@ impl Upgrade {
         [draft.state.listen, draft.state.addresses] = self.listen.clone();
         control.name().clone_into(&mut draft.state.name);
         resources.sockets.hand_over(draft);
+        resources.status_server.iter().for_each(|server| server.hand_over(draft));
         resources.request_queue.iter().for_each(|queue| draft.add_relay(queue.relay()));
         resources.logs.files().for_each(|(path, file)| draft.add_log(path, file));
     }
