@@ -127,7 +127,7 @@ pub fn named(name: &str) -> Result<Vec<PoolStatus>> {
 /// exited without a result, or does not know the command.
 ///
 /// # Errors
-/// The errors of [`send`].
+/// If no such pool is running, the pool does not respond, or several pools have this name.
 pub fn reload(name: &str, upgrades: bool) -> Result<Option<ReloadResult>> {
     let command = if upgrades { ControlCommand::Upgrade } else { ControlCommand::Reload };
     Ok(ReloadResult::from_answer(&send(name, command)?))
@@ -136,7 +136,7 @@ pub fn reload(name: &str, upgrades: bool) -> Result<Option<ReloadResult>> {
 /// Stops the pool `name`, and waits for its exit.
 ///
 /// # Errors
-/// The errors of [`send`].
+/// If no such pool is running, the pool does not respond, or several pools have this name.
 pub fn stop(name: &str) -> Result<()> {
     send(name, ControlCommand::Stop).map(drop)
 }
