@@ -208,9 +208,16 @@ fn modules_are_watched_for_development_whether_they_are_imported_at_once_or_in_a
         write(pool.setup(), "at_once.py", "word = b'other'\n");
         await_response(&pool, "other one");
         // The processes that noticed the change have exited, and their signals have arrived.
+        pool.await_log("W0711");
         eventually("one template is left", || children(pool.pid()).len() == 1);
+        // A worker of the new code imports the module before that changes.
+        await_response(&pool, "other one");
         write(pool.setup(), "on_demand.py", "word = b'other'\n");
+        // A worker that had not imported the module answers with the new code at once.
+        pool.await_log("on_demand.py` has changed");
+        pool.await_times("W0711", 2);
         await_response(&pool, "other other");
+        eventually("one template is left", || children(pool.pid()).len() == 1);
         write(pool.setup(), "at_once.py", "raise RuntimeError\n");
         pool.await_log("W0715");
         await_response(&pool, "other other");
@@ -222,12 +229,30 @@ fn modules_are_watched_for_development_whether_they_are_imported_at_once_or_in_a
             log.contains("at_once.py` has changed") && log.contains("on_demand.py` has changed"),
             "{log}"
         );
-        // Each process that has the module may notice the change, and a later one may restart an
-        // attempt to load that has failed already.
+        // Each process of the old code that notices the change later restarts an attempt to load
+        // that has failed already.
         let codes = codes(&log);
         assert!(codes.iter().all(|code| ["W0301", "W0715"].contains(code)), "{log}");
         assert_eq!((codes.first(), codes.last()), (Some(&"W0301"), Some(&"W0715")), "{log}");
     }
+}
+
+#[test]
+fn each_edit_is_logged_once_and_loaded_once_however_many_processes_notice_it() {
+    let setup = PoolSetup::new(&release("'one'")).args(&["--workers", "4"]);
+    let mut command = setup.command();
+    let mut pool = setup.launch_as(command.arg("--reload"));
+    await_response(&pool, "one");
+    for edit in 2..=4 {
+        // The supervisor, the template and each worker watch this file.
+        edit_in_place(&pool, &release(&edit.to_string()));
+        pool.await_times("W0711", edit - 1);
+        await_response(&pool, &edit.to_string());
+        // Processes of the old code watch it until they exit.
+        eventually("one template is left", || children(pool.pid()).len() == 1);
+    }
+    let log = stop(pool);
+    assert_eq!((log.matches("W0714").count(), log.matches("W0711").count()), (3, 3), "{log}");
 }
 
 #[test]

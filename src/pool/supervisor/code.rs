@@ -3,12 +3,13 @@
 
 use std::{
     os::fd::BorrowedFd,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
 use control::pool_status::FailedLoad;
 use diagnostics::message::{Code as LogCode, LogMessage};
-use wire::{launch::Preload, running_clock};
+use wire::{launch::Preload, running_clock, scoreboard::Scoreboard};
 
 use crate::{
     config::missing_path::MissingPath,
@@ -63,10 +64,14 @@ pub(super) enum Role {
 impl Code {
     /// The code of a pool with `config`, with no template yet. The script and the paths of
     /// `reload_on` are watched for changes.
-    pub(super) fn new(config: &ReloadableConfig, is_warm: bool) -> Self {
+    pub(super) fn new(
+        config: &ReloadableConfig,
+        scoreboard: Rc<Scoreboard>,
+        is_warm: bool,
+    ) -> Self {
         let configs = CodeConfigs::new(config);
         Self {
-            templates: Templates::new(config.drain, config.linger),
+            templates: Templates::new(config.drain, config.linger, scoreboard),
             changes: FileChanges::new(configs.latest().watched()),
             config: configs,
             preload: config.service.preload,
@@ -114,6 +119,7 @@ impl Code {
     /// Records that the code cannot be loaded, for the reason in `message`.
     pub(super) fn load_failed(&mut self, message: LogMessage) -> Vec<Action> {
         self.templates.kill_next();
+        self.templates.note_failure();
         self.failed_load = Some(FailedAttempt::now(message.summary()));
         vec![Action::Log(message), Action::Raise(Event::NotLoaded)]
     }
@@ -151,7 +157,8 @@ impl Code {
             let message = messages::engine_replaced_warm();
             return vec![Action::Log(message), Action::Raise(Event::Stop)];
         }
-        let Some(path) = self.changes.poll() else { return Vec::new() };
+        let changed = self.changes.poll().filter(|_| self.templates.claim_reload());
+        let Some(path) = changed else { return Vec::new() };
         let reaction = if self.is_warm { "stopping the pool" } else { "loading the new code" };
         let message = LogMessage::new(
             LogCode::ChangeSeen,
@@ -199,7 +206,7 @@ impl Code {
                 let reason = reason.or_else(|| template.load_error().map(str::to_owned));
                 self.failed_load = Some(FailedAttempt::now(reason.unwrap_or_default()));
                 actions.extend(message.map(Action::Log));
-                self.templates.kill(template);
+                self.templates.kill_failed(template);
                 actions.push(Action::Raise(Event::NotLoaded));
             }
             result => {

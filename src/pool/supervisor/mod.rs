@@ -123,7 +123,7 @@ impl Supervisor {
             signals: Signals::install()?,
             upgrade: Upgrade::new(config.listen),
             control: Control::new(config.name, first.drain.saturating_add(first.linger)),
-            code: Code::new(first, config.on_demand.is_some()),
+            code: Code::new(first, scoreboard.clone(), config.on_demand.is_some()),
             lifetime: Lifetime::new(config.on_demand),
             resources,
             statistics: Statistics::new(),

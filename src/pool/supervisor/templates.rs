@@ -3,11 +3,12 @@
 use std::{
     os::unix::process::ExitStatusExt as _,
     process::ExitStatus,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
 use rustix::process::Pid;
-use wire::{launch::Preload, running_clock, template::TemplateEvent};
+use wire::{launch::Preload, running_clock, scoreboard::Scoreboard, template::TemplateEvent};
 
 use crate::pool::{
     supervisor::{
@@ -33,12 +34,22 @@ pub(super) struct Templates {
     drain: Duration,
     /// How long a template may take to exit after its last worker.
     linger: Duration,
+    /// Tells all processes which attempt to load the code is the newest.
+    scoreboard: Rc<Scoreboard>,
 }
 
 impl Templates {
     /// No templates. A template gets `linger` for its exit, after `drain` for its workers.
-    pub(super) fn new(drain: Duration, linger: Duration) -> Self {
-        Self { current: None, next: None, retired: Vec::new(), started: 0, drain, linger }
+    pub(super) fn new(drain: Duration, linger: Duration, scoreboard: Rc<Scoreboard>) -> Self {
+        Self {
+            current: None,
+            next: None,
+            retired: Vec::new(),
+            started: 0,
+            drain,
+            linger,
+            scoreboard,
+        }
     }
 
     /// Takes over the templates of the previous program, which had started `started` templates.
@@ -60,7 +71,19 @@ impl Templates {
     /// Counts a template that is about to be started. Returns its generation.
     pub(super) fn count(&mut self) -> u64 {
         self.started += 1;
+        self.scoreboard.code_loads().begin();
         self.started
+    }
+
+    /// Notes that the code could not be loaded.
+    pub(super) fn note_failure(&self) {
+        self.scoreboard.code_loads().fail();
+    }
+
+    /// Claims the reload for a change that the supervisor has noticed. Returns false if another
+    /// process has noticed the change, too, and its signal is on its way.
+    pub(super) fn claim_reload(&self) -> bool {
+        self.scoreboard.code_loads().claim()
     }
 
     /// The template that workers are forked from; `None` while the pool rests or after a crash.
@@ -134,8 +157,14 @@ impl Templates {
         self.retire(current);
     }
 
+    /// Kills a template that could not load the code.
+    pub(super) fn kill_failed(&mut self, template: Template) {
+        self.note_failure();
+        self.kill(template);
+    }
+
     /// Kills a template that is not needed.
-    pub(super) fn kill(&mut self, mut template: Template) {
+    fn kill(&mut self, mut template: Template) {
         template.kill();
         self.retired.push(template);
     }

@@ -32,7 +32,7 @@ pub(in crate::pool) fn try_out(
     resources: &PoolResources,
 ) -> io::Result<Result<(), String>> {
     let child = SignalPipe::of(&[Signal::SIGCHLD])?;
-    let mut code = Code::new(config, false);
+    let mut code = Code::new(config, resources.scoreboard.clone(), false);
     let (service, settings) = (&config.service, &config.settings);
     let log = |message: &LogMessage| Request::of_pool(&settings.app).log(message);
     let mut result = None;

@@ -4,7 +4,7 @@
 //! Where the application must not be loaded before a fork, the template is the engine alone, and
 //! each worker loads the application.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{os::fd::AsFd as _, sync::Arc, time::SystemTime};
 
 use diagnostics::message::{Code, LogMessage};
 use pyo3::prelude::*;
@@ -83,7 +83,7 @@ pub(crate) fn run(
         let state = before.changes(py).map_err(printed)?;
         Ok::<_, String>((loaded.application, state))
     };
-    let mut modules = ModuleWatch::watched(launch, service);
+    let mut modules = ModuleWatch::watched(launch, service, status.scoreboard.as_fd())?;
     if service.warm || modules.is_some() {
         executed::take_note(py)?;
     }
@@ -169,7 +169,7 @@ pub(crate) fn run(
             // signals.
             process::unblock_signals(&SignalMask::none());
             title::show_loading_worker();
-            modules = ModuleWatch::watched(launch, service);
+            modules = ModuleWatch::watched(launch, service, status.scoreboard.as_fd())?;
             let hint = (block.is_some() && service.workers > 1 && !service.warm)
                 .then_some(OTHER_WORKER_LOADED_HINT);
             let begun = SystemTime::now();

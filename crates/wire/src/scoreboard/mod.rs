@@ -5,6 +5,7 @@
 //! line, and only that thread writes it. The lines of the threads of one worker are its block. A
 //! reader that meets a line in the middle of a change reads it again.
 
+mod code_loads;
 mod histogram;
 mod reading;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use memmap2::MmapRaw;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 
 pub use self::{
+    code_loads::{ChangeReport, CodeLoads},
     histogram::{BOUNDS_MICROSECONDS, Histogram, HistogramSum, LineHistograms},
     reading::ThreadStatus,
     writing::ThreadCounts,
@@ -69,6 +71,8 @@ struct PoolHeader {
     warned: AtomicU32,
     /// Number of lines in use; there may be room for more.
     lines: AtomicU32,
+    /// Attempts to load the code.
+    code_loads: CodeLoads,
 }
 
 /// When a worker wakes the supervisor at the begin of a request.
@@ -327,6 +331,11 @@ impl Scoreboard {
     /// How often all threads of the maximum number of workers became busy.
     pub fn max_reached(&self) -> u64 {
         self.header().max_reached.load(Ordering::Relaxed)
+    }
+
+    /// Attempts to load the code.
+    pub fn code_loads(&self) -> &CodeLoads {
+        &self.header().code_loads
     }
 
     /// Marks `warning` as logged. Returns whether no worker had logged it before.

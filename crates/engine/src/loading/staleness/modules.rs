@@ -7,18 +7,23 @@
 use std::{
     collections::HashMap,
     ffi::OsStr,
-    os::unix::ffi::OsStrExt as _,
-    path::PathBuf,
+    io,
+    os::{fd::BorrowedFd, unix::ffi::OsStrExt as _},
+    path::{Path, PathBuf},
     sync::Mutex,
     time::{Duration, Instant, SystemTime},
 };
 
 use diagnostics::message::{Code, LogMessage};
 use pyo3::prelude::*;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    process::{Pid, Signal, kill_process},
+    time::{ClockId, clock_gettime},
+};
 use wire::{
     app::Source,
     launch::{Launch, Service},
+    scoreboard::{ChangeReport, Scoreboard},
     snapshot::Snapshot,
 };
 
@@ -30,12 +35,9 @@ use crate::{
 /// The time between two checks.
 pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How far file times may lag behind the clock. The kernel takes them from its last tick.
-const CLOCK_LAG: Duration = Duration::from_millis(20);
-
 /// Watches the modules of this process.
 pub(crate) struct ModuleWatch {
-    supervisor: Option<Pid>,
+    supervisor: Option<ReloadingSupervisor>,
     /// Watches the files of all loaded code, not only `paths`.
     watches_all: bool,
     /// Other files to watch.
@@ -44,7 +46,17 @@ pub(crate) struct ModuleWatch {
     seen: Mutex<SeenFiles>,
 }
 
+/// The supervisor that reloads the code.
+struct ReloadingSupervisor {
+    pid: Option<Pid>,
+    scoreboard: Scoreboard,
+    /// The number of the attempt to load code by which this process has loaded its code.
+    loaded: u64,
+}
+
 struct SeenFiles {
+    /// A changed file that was not reported, and the newest attempt to load code at that time.
+    unreported: Option<(PathBuf, u64)>,
     files: HashMap<PathBuf, Option<Snapshot>>,
     /// Code files that may belong to no module, and the count of [`code_files`] for which the list
     /// is valid.
@@ -56,10 +68,24 @@ struct SeenFiles {
 
 impl ModuleWatch {
     /// A watch that begins before loading; `None` without `--reload`.
-    pub(crate) fn watched(launch: &Launch, service: &Service) -> Option<Self> {
-        service
-            .reload
-            .then(|| Self::of(launch, Pid::from_raw(launch.gateway_pid), true, Vec::new()))
+    ///
+    /// # Errors
+    /// If the `scoreboard` cannot be mapped.
+    pub(crate) fn watched(
+        launch: &Launch,
+        service: &Service,
+        scoreboard: BorrowedFd<'_>,
+    ) -> io::Result<Option<Self>> {
+        if !service.reload {
+            return Ok(None);
+        }
+        let scoreboard = Scoreboard::attach(scoreboard.try_clone_to_owned()?)?;
+        let supervisor = ReloadingSupervisor {
+            pid: Pid::from_raw(launch.gateway_pid),
+            loaded: scoreboard.code_loads().newest(),
+            scoreboard,
+        };
+        Ok(Some(Self::of(launch, Some(supervisor), true, Vec::new())))
     }
 
     /// A watch for a worker without a supervisor, which exits at a change; `None` without
@@ -81,7 +107,7 @@ impl ModuleWatch {
 
     fn of(
         launch: &Launch,
-        supervisor: Option<Pid>,
+        supervisor: Option<ReloadingSupervisor>,
         watches_all: bool,
         paths: Vec<PathBuf>,
     ) -> Self {
@@ -91,9 +117,10 @@ impl ModuleWatch {
             paths,
             log: Log::new(&launch.request.id, &launch.request.line),
             seen: Mutex::new(SeenFiles {
+                unreported: None,
                 files: HashMap::new(),
                 others: (0, Vec::new()),
-                last: SystemTime::now(),
+                last: file_clock(),
                 due: Instant::now(),
             }),
         }
@@ -108,7 +135,7 @@ impl ModuleWatch {
         if Instant::now() < seen.due {
             return false;
         }
-        let begin = SystemTime::now();
+        let begin = file_clock();
         let mut files = if self.watches_all { code_files::of_modules(py) } else { Vec::new() };
         let count = code_files::count(py);
         if self.watches_all && seen.others.0 != count {
@@ -119,22 +146,50 @@ impl ModuleWatch {
         let changed = py.detach(|| seen.compare(files));
         seen.last = begin;
         seen.due = Instant::now() + CHECK_INTERVAL;
-        let Some(file) = changed else { return false };
-        let file = file.display();
-        match self.supervisor {
-            Some(supervisor) => {
-                self.log.write(&LogMessage::new(Code::ChangeSeen, format!("`{file}` has changed")));
-                // If the supervisor has exited, this process exits soon.
-                let _ = kill_process(supervisor, Signal::HUP);
+        match (&self.supervisor, changed) {
+            (Some(supervisor), changed) => {
+                let loads = supervisor.scoreboard.code_loads();
+                if let Some(file) = changed {
+                    seen.unreported = Some((file, loads.newest()));
+                }
+                let Some((file, noticed)) = &seen.unreported else { return false };
+                match loads.report(supervisor.loaded, *noticed) {
+                    ChangeReport::First => supervisor.report(&self.log, file),
+                    ChangeReport::Covered => {}
+                    ChangeReport::Later => return false,
+                }
+                seen.unreported = None;
                 false
             }
-            None => {
+            (None, None) => false,
+            (None, Some(file)) => {
+                let file = file.display();
                 let sentence = format!(
                     "`{file}` has changed; this worker exits, for another with the new code"
                 );
                 self.log.write(&LogMessage::new(Code::ChangeSeen, sentence));
                 true
             }
+        }
+    }
+}
+
+/// The time by the clock that file times come from: that of the kernel's last tick. A file that is
+/// changed later has this time at least.
+fn file_clock() -> SystemTime {
+    let now = clock_gettime(ClockId::RealtimeCoarse);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let nanoseconds = u32::try_from(now.tv_nsec).unwrap_or(0);
+    SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds)
+}
+
+impl ReloadingSupervisor {
+    fn report(&self, log: &Log, file: &Path) {
+        let sentence = format!("`{}` has changed", file.display());
+        log.write(&LogMessage::new(Code::ChangeSeen, sentence));
+        if let Some(pid) = self.pid {
+            // If the supervisor has exited, this process exits soon.
+            let _ = kill_process(pid, Signal::HUP);
         }
     }
 }
@@ -157,7 +212,7 @@ impl SeenFiles {
                 (Some(known), found) => *known != found,
                 // The file may have changed before or after loading.
                 (None, Some(found)) => {
-                    found.is_changed_between(self.last - CLOCK_LAG, SystemTime::now())
+                    found.is_changed_between(self.last - Duration::from_nanos(1), SystemTime::now())
                 }
             };
             if is_changed {
