@@ -38,7 +38,7 @@ impl CodeLoads {
 
     /// Marks the newest attempt as failed.
     pub fn fail(&self) {
-        self.0.store(self.newest() * ONE_ATTEMPT | FAILED, Ordering::SeqCst);
+        self.0.store((self.newest() * ONE_ATTEMPT) | FAILED, Ordering::SeqCst);
     }
 
     /// The number of the newest attempt.
