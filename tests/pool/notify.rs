@@ -111,6 +111,22 @@ fn ready_reloading_ready_and_stopping_are_sent_in_this_order() {
 }
 
 #[test]
+fn an_upgrade_is_a_reload_of_the_same_process_for_the_manager() {
+    let (setup, mut manager) = managed(ECHO);
+    let pool = setup.launch();
+    manager.await_line("STATUS=1 worker, generation 1");
+    pool.signal(Signal::USR2);
+    manager.await_line("RELOADING=1");
+    manager.await_line("READY=1");
+    manager.await_line("STATUS=1 worker, generation 2");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "/|");
+    pool.signal(Signal::TERM);
+    manager.await_line("STOPPING=1");
+    assert_eq!(pool.end().code(), Some(0));
+    assert_eq!(manager.sequence(), ["READY=1", "RELOADING=1", "READY=1", "STOPPING=1"]);
+}
+
+#[test]
 fn a_failed_reload_ends_with_ready_and_shows_in_the_status_until_one_succeeds() {
     let (setup, mut manager) = managed(ECHO);
     let mut pool = setup.launch();
