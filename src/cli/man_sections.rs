@@ -224,7 +224,7 @@ const STATUS: Sections = Sections {
     environment: &[CLIENT_ENVIRONMENT],
     signals: &[("SIGINT, SIGTERM", "End the command; the pools go on.")],
     examples: &[
-        ("Show all pools of this user:", &["wsgate status"]),
+        ("Show all pools of this user, or of all users for root:", &["wsgate status"]),
         ("Print the status of one pool for another program:", &["wsgate status --json app"]),
     ],
     see_also: "wsgate(1), wsgate-fastcgi(1), wsgate-reload(1), wsgate-stop(1), wsgate-stacks(1)",

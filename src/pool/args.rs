@@ -329,8 +329,8 @@ impl From<Preload> for wire::launch::Preload {
 /// The arguments of `wsgate status`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct StatusArgs {
-    /// Name of the pool to show [default: all pools of this user]
-    #[arg(value_name = "POOL", value_parser = name)]
+    /// Name of the pool to show, or USER/NAME [default: all pools; those of all users for root]
+    #[arg(value_name = "POOL", value_parser = name_with_user)]
     pub(crate) pool: Option<String>,
 
     /// Print one line of JSON for each pool, with the fields that docs/operate.md lists
@@ -355,6 +355,11 @@ pub(crate) struct PoolName {
     /// Name of the pool, as `wsgate status` shows it
     #[arg(value_name = "POOL", value_parser = name)]
     pub(crate) name: String,
+}
+
+/// Parses the name of a pool, which may have a user before it.
+fn name_with_user(value: &str) -> Result<String, String> {
+    check_name(value.split_once('/').map_or(value, |(_, name)| name)).map(|()| value.to_owned())
 }
 
 /// Parses the name of a pool.

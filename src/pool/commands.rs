@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use control::{
-    client,
+    all_pools, client,
     pool_status::{PoolMode, PoolStatus, WorkerStatus},
     protocol::ReloadResult,
 };
@@ -32,7 +32,7 @@ const OTHER_POOLS_HINT: &str = "run `sudo -u USER wsgate status` for another use
 pub(crate) fn status(args: &StatusArgs) -> Result<Exit, CommandError> {
     let (statuses, failures) = match &args.pool {
         Some(name) => (client::named(name).map_err(unknown)?, Vec::new()),
-        None => client::all().map_err(unknown)?,
+        None => all_pools::all().map_err(unknown)?,
     };
     let mut text = String::new();
     for status in &statuses {
@@ -172,6 +172,42 @@ fn age(seconds: u64) -> String {
     }
 }
 
+/// A line with the totals of the pool, and its user.
+fn totals(status: &PoolStatus) -> String {
+    let counters = &status.counters;
+    let replaced = &counters.replaced;
+    let queued: u64 = status.queued
+        + status
+            .listeners
+            .iter()
+            .filter_map(|listener| listener.accept_queue)
+            .map(u64::from)
+            .sum::<u64>();
+    let crashes: Vec<String> = counters
+        .crashed
+        .iter()
+        .map(|(cause, count)| format!("{count} crashed ({})", Escaped(cause)))
+        .collect();
+    let counts = [
+        (status.requests, "requests"),
+        (status.responses.client_errors, "4xx"),
+        (status.responses.server_errors, "5xx"),
+        (status.peak_busy, "busy at most"),
+        (status.max_reached, "times all busy"),
+        (queued, "waiting"),
+        (counters.slow, "slow"),
+        (counters.timed_out, "timed out"),
+        (
+            replaced.max_requests + replaced.max_age + replaced.max_rss,
+            "workers replaced at a limit",
+        ),
+    ];
+    let shown = counts.into_iter().filter(|(count, _)| *count > 0);
+    let shown = shown.map(|(count, what)| format!("{count} {what}")).chain(crashes);
+    let parts: Vec<String> = [format!("up {}", age(status.age))].into_iter().chain(shown).collect();
+    format!("  user {}, {}\n", Escaped(&status.user), parts.join(", "))
+}
+
 /// The status as text. Escapes everything that another user's pool could use against a terminal.
 fn table(status: &PoolStatus) -> String {
     let aborted = match status.aborted {
@@ -213,6 +249,7 @@ fn table(status: &PoolStatus) -> String {
             Escaped(&failed.reason)
         );
     }
+    text.push_str(&totals(status));
     // An idle process of a warm pool has served no request.
     let is_shown =
         |worker: &&WorkerStatus| status.mode != PoolMode::Warm || worker.busy || worker.leaving;

@@ -37,7 +37,7 @@ fn the_status_of_many_threads_is_complete_while_other_clients_do_not_read() {
     let pool = PoolSetup::new(ECHO).args(&["--workers", "8", "--threads", "256"]).start();
     eventually("all threads have started", || threads_in_status(&pool) == Some(8 * 256));
     eventually("the table has a line for each thread", || {
-        pool.run_wsgate(&["status", "app"]).text().lines().count() == 2 + 8 * 256
+        pool.run_wsgate(&["status", "app"]).text().lines().count() == 3 + 8 * 256
     });
     let control = pool.setup().path("run/app.pool");
     let _silent: Vec<_> = (0..100)

@@ -97,7 +97,7 @@ fn requests_are_counted_and_current_ones_are_named() {
                 && text.contains("5 at most, 8 requests in "),
             "{text}"
         );
-        let rows: Vec<&str> = text.lines().skip(2).collect();
+        let rows: Vec<&str> = text.lines().skip(3).collect();
         assert!(
             rows.iter()
                 .any(|row| row.contains(" busy ") && row.ends_with("GET /cgi-bin/app.wsgi?slow")),

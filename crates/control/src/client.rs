@@ -7,27 +7,21 @@ use std::{
     fs,
     io::{self, Write as _},
     os::unix::{fs::MetadataExt as _, net::UnixStream},
-    path::{Path, PathBuf},
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    net::sockopt,
-    process::geteuid,
-};
+use rustix::{net::sockopt, process::geteuid};
 
 use crate::{
-    connection::{
-        MAX_ANSWER_BYTES, STATUS_TIMEOUT, connected, no_answer, parsed, read_all, read_some,
-    },
+    all_pools::{all, located},
+    connection::{STATUS_TIMEOUT, connected, no_answer, parsed, read_all},
     pool_status::PoolStatus,
     process_stacks::{PoolProcess, ProcessStacks},
     protocol::{ControlCommand, ReloadResult},
     runtime_directory,
-    sockets::names,
 };
 
 /// How long root waits for another user's pool to carry out a command.
@@ -36,91 +30,25 @@ const FOREIGN_COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 /// Pause before a command is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Maximum size of all responses of a directory in bytes.
-const MAX_DIRECTORY_BYTES: usize = 2 * MAX_ANSWER_BYTES;
-
-/// The status of all pools that this user may control, and the errors of pools that did not
-/// respond.
-///
-/// # Errors
-/// If no runtime directory is usable.
-pub fn all() -> Result<(Vec<PoolStatus>, Vec<anyhow::Error>)> {
-    let (mut answers, mut troubles) = (Vec::new(), Vec::new());
-    for directory in runtime_directory::of_pools()?.found {
-        for (name, answer) in ask_all(&directory) {
-            match answer.and_then(|answer| parsed(&answer)) {
-                Ok(status) => answers.extend(status),
-                Err(error) => troubles.push(error.context(no_answer(&name))),
-            }
-        }
-    }
-    answers.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok((answers, troubles))
-}
-
-/// Asks all pools of `directory` in parallel, so that a slow pool does not delay the others.
-fn ask_all(directory: &Path) -> Vec<(String, Result<Vec<u8>>)> {
-    let (mut asked, mut done) = (Vec::new(), Vec::new());
-    for name in names(directory) {
-        match request_status(directory, &name) {
-            Ok(Some(stream)) => asked.push((name, stream, Vec::new())),
-            // The pool was killed and left its socket.
-            Ok(None) => {}
-            Err(error) => done.push((name, Err(error))),
-        }
-    }
-    let due = Instant::now() + STATUS_TIMEOUT;
-    let mut bytes = MAX_DIRECTORY_BYTES;
-    while !asked.is_empty() {
-        let left = Timespec::try_from(due.saturating_duration_since(Instant::now())).ok();
-        let mut watched: Vec<_> =
-            asked.iter().map(|(_, stream, _)| PollFd::new(stream, PollFlags::IN)).collect();
-        if matches!(poll(&mut watched, left.as_ref()), Ok(0)) {
-            let late = asked
-                .drain(..)
-                .map(|(name, ..)| (name, Err(io::Error::from(io::ErrorKind::TimedOut).into())));
-            done.extend(late);
-            break;
-        }
-        for (name, mut stream, mut answer) in std::mem::take(&mut asked) {
-            match read_some(&mut stream, &mut answer) {
-                Ok(Some(0)) => done.push((name, Ok(answer))),
-                Ok(count) => match bytes.checked_sub(count.unwrap_or(0)) {
-                    Some(left) => {
-                        bytes = left;
-                        asked.push((name, stream, answer));
-                    }
-                    None => {
-                        done.push((name, Err(anyhow!("the answers of its directory are too long"))))
-                    }
-                },
-                Err(error) => done.push((name, Err(error.into()))),
-            }
-        }
-    }
-    done
-}
-
-/// A non-blocking connection on which the status was requested; `None` if the pool is not running.
-///
-/// # Errors
-/// If the pool cannot be asked.
-fn request_status(directory: &Path, name: &str) -> Result<Option<UnixStream>> {
-    let Some(mut stream) = connected(directory, name, Duration::from_millis(100))? else {
-        return Ok(None);
-    };
-    stream.write_all(ControlCommand::Status.line().as_bytes())?;
-    stream.set_nonblocking(true)?;
-    Ok(Some(stream))
-}
-
-/// The status of the pools with this name. A pool that has just exited is left out.
+/// The status of the pools with this name, or of the pool `USER/NAME`. A pool that has just exited
+/// is left out.
 ///
 /// # Errors
 /// If no such pool is running, or a pool does not respond.
 pub fn named(name: &str) -> Result<Vec<PoolStatus>> {
-    let statuses = find_all(name)?.iter().map(FoundPool::status).collect::<Result<Vec<_>>>()?;
-    Ok(statuses.into_iter().flatten().collect())
+    if let Some((user, name)) = name.split_once('/') {
+        let (mut statuses, _) = all()?;
+        statuses.retain(|status| status.user == user && status.name == name);
+        if statuses.is_empty() {
+            bail!("no pool named `{name}` of the user `{user}` answers");
+        }
+        return Ok(statuses);
+    }
+    let mut statuses = Vec::new();
+    for pool in find_all(name)? {
+        statuses.extend(pool.status()?.map(|status| located(status, &pool.directory)));
+    }
+    Ok(statuses)
 }
 
 /// Reloads the pool `name`, with the installed program if `upgrades`. Returns `None` if the pool

@@ -6,9 +6,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod all_pools;
 pub mod client;
 pub mod connection;
 pub mod histogram;
+mod other_users;
 pub mod pool_name;
 pub mod pool_status;
 pub mod process_stacks;

@@ -8,11 +8,8 @@ use std::{
 };
 
 use crate::{
-    pool_name::check_name,
-    protocol::SOCKET_SUFFIX,
-    runtime_directory::{
-        RuntimeDirectoryError, {self},
-    },
+    other_users::directories, pool_name::check_name, protocol::SOCKET_SUFFIX,
+    runtime_directory::RuntimeDirectoryError,
 };
 
 /// Maximum number of sockets of a directory that are tried.
@@ -33,7 +30,7 @@ impl PoolSocket {
     /// If no runtime directory is usable.
     pub fn find_all() -> Result<Vec<Self>, RuntimeDirectoryError> {
         let mut sockets = Vec::new();
-        for directory in runtime_directory::of_pools()?.found {
+        for directory in directories()? {
             let Ok(owner) = fs::metadata(&directory).map(|found| found.uid()) else { continue };
             let here = names(&directory).into_iter();
             sockets.extend(here.map(|name| Self { name, directory: directory.clone(), owner }));

@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use control::{client, process_stacks::ProcessStacks};
+use control::{all_pools, client, process_stacks::ProcessStacks};
 
 use crate::pool::top::table::Snapshot;
 
@@ -87,7 +87,7 @@ pub(super) fn answer(question: Question) -> Answer {
         Question::Status(name) => {
             let found = match name {
                 Some(name) => client::named(&name).map(|pools| (pools, Vec::new())),
-                None => client::all(),
+                None => all_pools::all(),
             };
             let (pools, failures) = found.unwrap_or_else(|error| (Vec::new(), vec![error]));
             let failures = failures.iter().map(|failure| format!("{failure:#}")).collect();
