@@ -60,7 +60,7 @@ package-files: $(GATEWAY) $(ENGINE) $(HTTP)
 		'Changes of this version: changelog.gz in this directory.' \
 		'The wsgate developers <wsgate@users.noreply.github.com>' \
 		'$(CHANGELOG_DATE)' > $(PACKAGE_FILES)/changelog
-	cp CHANGELOG.md packaging/example.conf $(PACKAGE_FILES)
+	cp CHANGELOG.md packaging/example.toml packaging/logrotate/wsgate $(PACKAGE_FILES)
 	find $(PACKAGE_FILES) -exec touch --date=@$(SOURCE_DATE_EPOCH) {} +
 
 deb: $(CARGO_DEB) package-files ## package a release build as deb, in target/artifacts

@@ -34,6 +34,7 @@ needed() {
     command -v nginx >/dev/null || echo nginx-light
     command -v caddy >/dev/null || echo caddy
     command -v haproxy >/dev/null || echo haproxy
+    command -v logrotate >/dev/null || echo logrotate
     [ -e /usr/lib/apache2/modules/mod_fcgid.so ] || echo libapache2-mod-fcgid
     [ -e /usr/lib/apache2/modules/mod_xsendfile.so ] || echo libapache2-mod-xsendfile
     [ -e /usr/lib/apache2/suexec-custom ] || echo apache2-suexec-custom

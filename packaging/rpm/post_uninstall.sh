@@ -11,6 +11,7 @@ if [ "$1" -eq 0 ]; then
     examples=/usr/share/doc/wsgate/examples
     rmdir $examples/cgi-bin/djangosite/notes/migrations $examples/cgi-bin/djangosite/notes \
         $examples/cgi-bin/djangosite $examples/cgi-bin $examples/apache $examples/web-servers \
-        $examples /usr/share/doc/wsgate /usr/share/licenses/wsgate /usr/lib/wsgate /etc/wsgate \
+        $examples /usr/share/doc/wsgate /usr/share/licenses/wsgate /usr/lib/wsgate \
+        /etc/wsgate/pools /etc/wsgate \
         2>/dev/null || :
 fi

@@ -11,7 +11,8 @@ lintian --fail-on error,warning "$deb" || fail "lintian"
 
 for file in usr/bin/wsgate usr/lib/wsgate/libwsgate_engine.so usr/lib/wsgate/wsgate-http \
     usr/lib/systemd/system/wsgate@.service usr/lib/systemd/system/wsgate@.socket \
-    usr/lib/systemd/system/wsgate-monitor.service etc/wsgate/example.conf \
+    usr/lib/systemd/system/wsgate-monitor.service etc/wsgate/pools/example.toml \
+    etc/logrotate.d/wsgate \
     usr/share/doc/wsgate/{copyright,changelog.gz,changelog.Debian.gz} \
     usr/share/bash-completion/completions/wsgate usr/share/zsh/vendor-completions/_wsgate \
     usr/share/fish/vendor_completions.d/wsgate.fish; do
@@ -38,7 +39,7 @@ of_rpm=$(rpm -qpl "$rpm" | grep -v -e /usr/share/licenses -e /usr/share/doc/wsga
 diff <(echo "$of_deb") <(echo "$of_rpm") || fail "deb and rpm have different files"
 grep -q -x /usr/share/licenses/wsgate/copyright <<<"$(rpm -qpl "$rpm")" ||
     fail "the rpm has no copyright"
-grep -q -x /etc/wsgate/example.conf <<<"$(rpm -qpc "$rpm")" ||
+grep -q -x /etc/wsgate/pools/example.toml <<<"$(rpm -qpc "$rpm")" ||
     fail "the rpm has no configuration file"
 
 # The copyright file has each crate: those that cargo lists, and those whose names stand in the

@@ -140,6 +140,7 @@ serve() {
         fail "$suite: wsgate call"
     expect http://127.0.0.1:8080/cgi-bin/hello.wsgi "Hello from WSGI"
     inside systemctl --quiet is-active 'wsgate@*' && fail "$suite: a pool runs by itself"
+    echo 'app = "/srv/shop/app.wsgi"' >"$root/etc/wsgate/pools/shop.toml"
     inside systemctl --quiet enable --now wsgate@shop.socket wsgate@shop.service
     expect http://127.0.0.1/shop "Hello from the pool"
 }
@@ -173,9 +174,8 @@ remove() {
     inside systemctl stop apache2.service nginx.service
     chroot "$root" a2disconf --quiet shop
     find "$root/usr/lib/cgi-bin" -mindepth 1 -delete
-    echo 'WSGATE_OPTIONS=--workers 1' >"$root/etc/wsgate/shop.conf"
     inside dpkg --remove wsgate >/dev/null || fail "$suite: dpkg --remove"
-    [ -e "$root/etc/wsgate/shop.conf" ] || fail "$suite: a removal deletes the configuration"
+    [ -e "$root/etc/wsgate/pools/shop.toml" ] || fail "$suite: a removal deletes the configuration"
     [ -z "$(inside ls /proc/[0-9]*/exe -l 2>/dev/null | grep wsgate || true)" ] ||
         fail "$suite: processes of wsgate run after the removal"
     inside dpkg --purge wsgate >/dev/null || fail "$suite: dpkg --purge"

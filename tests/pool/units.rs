@@ -18,8 +18,9 @@ use crate::{
         assertions::codes,
         child_process::{RunningProcess, piped, run},
         fastcgi_client::{FastcgiConnection, FastcgiRequest},
+        pool::PoolSetup,
         probe::{dedent, python},
-        web_servers::source,
+        web_servers::{eventually, source},
     },
 };
 
@@ -42,9 +43,12 @@ struct Machine(TempDir);
 impl Machine {
     fn new() -> Self {
         let machine = Self(TempDir::new().unwrap());
-        for directory in ["srv/shop", "run/wsgate", "etc"] {
+        for directory in ["srv/shop", "run/wsgate", "etc/wsgate/pools"] {
             fs::create_dir_all(machine.path(directory)).unwrap();
         }
+        let app = machine.path("srv/shop/app.wsgi");
+        let text = format!("app = {app:?}\nworkers = 1\npython = {:?}\n", python());
+        fs::write(machine.path("etc/wsgate/pools/shop.toml"), text).unwrap();
         machine
     }
 
@@ -56,15 +60,14 @@ impl Machine {
         fs::write(self.path("srv/shop/app.wsgi"), dedent(code)).unwrap();
     }
 
-    /// A value of a unit as systemd gives it to the instance `shop`, with the options of its
-    /// `EnvironmentFile`.
+    /// A value of a unit as systemd gives it to the instance `shop`.
     fn instance(&self, value: &str) -> String {
         let root = self.0.path().display().to_string();
         let value = value.replace("%i", "shop").replace("%t", &format!("{root}/run"));
         let value = value
             .replace("/srv/", &format!("{root}/srv/"))
             .replace("/usr/local/bin/wsgate", wsgate());
-        value.replace("$WSGATE_OPTIONS", &format!("--workers 1 --python {}", python().display()))
+        value.replace("/etc/wsgate/", &format!("{root}/etc/wsgate/"))
     }
 
     /// A command of a unit, as its process finds itself.
@@ -144,7 +147,7 @@ fn the_systemd_units_serve_a_site_and_reload_it() {
     );
     machine.release(&ECHO.replace("b'|'", "b'+'"));
     assert_eq!(reload().code(), Some(0));
-    crate::support::web_servers::eventually("the new code answers", || {
+    eventually("the new code answers", || {
         FastcgiConnection::unix(Path::new(&path)).ask(&FastcgiRequest::get("/new")).text()
             == "/new+"
     });
@@ -164,4 +167,38 @@ fn a_permanent_failure_is_not_restarted() {
         let ended = run(piped(Command::new(artefacts::gateway()).args(args)), "");
         assert!(ended.code().is_some_and(|code| prevented.contains(&code)), "{args:?}: {ended:?}");
     }
+}
+
+#[test]
+fn logrotate_rotates_the_logs_of_a_pool_that_goes_on_writing() {
+    let pool = PoolSetup::new(ECHO);
+    let logs = pool.path("wsgate/shop");
+    fs::create_dir_all(&logs).unwrap();
+    let log = logs.join("access.log");
+    let mut pool = pool.args(&["--access-log", log.to_str().unwrap()]).start();
+    assert_eq!(pool.ask(&FastcgiRequest::get("/before")).text(), "/before|");
+    // logrotate leaves an empty file alone.
+    eventually("the request is logged", || fs::read_to_string(&log).unwrap().contains("/before"));
+    // The shipped file, with the directory and the process of this pool.
+    let text = fs::read_to_string(source("packaging/logrotate/wsgate")).unwrap();
+    let signal = "systemctl kill --kill-who=main --signal=USR1 'wsgate@*.service'";
+    assert!(text.contains(signal) && text.contains("/var/log/wsgate/*/"), "{text}");
+    let text = text
+        .replace("/var/log/wsgate/", &format!("{}/", pool.setup().path("wsgate").display()))
+        .replace(signal, &format!("kill -USR1 {}", pool.pid()));
+    let (config, state) = (pool.setup().path("logrotate"), pool.setup().path("state"));
+    fs::write(&config, text).unwrap();
+    for rotation in ["access.log.1", "access.log.2.gz"] {
+        let mut command = Command::new("/usr/sbin/logrotate");
+        command.arg("--force").arg("--state").arg(&state).arg(&config);
+        let ended = run(piped(&mut command), "");
+        assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""));
+        eventually(rotation, || logs.join(rotation).exists() && log.exists());
+        assert_eq!(pool.ask(&FastcgiRequest::get("/after")).text(), "/after|");
+        eventually("the new file has the request", || {
+            fs::read_to_string(&log).unwrap().contains("GET /after")
+        });
+    }
+    pool.await_times("W0742", 2);
+    pool.stop();
 }
