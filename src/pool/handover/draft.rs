@@ -144,7 +144,7 @@ impl<'a> Draft<'a> {
 }
 
 impl Inheritance<'_> {
-    /// The value of [`VARIABLE`].
+    /// The value of `WSGATE_UPGRADE`.
     pub(in crate::pool) fn variable(&self) -> OsString {
         let file = self.file.as_raw_fd();
         self.result
