@@ -227,3 +227,21 @@ fn a_reload_loses_no_request_while_the_number_of_workers_changes() {
     pool.workers(3);
     pool.stop();
 }
+
+#[test]
+fn an_edit_of_one_site_reloads_its_pool_only() {
+    let text = "workers = 2\nenv = { SHOWN = \"first\" }\n";
+    let pools: Vec<Pool> = (0..5).map(|_| start(text)).collect();
+    let before: Vec<_> = pools.iter().map(|pool| (pool.template(), pool.workers(2))).collect();
+    assert_reloads(&pools[2], "workers = 1\nenv = { SHOWN = \"second\" }\n");
+    assert_shows(&pools[2], "second", 1);
+    for (number, (pool, before)) in pools.iter().zip(before).enumerate() {
+        if number != 2 {
+            assert_eq!((pool.template(), pool.workers(2)), before);
+            assert_eq!(shown(pool), "first");
+        }
+    }
+    for (number, pool) in pools.into_iter().enumerate() {
+        assert_eq!(pool.stop().matches("W0711").count(), usize::from(number == 2));
+    }
+}
