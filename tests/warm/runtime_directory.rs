@@ -179,7 +179,7 @@ fn a_shell_finds_the_pools_of_a_service_that_has_a_temporary_directory_of_its_ow
             let (code, text, message) = wsgate(&["status"]);
             assert!(code == Some(0) && text.is_empty(), "{text}");
             assert!(
-                message.contains("no pool runs as user 54321") && message.contains(&dir),
+                message.contains("no pools are running for user 54321") && message.contains(&dir),
                 "{message}"
             );
         }

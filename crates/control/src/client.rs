@@ -264,7 +264,7 @@ pub fn no_pools_message() -> String {
     let looked = runtime_directory::of_pools()
         .map(|directories| shown(directories.searched.iter()))
         .unwrap_or_default();
-    format!("no pool runs as user {user}; looked in {looked}")
+    format!("no pools are running for user {user}; looked in {looked}")
 }
 
 fn shown<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> String {
