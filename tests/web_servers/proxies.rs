@@ -52,7 +52,7 @@ fn haproxy(site: &WebSite, web_server: &str, lines: &str) -> ServerProcess {
 fn seen(url: &str) -> serde_json::Value {
     // Another address than that of the proxy.
     HttpClient::get(url)
-        .from_address(CLIENT)
+        .source_address(CLIENT)
         .header("X-Forwarded-For", "6.6.6.6")
         .header("X-Real-IP", "6.6.6.6")
         .header("X-Forwarded-SSL", "on")

@@ -81,7 +81,7 @@ impl HttpClient {
     }
 
     /// Connects from an address of this machine.
-    pub(crate) fn from_address(self, address: &str) -> Self {
+    pub(crate) fn source_address(self, address: &str) -> Self {
         self.arg("--interface").arg(address)
     }
 
