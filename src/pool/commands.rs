@@ -197,6 +197,7 @@ fn totals(status: &PoolStatus) -> String {
         (queued, "waiting"),
         (counters.slow, "slow"),
         (counters.timed_out, "timed out"),
+        (counters.refused, "refused"),
         (
             replaced.max_requests + replaced.max_age + replaced.max_rss,
             "workers replaced at a limit",

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::{
     pool::{
@@ -39,6 +40,13 @@ fn release(pool: &Pool, mut busy: FastcgiConnection) {
     assert_eq!(busy.response().text(), "/slow|");
 }
 
+/// The number of refused requests in the status of `pool`.
+fn refused_in_status(pool: &Pool) -> Value {
+    let ended = pool.run_wsgate(&["status", "--json", "app"]);
+    let status: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    status["refused"].clone()
+}
+
 #[track_caller]
 fn assert_refused(connection: &mut FastcgiConnection, id: &str) {
     let response = connection.response();
@@ -73,6 +81,9 @@ fn f31_requests_that_wait_too_long_for_a_worker_are_refused() {
             assert_refused(connection, &request(number).1);
         }
         assert!(begun.elapsed() >= LIMIT, "{:?}", begun.elapsed());
+        assert_eq!(refused_in_status(&pool), 20);
+        let text = pool.run_wsgate(&["status", "app"]).text();
+        assert!(text.contains(", 20 refused"), "{text}");
         release(&pool, busy);
         assert_eq!(pool.ask(&request(0).0).text(), "/other|body");
         let log = pool.stop();
@@ -112,6 +123,7 @@ fn requests_above_the_length_of_the_queue_are_refused_at_once_and_the_others_wai
         assert_refused(connection, &request(number + 3).1);
     }
     assert!(waiting.iter().all(|connection| !connection.has_more()));
+    assert_eq!(refused_in_status(&pool), 3);
     release(&pool, busy);
     for connection in waiting {
         assert_eq!(connection.response().text(), "/other|body");

@@ -81,6 +81,8 @@ fn a_pool_that_rests_and_cannot_load_its_code_refuses() {
         for number in 0..4 {
             is_refused(&mut pool, number);
         }
+        let shown = pool.run_wsgate(&["status", "--json", "app"]).text();
+        assert!(shown.contains(r#""refused":4,"#), "{shown}");
         serves_again(&pool);
         pool.stop();
     }

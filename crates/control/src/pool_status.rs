@@ -193,6 +193,8 @@ pub struct Counters {
     pub slow: u64,
     /// Requests that reached the timeout.
     pub timed_out: u64,
+    /// Requests that the supervisor answered with 503.
+    pub refused: u64,
     /// Python processes that crashed, by the signal's name or `exit`.
     pub crashed: BTreeMap<String, u64>,
     /// Workers that were replaced or stopped, by reason.

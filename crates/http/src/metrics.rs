@@ -219,6 +219,9 @@ impl MetricsText<'_> {
         let help = "Requests that reached --timeout.";
         self.out.family("wsgate_requests_timed_out_total", Counter, help);
         self.each(|status| Some(status.counters.timed_out));
+        let help = "Requests that the supervisor answered with 503.";
+        self.out.family("wsgate_requests_refused_total", Counter, help);
+        self.each(|status| Some(status.counters.refused));
         let help = "How long requests took in a worker.";
         self.out.family("wsgate_request_duration_seconds", Histogram, help);
         self.histograms(|status| &status.duration);

@@ -63,6 +63,11 @@ impl Action {
         Self::Count(CountedEvent::Crashed(status))
     }
 
+    /// Counts requests that the supervisor has answered with 503.
+    pub(super) fn refusals(refused: &[Request]) -> impl Iterator<Item = Self> {
+        refused.iter().map(|_| Self::Count(CountedEvent::Refused))
+    }
+
     /// Counts the replacement of a worker.
     pub(super) fn replacement(reason: ReplaceReason) -> Self {
         Self::Count(CountedEvent::Replaced(reason))
@@ -76,6 +81,8 @@ pub(super) enum CountedEvent {
     Slow,
     /// A request has reached its timeout.
     TimedOut,
+    /// The supervisor has answered a request with 503.
+    Refused,
     /// A worker or a template has crashed.
     Crashed(ExitStatus),
     /// A worker is replaced or stopped.

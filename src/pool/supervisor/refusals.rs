@@ -113,8 +113,11 @@ impl Refusals {
             self.accept(sockets, take_waiting);
         }
         let reason = self.reason(ability);
-        let refused = self.refuser.proceed(&reason, self.debug).into_iter();
-        refused.map(|request| Action::LogRequest(reason.clone(), Box::new(request))).collect()
+        let refused = self.refuser.proceed(&reason, self.debug);
+        let mut actions: Vec<Action> = Action::refusals(&refused).collect();
+        let log = |request| Action::LogRequest(reason.clone(), Box::new(request));
+        actions.extend(refused.into_iter().map(log));
+        actions
     }
 
     fn reason(&self, ability: Ability) -> LogMessage {

@@ -149,7 +149,9 @@ impl RequestQueue {
         }
         let reason = self.reason();
         let refused = self.refuser.proceed(&reason, self.debug);
-        self.log.actions(refused, &reason)
+        let mut actions: Vec<Action> = Action::refusals(&refused).collect();
+        actions.extend(self.log.actions(refused, &reason));
+        actions
     }
 
     /// Number of requests that wait here since no worker can take them yet.

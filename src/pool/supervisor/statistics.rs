@@ -63,6 +63,7 @@ impl Statistics {
         let counter = match event {
             CountedEvent::Slow => &mut counters.slow,
             CountedEvent::TimedOut => &mut counters.timed_out,
+            CountedEvent::Refused => &mut counters.refused,
             CountedEvent::Crashed(status) => counters.crashed.entry(cause(status)).or_default(),
             CountedEvent::Replaced(ReplaceReason::MaxRequests) => &mut replaced.max_requests,
             CountedEvent::Replaced(ReplaceReason::MaxAge) => &mut replaced.max_age,

@@ -126,6 +126,7 @@ fn facts(status: &PoolStatus) -> Markup {
         ("Requests", status.requests.to_string()),
         ("Responses 4xx, 5xx", format!("{}, {}", responses.client_errors, responses.server_errors)),
         ("Slow, timed out", format!("{}, {}", status.counters.slow, status.counters.timed_out)),
+        ("Refused with 503", status.counters.refused.to_string()),
         ("Aborted by clients", status.aborted.to_string()),
         ("Crashes", crashes.to_string()),
         ("Memory", mebibytes(resident_bytes(status))),
