@@ -15,7 +15,7 @@ use std::{
 };
 
 use diagnostics::{
-    log_style::{self, LogFormat, LogStyle},
+    log_style::{self, LogFormat, LogStyle, Prefix},
     request_id,
 };
 use rustix::{
@@ -169,11 +169,12 @@ pub(crate) fn environment(settings: &Settings, request: &Request) -> BTreeMap<Os
 
 /// The style of this process, for the process that it starts.
 fn log_settings() -> LogSettings {
-    let LogStyle { format, pool, has_time } = log_style::get();
+    let LogStyle { format, pool, prefix } = log_style::get();
     LogSettings {
         is_json: format == LogFormat::Json,
         pool,
-        has_time,
+        has_time: prefix == Prefix::Time,
+        has_priority: prefix == Prefix::Priority,
         sends_request_id: request_id::is_sent(),
     }
 }

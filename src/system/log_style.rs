@@ -2,7 +2,7 @@
 
 use std::env;
 
-use diagnostics::log_style::{self, LogFormat, LogStyle};
+use diagnostics::log_style::{self, LogFormat, LogStyle, Prefix};
 use rustix::{
     fs::{FileType, fstat},
     stdio::stderr,
@@ -13,12 +13,15 @@ use rustix::{
 pub(crate) fn set_for_request(format: LogFormat, pool: String) {
     let is_file = fstat(stderr())
         .is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::RegularFile);
-    log_style::set(LogStyle { format, pool, has_time: is_file });
+    let prefix = if is_file { Prefix::Time } else { Prefix::Nothing };
+    log_style::set(LogStyle { format, pool, prefix });
 }
 
-/// Sets the style for the pool `pool`. The journal adds a time, and names the unit.
+/// Sets the style for the pool `pool`. The journal adds a time, names the unit, and reads
+/// priorities.
 pub(crate) fn set_for_pool(format: LogFormat, pool: String) {
-    log_style::set(LogStyle { format, pool, has_time: !is_journal() });
+    let prefix = if is_journal() { Prefix::Priority } else { Prefix::Time };
+    log_style::set(LogStyle { format, pool, prefix });
 }
 
 /// Is standard error a stream of systemd's journal, as `JOURNAL_STREAM` says (systemd.exec(5))?

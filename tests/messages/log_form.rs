@@ -1,7 +1,16 @@
 //! The form of log messages: time and name where nobody else adds them.
 
-use std::{fs, os::unix::fs::MetadataExt as _, process::Command};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::MetadataExt as _, net::UnixStream},
+    },
+    process::Command,
+};
 
+use rustix::fs::fstat;
 use serde_json::{Value, json};
 
 use crate::{
@@ -79,10 +88,55 @@ fn a_pool_names_itself_and_leaves_the_time_to_the_journal() {
         pool.stop();
         let start = log.lines().find(|line| line.contains("notice[")).unwrap();
         if is_journal {
-            assert!(start.starts_with("wsgate: "), "{log}");
+            assert!(start.starts_with("<5>wsgate: "), "{log}");
         } else {
             assert_eq!(time_and_name(start).1, "shop", "{log}");
         }
+    }
+}
+
+/// Starts the pool `setup` with a socket as standard error, as systemd does, and returns what the
+/// journal reads from the socket while `path` is requested.
+fn journal_lines(setup: PoolSetup, path: &str) -> Vec<String> {
+    let (journal, stream) = UnixStream::pair().unwrap();
+    let found = fstat(&stream).unwrap();
+    let setup = setup.variable("JOURNAL_STREAM", format!("{}:{}", found.st_dev, found.st_ino));
+    let pool = setup.launch_to(OwnedFd::from(stream));
+    let mut lines = BufReader::new(journal).lines().map(Result::unwrap);
+    let mut read: Vec<_> = lines.by_ref().take_while(|line| !line.contains("W0710")).collect();
+    pool.ask(&FastcgiRequest::get(path));
+    pool.stop();
+    read.extend(lines);
+    read
+}
+
+#[test]
+fn each_line_of_a_message_in_the_journal_has_the_priority_of_its_severity() {
+    let setup = PoolSetup::new(RAISES).args(&["--path", "/nonexistent"]);
+    let lines = journal_lines(setup, "/raises");
+    let first = |code: &str| lines.iter().position(|line| line.contains(code)).unwrap();
+    assert!(lines[first("W0108")].starts_with("<4>wsgate: warning["), "{lines:#?}");
+    assert!(lines[first("W0712")].starts_with("<5>wsgate: notice["), "{lines:#?}");
+    let error = &lines[first("W0501")..];
+    assert!(error[0].starts_with("<3>wsgate: error[W0501]"), "{lines:#?}");
+    let length = error.iter().position(|line| line.contains("request: ")).unwrap();
+    let parts =
+        ["<3>  Traceback (most recent call last):", "<3>      raise ValueError", "<3>hint: "];
+    let mut message = error[..=length].iter();
+    assert!(parts.iter().all(|part| message.any(|line| line.starts_with(part))), "{lines:#?}");
+    assert!(error[..=length].iter().all(|line| line.starts_with("<3>")), "{lines:#?}");
+}
+
+#[test]
+fn records_of_json_in_the_journal_have_the_priority_too() {
+    let setup = PoolSetup::new(RAISES).args(&["--log-format", "json", "--access-log", "-"]);
+    let lines = journal_lines(setup, "/raises");
+    let record = |code: &str| lines.iter().find(|line| line.contains(code)).unwrap();
+    assert!(record("W0501").starts_with("<3>{\"time\":\""), "{lines:#?}");
+    assert!(record("\"log\":\"access\"").starts_with("{\"time\":\""), "{lines:#?}");
+    for line in lines.iter().filter(|line| line.contains("\"log\"")) {
+        let record = line.strip_prefix("<3>").or(line.strip_prefix("<5>")).unwrap_or(line);
+        serde_json::from_str::<Value>(record).unwrap();
     }
 }
 

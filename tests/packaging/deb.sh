@@ -143,6 +143,11 @@ serve() {
     echo 'app = "/srv/shop/app.wsgi"' >"$root/etc/wsgate/pools/shop.toml"
     inside systemctl --quiet enable --now wsgate@shop.socket wsgate@shop.service
     expect http://127.0.0.1/shop "Hello from the pool"
+    await "message of the pool with its priority" journal_has_notice
+}
+journal_has_notice() {
+    inside journalctl --unit=wsgate@shop.service --priority=notice..notice --output=cat |
+        grep -q '^wsgate: notice\[W0710\]'
 }
 
 upgrade_under_load() {

@@ -1,18 +1,24 @@
-//! How this process writes its log: as text or JSON, and with which time and name.
+//! How this process writes its log: as text or JSON, and what its messages begin with.
 //!
 //! A text message begins with a time and the pool's name, unless the program that reads the log
 //! adds a time itself: the web server of a CGI request, or the journal. A record of JSON has them
-//! in any case.
+//! in any case. For the journal, each line begins with the priority of its message.
 
 use std::sync::{
     OnceLock,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicU8, Ordering},
 };
 
-use crate::timestamp::{TIMESTAMP_BYTES, Timestamp};
+use crate::{
+    code::Severity,
+    timestamp::{TIMESTAMP_BYTES, Timestamp},
+};
 
 /// The start of each record of JSON, before its time.
 pub(crate) const JSON_START: &str = "{\"time\":\"";
+
+/// Length of a priority, such as `<4>`.
+const PRIORITY_BYTES: usize = 3;
 
 /// The form of log messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +30,19 @@ pub enum LogFormat {
     Json,
 }
 
+/// What log messages begin with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Prefix {
+    /// Nothing: the reader adds a time.
+    #[default]
+    Nothing,
+    /// Time and pool.
+    Time,
+    /// A priority for the journal, such as `<4>`, in each line (sd-daemon(3)).
+    Priority,
+}
+
 /// How a process writes its log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogStyle {
@@ -32,34 +51,36 @@ pub struct LogStyle {
     /// The name of the pool, or of the application of a CGI request. Empty for a command at a
     /// terminal.
     pub pool: String,
-    /// Does a text message begin with time and name?
-    pub has_time: bool,
+    /// What messages begin with.
+    pub prefix: Prefix,
 }
 
 static FORMAT_AND_POOL: OnceLock<(LogFormat, String)> = OnceLock::new();
 
 /// A process of a warm pool changes this for each request.
-static HAS_TIME: AtomicBool = AtomicBool::new(false);
+static PREFIX: AtomicU8 = AtomicU8::new(Prefix::Nothing as u8);
 
 /// Sets the style of this process. Format and name are set once.
 pub fn set(style: LogStyle) {
-    set_has_time(style.has_time);
+    set_prefix(style.prefix);
     // A second call can only repeat the first one.
     let _ = FORMAT_AND_POOL.set((style.format, style.pool));
 }
 
-/// Sets whether text messages begin with time and name.
-pub fn set_has_time(has_time: bool) {
-    HAS_TIME.store(has_time, Ordering::Relaxed);
+/// Sets what messages begin with.
+pub fn set_prefix(prefix: Prefix) {
+    PREFIX.store(prefix as u8, Ordering::Relaxed);
+}
+
+fn prefix() -> Prefix {
+    let prefix = PREFIX.load(Ordering::Relaxed);
+    let known = [Prefix::Time, Prefix::Priority].into_iter();
+    known.clone().find(|known| *known as u8 == prefix).unwrap_or_default()
 }
 
 /// The style of this process.
 pub fn get() -> LogStyle {
-    LogStyle {
-        format: format(),
-        pool: pool().to_owned(),
-        has_time: HAS_TIME.load(Ordering::Relaxed),
-    }
+    LogStyle { format: format(), pool: pool().to_owned(), prefix: prefix() }
 }
 
 /// The form of log messages of this process.
@@ -72,19 +93,38 @@ pub fn pool() -> &'static str {
     FORMAT_AND_POOL.get().map_or("", |(_, pool)| pool)
 }
 
-/// The start of a text message: `TIME [POOL] `, or nothing.
-pub(crate) fn text_prefix() -> String {
-    if !HAS_TIME.load(Ordering::Relaxed) {
-        return String::new();
+/// Adds `TIME [POOL] ` to the text message `message` of the severity `severity`, or the priority
+/// to each of its lines and to those of a record of JSON.
+pub(crate) fn with_prefix(message: String, severity: Severity) -> String {
+    match prefix() {
+        Prefix::Time if format() == LogFormat::Text => {
+            [Timestamp::now().as_str(), " [", pool(), "] ", &message].concat()
+        }
+        Prefix::Nothing | Prefix::Time => message,
+        Prefix::Priority => {
+            let lines = message.split_inclusive('\n');
+            lines.flat_map(|line| [priority(severity), line]).collect()
+        }
     }
-    [Timestamp::now().as_str(), " [", pool(), "] "].concat()
+}
+
+/// The priority of the journal for messages of `severity`.
+fn priority(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "<3>",
+        Severity::Warning => "<4>",
+        Severity::Notice => "<5>",
+    }
 }
 
 /// Returns where the time of a message of [`crate::message::LogMessage::for_log`] begins, if it
 /// has one. A message that was made before it is written gets a new time there.
 /// Async-signal-safe.
 pub fn time_position(message: &[u8]) -> Option<usize> {
-    let position = if message.starts_with(JSON_START.as_bytes()) { JSON_START.len() } else { 0 };
+    let has_priority = message.first() == Some(&b'<');
+    let start = if has_priority { PRIORITY_BYTES } else { 0 };
+    let is_json = message.get(start..).is_some_and(|rest| rest.starts_with(JSON_START.as_bytes()));
+    let position = if is_json { start + JSON_START.len() } else { start };
     let time = message.get(position..position + TIMESTAMP_BYTES)?;
     (time[0].is_ascii_digit() && time[TIMESTAMP_BYTES - 1] == b'Z').then_some(position)
 }

@@ -1,6 +1,6 @@
 //! Log messages: `wsgate: error[W0501]: lower-case sentence`, details, a hint, and the subject.
-//! Time and pool stand before them where [`log_style`] says so, and a message may be a record of
-//! JSON instead.
+//! Time and pool, or the journal's priority, stand before them where [`log_style`] says so, and a
+//! message may be a record of JSON instead.
 //!
 //! A message is one string, so that one `write` logs it and messages of parallel requests do not
 //! mix.
@@ -179,10 +179,11 @@ impl LogMessage {
 
     /// The message for the log, in the style of this process.
     pub fn for_log(&self, about: Subject<'_>) -> String {
-        match log_style::format() {
-            LogFormat::Text => log_style::text_prefix() + &self.for_reader(about),
+        let message = match log_style::format() {
+            LogFormat::Text => self.for_reader(about),
             LogFormat::Json => self.record(about),
-        }
+        };
+        log_style::with_prefix(message, self.code.severity())
     }
 
     /// The message as text for somebody who waits for the response, or whose log has times.

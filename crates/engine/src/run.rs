@@ -8,7 +8,7 @@ use std::{
 };
 
 use diagnostics::{
-    log_style::{self, LogFormat, LogStyle},
+    log_style::{self, LogFormat, LogStyle, Prefix},
     message::{Code, LogMessage},
     request_id,
 };
@@ -188,7 +188,11 @@ fn style(settings: &LogSettings) -> LogStyle {
     LogStyle {
         format: if settings.is_json { LogFormat::Json } else { LogFormat::Text },
         pool: settings.pool.clone(),
-        has_time: settings.has_time,
+        prefix: match settings {
+            LogSettings { has_priority: true, .. } => Prefix::Priority,
+            LogSettings { has_time: true, .. } => Prefix::Time,
+            LogSettings { .. } => Prefix::Nothing,
+        },
     }
 }
 

@@ -66,6 +66,8 @@ pub struct LogSettings {
     pub pool: String,
     /// Log messages in text begin with time and name.
     pub has_time: bool,
+    /// Lines of log messages begin with a priority for the journal, and not with a time.
+    pub has_priority: bool,
     /// Responses have the request id in a header.
     pub sends_request_id: bool,
 }

@@ -41,6 +41,7 @@ fn launch() -> Launch {
             is_json: true,
             pool: "caf-".into(),
             has_time: true,
+            has_priority: false,
             sends_request_id: true,
         },
         request: RequestMessage { process: None, ..request() },

@@ -13,7 +13,7 @@ use std::{
 };
 
 use diagnostics::{
-    log_style,
+    log_style::{self, Prefix},
     message::{Code, LogMessage},
 };
 use pyo3::prelude::*;
@@ -309,7 +309,7 @@ fn redirect_to(log: impl AsFd, state: &LoadedState) -> io::Result<()> {
     }
     // As for a cold request: nobody else adds a time to messages in a file.
     let is_file = FileType::from_raw_mode(fstat(&log)?.st_mode) == FileType::RegularFile;
-    log_style::set_has_time(is_file);
+    log_style::set_prefix(if is_file { Prefix::Time } else { Prefix::Nothing });
     forks::redirect_log(log.as_fd());
     Ok(())
 }
