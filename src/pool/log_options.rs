@@ -33,7 +33,7 @@ impl ActsIn for LogOptions {
 /// The format of the lines of an access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum AccessFormat {
-    /// Apache's combined format, followed by duration, request id and result
+    /// Apache's combined format, followed by duration, request id, result and waiting time
     Combined,
     /// One JSON object a line
     Json,

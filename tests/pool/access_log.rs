@@ -1,6 +1,12 @@
 //! The access log: one line for each request, which no request can forge.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::Value;
 
 use crate::{
     pool::{ECHO, only_log_message},
@@ -80,7 +86,7 @@ fn a_request_has_a_line_in_apaches_combined_format_followed_by_duration_id_and_e
         "{lines:?}"
     );
     assert!(args[7].parse::<u64>().is_ok(), "{lines:?}");
-    assert_eq!(args[8..], ["the_id_of_the_request", "-"]);
+    assert_eq!(args[8..], ["the_id_of_the_request", "-", "-"]);
     let (quoted, args) = parts(&lines[1]);
     assert_eq!((quoted, &args[..3]), (vec!["GET / HTTP/1.1", "-", "-"], &["-", "-", "-"][..]));
     let mode = fs::metadata(pool.setup().path("access.log")).unwrap().permissions().mode();
@@ -122,10 +128,10 @@ fn no_request_forges_a_line_or_leaves_its_quotes() {
     });
     let log = fs::read_to_string(pool.setup().path("access.log")).unwrap();
     assert!(log.lines().count() == 1 && log.contains("\\u2028a"), "{log}");
-    let line: serde_json::Value = serde_json::from_str(&log).unwrap();
+    let line: Value = serde_json::from_str(&log).unwrap();
     let shown = String::from_utf8_lossy(evil).replace('\u{fffd}', "\\xff");
     assert_eq!(line["user_agent"], shown);
-    assert_eq!(line["remote_user"], serde_json::Value::Null);
+    assert_eq!(line["remote_user"], Value::Null);
     pool.stop();
 }
 
@@ -143,7 +149,7 @@ fn json_has_the_same_fields() {
             .param("PATH_INFO", "/\u{e9} x")
             .param("QUERY_STRING", "q=1"),
     );
-    let lines: Vec<serde_json::Value> =
+    let lines: Vec<Value> =
         lines(&pool, 2).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let first = &lines[0];
     assert_eq!(
@@ -163,6 +169,42 @@ fn json_has_the_same_fields() {
     );
     assert_eq!(lines[1]["target"], "/app/%C3%A9%20x?q=1");
     pool.stop();
+}
+
+/// Values of `X-Request-Start` of a web server that received a request `seconds` ago, as nginx,
+/// HAProxy and Apache write them.
+fn start_values(seconds: f64) -> [String; 3] {
+    let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() - seconds;
+    [format!("t={start:.3}"), format!("{:.0}", start * 1e3), format!("t={:.0}", start * 1e6)]
+}
+
+#[test]
+fn a_line_ends_with_the_time_that_its_request_has_waited_if_the_web_server_says_so() {
+    let far = [-600.0, 7200.0].map(|seconds| start_values(seconds)[0].clone());
+    let bad = ["", "t=", "t=-5", "soon", "t=1\" X", "\u{e9}", "nan", "0"].map(str::to_owned);
+    let good = start_values(40.0);
+    let values: Vec<_> = good.iter().chain(&bad).chain(&far).collect();
+    for form in ["combined", "json"] {
+        let pool = logged(ECHO, &["--access-format", form]);
+        for value in &values {
+            pool.ask(&FastcgiRequest::get("/").param("HTTP_X_REQUEST_START", value.as_str()));
+        }
+        let lines = lines(&pool, values.len());
+        let waiting = lines.iter().map(|line| match form {
+            "json" => serde_json::from_str::<Value>(line).unwrap()["waiting_microseconds"].clone(),
+            _ => serde_json::from_str(parts(line).1[10]).unwrap_or_else(|_| {
+                assert_eq!(parts(line).1[10..], ["-"], "{line}");
+                Value::Null
+            }),
+        });
+        for (waiting, value) in waiting.zip(&values) {
+            let is_good = good.contains(value);
+            assert_eq!(waiting.is_null(), !is_good, "{form}: {value}: {waiting}");
+            let range = 39_900_000..100_000_000;
+            assert!(!is_good || range.contains(&waiting.as_u64().unwrap()), "{form}: {waiting}");
+        }
+        pool.stop();
+    }
 }
 
 #[test]
@@ -270,7 +312,7 @@ fn lines_of_workers_and_threads_are_never_torn() {
     });
     for line in lines(&pool, 300) {
         let (quoted, args) = parts(&line);
-        assert!(quoted.len() == 3 && args.len() == 10 && quoted[2] == agent, "{line}");
+        assert!(quoted.len() == 3 && args.len() == 11 && quoted[2] == agent, "{line}");
     }
     pool.stop();
 }

@@ -77,8 +77,15 @@ impl AccessRecord {
         Box::new(CountedResponse { response, counts: self.counts.clone() })
     }
 
-    /// Writes the line of the served `request` of the address `client`.
-    pub(crate) fn write(self, py: Python<'_>, request: &impl Request, client: Option<Vec<u8>>) {
+    /// Writes the line of the served `request` of the address `client`, which the web server had
+    /// received a time of `waited` before this worker.
+    pub(crate) fn write(
+        self,
+        py: Python<'_>,
+        request: &impl Request,
+        client: Option<Vec<u8>>,
+        waited: Option<Duration>,
+    ) {
         let sent = self
             .counts
             .sent
@@ -95,6 +102,7 @@ impl AccessRecord {
             status,
             sent,
             duration: self.clock.elapsed(),
+            waited,
             request_id: &self.request_id,
             whole: self.counts.whole.load(Ordering::Relaxed),
         };
@@ -199,6 +207,7 @@ struct AccessLine<'a, R> {
     status: u16,
     sent: u64,
     duration: Duration,
+    waited: Option<Duration>,
     request_id: &'a str,
     whole: bool,
 }
@@ -219,12 +228,13 @@ struct JsonLine<'a> {
     referer: Option<String>,
     user_agent: Option<String>,
     microseconds: u128,
+    waiting_microseconds: Option<u128>,
     whole: bool,
 }
 
 impl<R: Request> AccessLine<'_, R> {
-    /// Apache's combined format, followed by microseconds, the request id, and `X` for a cut
-    /// response or `-` for a complete one.
+    /// Apache's combined format, followed by microseconds, the request id, `X` for a cut response
+    /// or `-` for a complete one, and the microseconds that the request waited before.
     fn combined(&self) -> Vec<u8> {
         let mut line = String::with_capacity(256);
         escape(&mut line, self.client().unwrap_or(b"-"), true);
@@ -249,7 +259,11 @@ impl<R: Request> AccessLine<'_, R> {
             line.push('"');
         }
         let end = if self.whole { '-' } else { 'X' };
-        let _ = writeln!(line, " {} {} {end}", self.duration.as_micros(), self.request_id);
+        let _ = write!(line, " {} {} {end} ", self.duration.as_micros(), self.request_id);
+        match self.waited {
+            Some(waited) => drop(writeln!(line, "{}", waited.as_micros())),
+            None => line.push_str("-\n"),
+        }
         line.into_bytes()
     }
 
@@ -268,6 +282,7 @@ impl<R: Request> AccessLine<'_, R> {
             referer: text(b"HTTP_REFERER"),
             user_agent: text(b"HTTP_USER_AGENT"),
             microseconds: self.duration.as_micros(),
+            waiting_microseconds: self.waited.map(|waited| waited.as_micros()),
             whole: self.whole,
         };
         log_record::line(&object).into_bytes()

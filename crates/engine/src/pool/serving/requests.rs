@@ -199,9 +199,9 @@ impl Requests {
         let client = variables.as_ref().ok().filter(|_| record.is_some());
         let client = client.and_then(|variables| variables.named("REMOTE_ADDR").map(Vec::from));
         self.status.begin_request(caller.thread, log.line(), &interruptible);
-        if let Some(start) = request.get(b"HTTP_X_REQUEST_START")
-            && let Some(waited) = request_start::waited(start, SystemTime::now())
-        {
+        let start = request.get(b"HTTP_X_REQUEST_START");
+        let waited = start.and_then(|start| request_start::waited(start, SystemTime::now()));
+        if let Some(waited) = waited {
             self.status.observe_waiting(caller.thread, waited);
         }
         let transcript = self.copies_errors.then(Arc::<Transcript>::default);
@@ -236,7 +236,7 @@ impl Requests {
             self.status.count_aborted();
         }
         if let Some(record) = record {
-            record.write(py, request, client);
+            record.write(py, request, client, waited);
         }
         self.status.record_response(caller.thread, served.status);
         self.status.end_request(py, caller.thread);
