@@ -349,17 +349,22 @@ pub(crate) struct ReloadArgs {
     pub(crate) binary: bool,
 }
 
-/// The name of a pool, for `wsgate reload` and `wsgate stop`.
+/// The name of a pool, for the commands that need one.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PoolName {
-    /// Name of the pool, as `wsgate status` shows it
-    #[arg(value_name = "POOL", value_parser = name)]
+    /// Name of the pool, or USER/NAME, as `wsgate status` shows them
+    #[arg(value_name = "POOL", value_parser = name_with_user)]
     pub(crate) name: String,
 }
 
 /// Parses the name of a pool, which may have a user before it.
-fn name_with_user(value: &str) -> Result<String, String> {
-    check_name(value.split_once('/').map_or(value, |(_, name)| name)).map(|()| value.to_owned())
+pub(super) fn name_with_user(value: &str) -> Result<String, String> {
+    let (user, name) =
+        value.split_once('/').map_or((None, value), |(user, name)| (Some(user), name));
+    if user.is_some_and(|user| user.is_empty() || user.starts_with('.')) {
+        return Err("before the `/` stands a user's name or number, such as `site/shop`".to_owned());
+    }
+    check_name(name).map(|()| value.to_owned())
 }
 
 /// Parses the name of a pool.

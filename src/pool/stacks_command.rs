@@ -16,15 +16,14 @@ use crate::{
     exit::{
         CommandError, Exit, {self},
     },
-    pool::{args::name, commands::unknown},
+    pool::{args::PoolName, commands::unknown},
 };
 
 /// The arguments of `wsgate stacks`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct StacksArgs {
-    /// Name of the pool, as `wsgate status` shows it
-    #[arg(value_name = "POOL", value_parser = name)]
-    name: String,
+    #[command(flatten)]
+    pool: PoolName,
 
     /// Process to show [default: all Python processes of the pool]
     #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
@@ -40,7 +39,7 @@ pub(crate) struct StacksArgs {
 /// # Errors
 /// If the pool is not running, or a process does not answer.
 pub(crate) fn run(args: &StacksArgs) -> Result<Exit, CommandError> {
-    let processes = client::stacks(&args.name, args.pid).map_err(unknown)?;
+    let processes = client::stacks(&args.pool.name, args.pid).map_err(unknown)?;
     let mut text = String::new();
     for process in &processes {
         if args.json {

@@ -182,7 +182,7 @@ fn without_a_named_directory_root_finds_the_pools_that_it_has_started() {
 }
 
 #[test]
-fn root_sends_no_command_to_a_pool_of_a_name_that_two_users_have() {
+fn a_command_of_roots_names_the_user_of_a_pool_if_two_users_have_its_name() {
     let name = format!("twice-{}", std::process::id());
     let users = [ANOTHER + 1, ANOTHER + 2].map(|user| user.to_string());
     let mut pools = Vec::new();
@@ -193,30 +193,28 @@ fn root_sends_no_command_to_a_pool_of_a_name_that_two_users_have() {
         command.env_remove("WSGATE_RUNTIME_DIR");
         pools.push(setup.launch_as(&mut command));
     }
-    let directories = users.map(|user| format!("/run/wsgate/user-{user}"));
-    for word in ["stop", "reload"] {
-        let ended = run(Command::new(artefacts::gateway()).args([word, &name]).env_clear(), "");
+    let ask = |args: &[&str]| run(Command::new(artefacts::gateway()).args(args).env_clear(), "");
+    let named = users.each_ref().map(|user| format!("{user}/{name}"));
+    for word in ["stop", "reload", "stacks"] {
+        let ended = ask(&[word, &name]);
         assert!(
             ended.code() == Some(1) && ended.stderr.contains("more than one pool"),
             "{ended:?}"
         );
-        assert!(
-            directories.iter().all(|directory| ended.stderr.contains(directory)),
-            "{}",
-            ended.stderr
-        );
+        assert!(named.iter().all(|named| ended.stderr.contains(named)), "{}", ended.stderr);
     }
-    let ended = run(Command::new(artefacts::gateway()).args(["status", &name]).env_clear(), "");
-    assert_eq!(ended.text().matches(&name).count(), 2, "{ended:?}");
-    for (pool, directory) in pools.into_iter().zip(directories) {
-        let mut command = Command::new(artefacts::gateway());
-        let ended = run(
-            command.args(["stop", &name]).env_clear().env("WSGATE_RUNTIME_DIR", &directory),
-            "",
-        );
-        assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    assert_eq!(ask(&["status", &name]).text().matches(&name).count(), 2);
+    let ended = ask(&["stop", &format!("nobody/{name}")]);
+    assert!(ended.code() == Some(1) && ended.stderr.contains("of the user `nobody`"), "{ended:?}");
+    assert_eq!(ask(&["stop", "no/user/app"]).code(), Some(2));
+    for ((pool, user), named) in pools.into_iter().zip(users).zip(named) {
+        assert_eq!(ask(&["reload", &named]).code(), Some(0), "{}", pool.log());
+        assert!(ask(&["status", &named]).text().contains(&format!("pid {} ", pool.pid())));
+        assert!(ask(&["stacks", &named]).text().starts_with("Process "));
+        assert!(ask(&["top", &named]).text().starts_with("1 pool, "));
+        assert_eq!(ask(&["stop", &named]).code(), Some(0), "{}", pool.log());
         pool.end();
-        fs::remove_dir_all(directory).unwrap();
+        fs::remove_dir_all(format!("/run/wsgate/user-{user}")).unwrap();
     }
     // Unless it is the machine's.
     let _ = fs::remove_dir("/run/wsgate");

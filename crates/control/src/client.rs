@@ -4,6 +4,7 @@
 //! response has a limit, and all pools of a directory share a limit.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, Write as _},
     os::unix::{fs::MetadataExt as _, net::UnixStream},
@@ -16,12 +17,16 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::{net::sockopt, process::geteuid};
 
 use crate::{
-    all_pools::{all, located},
+    all_pools::located,
     connection::{STATUS_TIMEOUT, connected, no_answer, parsed, read_all},
+    other_users,
     pool_status::PoolStatus,
     process_stacks::{PoolProcess, ProcessStacks},
     protocol::{ControlCommand, ReloadResult},
-    runtime_directory,
+    runtime_directory::{
+        RuntimeDirectories, {self},
+    },
+    user_name::UserNames,
 };
 
 /// How long root waits for another user's pool to carry out a command.
@@ -36,14 +41,6 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// # Errors
 /// If no such pool is running, or a pool does not respond.
 pub fn named(name: &str) -> Result<Vec<PoolStatus>> {
-    if let Some((user, name)) = name.split_once('/') {
-        let (mut statuses, _) = all()?;
-        statuses.retain(|status| status.user == user && status.name == name);
-        if statuses.is_empty() {
-            bail!("no pool named `{name}` of the user `{user}` answers");
-        }
-        return Ok(statuses);
-    }
     let mut statuses = Vec::new();
     for pool in find_all(name)? {
         statuses.extend(pool.status()?.map(|status| located(status, &pool.directory)));
@@ -51,8 +48,8 @@ pub fn named(name: &str) -> Result<Vec<PoolStatus>> {
     Ok(statuses)
 }
 
-/// Reloads the pool `name`, with the installed program if `upgrades`. Returns `None` if the pool
-/// exited without a result, or does not know the command.
+/// Reloads the pool `name` or `USER/NAME`, with the installed program if `upgrades`. Returns `None`
+/// if the pool exited without a result, or does not know the command.
 ///
 /// # Errors
 /// If no such pool is running, the pool does not respond, or several pools have this name.
@@ -61,7 +58,7 @@ pub fn reload(name: &str, upgrades: bool) -> Result<Option<ReloadResult>> {
     Ok(ReloadResult::from_answer(&send(name, command)?))
 }
 
-/// Stops the pool `name`, and waits for its exit.
+/// Stops the pool `name` or `USER/NAME`, and waits for its exit.
 ///
 /// # Errors
 /// If no such pool is running, the pool does not respond, or several pools have this name.
@@ -69,7 +66,7 @@ pub fn stop(name: &str) -> Result<()> {
     send(name, ControlCommand::Stop).map(drop)
 }
 
-/// The stacks of the process `pid` of the pool `name`, or of all its processes.
+/// The stacks of the process `pid` of the pool `name` or `USER/NAME`, or of all its processes.
 ///
 /// # Errors
 /// If no such pool is running, the pool does not respond, several pools have this name, or the pool
@@ -90,8 +87,8 @@ pub fn stacks(name: &str, pid: Option<i32>) -> Result<Vec<ProcessStacks>> {
     stacks.collect()
 }
 
-/// Sends a command to the pool `name`, and waits while the pool is carrying it out; for another
-/// user's pool, [`FOREIGN_COMMAND_TIMEOUT`] at most. Returns the response.
+/// Sends a command to the pool `name` or `USER/NAME`, and waits while the pool is carrying it out;
+/// for another user's pool, [`FOREIGN_COMMAND_TIMEOUT`] at most. Returns the response.
 ///
 /// # Errors
 /// If no such pool is running, the pool does not respond, or several pools have this name.
@@ -99,18 +96,23 @@ fn send(name: &str, command: ControlCommand) -> Result<String> {
     let pool = find(name)?;
     // A command may take long, so a status request first checks that the supervisor responds.
     pool.status()?;
-    pool.send(command, pool.is_foreign.then_some(FOREIGN_COMMAND_TIMEOUT))
+    pool.send(command, pool.is_foreign().then_some(FOREIGN_COMMAND_TIMEOUT))
 }
 
 /// Control socket of a running pool.
 struct FoundPool {
     directory: PathBuf,
     name: String,
-    /// The pool belongs to another user.
-    is_foreign: bool,
+    /// User ID of the owner of the directory.
+    owner: u32,
 }
 
 impl FoundPool {
+    /// Does the pool belong to another user?
+    fn is_foreign(&self) -> bool {
+        self.owner != geteuid().as_raw()
+    }
+
     fn connect(&self) -> Result<UnixStream> {
         let name = &self.name;
         let found =
@@ -215,40 +217,54 @@ impl FoundPool {
     }
 }
 
-/// The running pools with this name, each in another runtime directory.
+/// The running pools with this name, or the name and user of `USER/NAME`, each in another runtime
+/// directory.
 ///
 /// # Errors
 /// If no such pool is running, or a pool does not respond.
 fn find_all(name: &str) -> Result<Vec<FoundPool>> {
-    let directories = runtime_directory::of_pools()?;
-    let user = geteuid().as_raw();
+    let (user, name) = name.split_once('/').map_or((None, name), |(user, name)| (Some(user), name));
+    let RuntimeDirectories { found, searched } = match user {
+        Some(_) => RuntimeDirectories { found: other_users::directories()?, ..Default::default() },
+        None => runtime_directory::of_pools()?,
+    };
+    let users = UserNames::read();
     let mut pools = Vec::new();
-    for directory in &directories.found {
-        if connected(directory, name, STATUS_TIMEOUT).with_context(|| no_answer(name))?.is_some() {
-            let is_foreign = fs::metadata(directory)?.uid() != user;
-            pools.push(FoundPool {
-                directory: directory.clone(),
-                name: name.to_owned(),
-                is_foreign,
-            });
+    for directory in found {
+        let owner = fs::metadata(&directory)?.uid();
+        if user.is_none_or(|user| users.name(owner) == user)
+            && connected(&directory, name, STATUS_TIMEOUT)
+                .with_context(|| no_answer(name))?
+                .is_some()
+        {
+            pools.push(FoundPool { directory, name: name.to_owned(), owner });
         }
     }
-    if pools.is_empty() {
-        bail!(
-            "no pool named `{name}` runs as user {user}; looked in {}",
-            shown(directories.searched.iter())
-        );
+    match user {
+        _ if !pools.is_empty() => Ok(pools),
+        Some(user) => bail!("no pool named `{name}` of the user `{user}` runs"),
+        None => bail!(
+            "no pool named `{name}` runs as user {}; looked in {}",
+            geteuid().as_raw(),
+            shown(searched.iter())
+        ),
     }
-    Ok(pools)
 }
 
-/// The pool `name`.
+/// The pool `name` or `USER/NAME`.
 ///
 /// # Errors
-/// If several users have a pool with this name: a command for the wrong one would do harm.
+/// If there are several: a command for the wrong one would do harm.
 fn find(name: &str) -> Result<FoundPool> {
     let mut pools = find_all(name)?;
     if pools.len() > 1 {
+        let owners: BTreeSet<u32> = pools.iter().map(|pool| pool.owner).collect();
+        if owners.len() == pools.len() {
+            let users = UserNames::read();
+            let names = owners.iter().map(|&owner| format!("`{}/{name}`", users.name(owner)));
+            let names: Vec<String> = names.collect();
+            bail!("there is more than one pool named `{name}`: name one of {}", names.join(", "));
+        }
         let directories = shown(pools.iter().map(|pool| &pool.directory));
         bail!(
             "there is more than one pool named `{name}`: set WSGATE_RUNTIME_DIR to one of \
@@ -305,7 +321,7 @@ mod tests {
         let pool = FoundPool {
             directory: directory.path().to_owned(),
             name: "lies".to_owned(),
-            is_foreign: true,
+            owner: geteuid().as_raw() + 1,
         };
         assert_eq!(pool.send(ControlCommand::Reload, None).unwrap(), "", "it was cut off");
         let stopped = pool.send(ControlCommand::Stop, Some(Duration::from_secs(1)));

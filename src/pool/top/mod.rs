@@ -28,7 +28,7 @@ use crate::{
     config::options::{count, seconds},
     exit::{CommandError, Exit},
     pool::{
-        args::name,
+        args::name_with_user,
         stacks_command::Shown,
         top::{
             fetcher::{Answer, Fetcher, Question, answer},
@@ -52,8 +52,8 @@ const MIN_HEIGHT_WITH_KEYS: usize = 5;
 /// The arguments of `wsgate top`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TopArgs {
-    /// Name of the pool to show [default: all pools of this user]
-    #[arg(value_name = "POOL", value_parser = name)]
+    /// Name of the pool to show, or USER/NAME [default: all pools; those of all users for root]
+    #[arg(value_name = "POOL", value_parser = name_with_user)]
     pool: Option<String>,
 
     /// Show the workers COUNT times, and exit [default: without limit on a terminal, otherwise 1]
@@ -262,7 +262,7 @@ impl View {
             Key::Open => {
                 self.opened = self.rows.get(self.selected).map(|row| {
                     let (pool, pid) = row.process();
-                    OpenedProcess { pool: pool.to_owned(), pid, stacks: None, scroll: 0 }
+                    OpenedProcess { pool, pid, stacks: None, scroll: 0 }
                 });
                 return self.opened.is_some();
             }

@@ -34,6 +34,8 @@ pub(super) enum SortKey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Row {
     pool: String,
+    /// Name of the pool's user.
+    user: String,
     pid: i32,
     state: &'static str,
     busy: bool,
@@ -53,9 +55,9 @@ pub(super) struct Snapshot {
 }
 
 impl Row {
-    /// The name of the pool and the process id.
-    pub(super) fn process(&self) -> (&str, i32) {
-        (&self.pool, self.pid)
+    /// The pool as `USER/NAME`, and the process id.
+    pub(super) fn process(&self) -> (String, i32) {
+        (format!("{}/{}", self.user, self.pool), self.pid)
     }
 
     fn columns(&self, width: usize, name_width: usize) -> String {
@@ -85,6 +87,7 @@ impl Snapshot {
         let rows = self.pools.iter().flat_map(|pool| {
             pool.workers.iter().map(|thread| Row {
                 pool: pool.name.clone(),
+                user: pool.user.clone(),
                 pid: thread.pid,
                 state: match (thread.busy, thread.leaving) {
                     (true, _) => "busy",
