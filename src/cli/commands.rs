@@ -246,10 +246,10 @@ mod tests {
     use super::*;
 
     /// The verbs that help texts start with.
-    const VERBS: [&str; 25] = [
+    const VERBS: [&str; 26] = [
         "Add", "Change", "Check", "Close", "Keep", "Limit", "Listen", "Load", "Log", "Name",
         "Print", "Read", "Reload", "Replace", "Return", "Run", "Send", "Serve", "Set", "Show",
-        "Start", "Stop", "Use", "Wait", "Write",
+        "Start", "Stop", "Trust", "Use", "Wait", "Write",
     ];
 
     #[test]

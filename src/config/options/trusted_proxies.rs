@@ -31,7 +31,7 @@ pub(crate) struct TrustOptions {
     )]
     trust_proxy: Vec<IpNet>,
 
-    /// Take address, scheme, host, port or path of a request from HEADER, if a trusted proxy sets
+    /// Read address, scheme, host, port or path of a request from HEADER, if a trusted proxy sets
     /// it (repeatable)
     ///
     /// HEADER is Forwarded, X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host,
@@ -78,6 +78,9 @@ fn header(value: &str) -> Result<ProxyHeader, String> {
         let names = ProxyHeader::ALL.iter().map(|header| header.name());
         let nearest = nearest(value, names.clone());
         let hint = nearest.map(|name| format!("; the nearest is `{name}`")).unwrap_or_default();
-        format!("give one of {}{hint}", names.collect::<Vec<_>>().join(", "))
+        format!(
+            "give a header, such as X-Forwarded-For{hint}; possible values: {}",
+            names.collect::<Vec<_>>().join(", ")
+        )
     })
 }
