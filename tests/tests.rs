@@ -18,6 +18,7 @@ mod interpreter;
 mod limits;
 mod matrix;
 mod messages;
+mod migration_pages;
 mod modes;
 mod monitor;
 mod old_kernel;
