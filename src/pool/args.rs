@@ -117,6 +117,7 @@ impl FastcgiArgs {
             time,
             length,
             self.status.given(),
+            ("slow-log", self.logs.slow_log.is_some()),
         ];
         let of_file = [
             ("socket-owner", self.pool.socket_owner.is_some()),

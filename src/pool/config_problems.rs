@@ -25,9 +25,11 @@ pub(crate) fn problems(args: &FastcgiArgs) -> Vec<LogMessage> {
             problems.extend(missing_directory(path, "listen", Code::BadListener));
         }
     }
-    for (path, option) in
-        [(&args.logs.access_log, "access-log"), (&args.logging.error_log, "error-log")]
-    {
+    for (path, option) in [
+        (&args.logs.access_log, "access-log"),
+        (&args.logs.slow_log, "slow-log"),
+        (&args.logging.error_log, "error-log"),
+    ] {
         let path = path.as_deref().filter(|path| path.as_os_str() != "-");
         problems.extend(path.and_then(|path| missing_directory(path, option, Code::BadSetting)));
     }

@@ -123,6 +123,9 @@ impl ConfigReader {
             .map_err(|error| error.message)?
             .with_process_of(&self.code);
         let settings = source.resolve()?;
+        if let Some(message) = args.logs.without_effect(settings.fastcgi.slow) {
+            return Err(message);
+        }
         let mut unchanged = need_restart(&args, &self.first);
         let started = WorkerCounts {
             min: u32::try_from(min_workers).unwrap_or(u32::MAX),

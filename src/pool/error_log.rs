@@ -45,8 +45,13 @@ impl ErrorLog {
 
     /// Logs `message` about the pool.
     pub(super) fn log(&mut self, message: &LogMessage) {
-        let text = message.for_log(Subject::new(&self.about));
+        let text = message.for_log(self.subject());
         self.add(&text);
+    }
+
+    /// What messages that concern no request are about.
+    pub(super) fn subject(&self) -> Subject<'_> {
+        Subject::new(&self.about)
     }
 
     /// Logs `message` about something else, such as a request.
@@ -71,8 +76,7 @@ impl ErrorLog {
                 if self.lost == 0 {
                     return;
                 }
-                self.unwritten
-                    .extend(lost_messages(self.lost, Subject::new(&self.about)).as_bytes());
+                self.unwritten.extend(lost_messages(self.lost, self.subject()).as_bytes());
                 self.lost = 0;
                 continue;
             }

@@ -110,6 +110,9 @@ fn serve(
     {
         logs.open_error_log(path, &mut open_logs).map_err(CommandError::settings)?;
     }
+    if let Some(message) = args.logs.without_effect(settings.fastcgi.slow) {
+        return Err(CommandError::usage(message));
+    }
     let plan = Plan::new(options, &settings, &addresses);
     let name = options
         .name

@@ -7,7 +7,7 @@ use rustix::process::geteuid;
 
 use crate::{
     exit::CommandError,
-    pool::{logs::untrusted, socket_access::SocketAccess},
+    pool::{log_file::untrusted, socket_access::SocketAccess},
     system::trusted_path::Untrusted,
 };
 

@@ -6,13 +6,12 @@
 //! the open file.
 
 use std::{
-    collections::BTreeMap,
-    fs, io,
+    io,
     os::{
-        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use diagnostics::{
@@ -22,7 +21,7 @@ use diagnostics::{
 use rustix::{
     event::{EventfdFlags, eventfd},
     fs::fstat,
-    io::{DupFlags, Errno, dup3, write},
+    io::write,
     stdio::{dup2_stderr, stderr, stdout},
 };
 use wire::{
@@ -32,24 +31,18 @@ use wire::{
     scoreboard::Scoreboard,
 };
 
-use crate::{
-    pool::{
-        args::FastcgiArgs,
-        file_creator::FileCreator,
-        log_options::{AccessFormat, LogOptions},
-    },
-    system::trusted_path::Untrusted,
+use crate::pool::{
+    args::FastcgiArgs,
+    file_creator::FileCreator,
+    log_file::{LogFile, OpenLogs, own_descriptor},
+    log_options::{AccessFormat, LogOptions},
+    slow_log::SlowLog,
 };
 
-/// Maximum number of symbolic links from a log's path to a file descriptor; `/dev/stderr` has one.
-const MAX_LINKS: usize = 8;
-
-/// Open logs of the previous program of an upgrade, by their paths.
-pub(super) type OpenLogs = BTreeMap<PathBuf, OwnedFd>;
 /// Format and file of an access log, if they are not those of the error log.
 type AccessTarget = (Option<AccessFormat>, Option<LogFile>);
 
-/// The error log and access log of a pool.
+/// The logs of a pool.
 #[derive(Debug)]
 pub(super) struct Logs {
     /// `None` if standard error is the error log.
@@ -57,71 +50,17 @@ pub(super) struct Logs {
     /// Without a format, the lines have that of the error log. Without a file, they go to standard
     /// error.
     access: Option<AccessTarget>,
+    /// `None` if slow requests are logged in the error log.
+    slow: Option<SlowLog>,
     /// eventfd that wakes processes to reopen their logs.
     reopen_bell: Option<OwnedFd>,
     to_server: bool,
 }
 
-/// An open log.
-#[derive(Debug)]
-struct LogFile {
-    path: PathBuf,
-    file: OwnedFd,
-    /// The path names a file descriptor of this process (`/dev/stdout`). No rotation renames this
-    /// path, and the user of the pool may have no permission to open it.
-    is_descriptor: bool,
-}
-
-impl LogFile {
-    /// Another descriptor of the same file.
-    fn try_clone(&self) -> io::Result<Self> {
-        let file = self.file.try_clone()?;
-        Ok(Self { path: self.path.clone(), file, is_descriptor: self.is_descriptor })
-    }
-
-    /// Opens the log file at `path`, unless it was handed over.
-    ///
-    /// # Errors
-    /// The log message that names the file.
-    fn open(
-        path: &Path,
-        creator: FileCreator<'_>,
-        handed: &mut OpenLogs,
-    ) -> Result<Self, LogMessage> {
-        let opened = std::path::absolute(path).and_then(|path| {
-            let is_descriptor = own_descriptor(&path).is_some();
-            let file = match handed.remove(&path) {
-                Some(file) => file,
-                None => creator.open_log(&path)?,
-            };
-            Ok(Self { path, file, is_descriptor })
-        });
-        opened.map_err(|error| {
-            if Untrusted::is_cause_of(&error) {
-                return untrusted(format!(
-                    "cannot open the log `{}` safely: {error}",
-                    path.display()
-                ));
-            }
-            let hint = if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
-                "wsgate cannot open a socket, or a named pipe without a reader; `-` means standard \
-                 error"
-            } else {
-                "create its directory, and allow this user to write in it"
-            };
-            LogMessage::new(
-                Code::BadSetting,
-                format!("cannot open the log `{}`: {error}", path.display()),
-            )
-            .hint(hint)
-        })
-    }
-}
-
 impl Logs {
     /// Logs to standard error only.
     pub(super) fn none() -> Self {
-        Self { error: None, access: None, reopen_bell: None, to_server: false }
+        Self { error: None, access: None, slow: None, reopen_bell: None, to_server: false }
     }
 
     /// Opens the logs that `args` name, except for those that were `handed` over.
@@ -139,10 +78,12 @@ impl Logs {
         // reopened.
         let error = error_log.filter(|path| !is_standard_error(path)).map(file).transpose()?;
         let access = access_log(&args.logs, error.is_some(), creator, handed)?;
-        Ok(Self { error, access, reopen_bell: None, to_server: args.logs.errors_to_server })
+        let slow = slow_log(&args.logs, creator, handed)?;
+        Ok(Self { error, access, slow, reopen_bell: None, to_server: args.logs.errors_to_server })
     }
 
-    /// The logs with the access log of `options`, for processes that are started later.
+    /// The logs with the access log and the slow log of `options`, for processes that are started
+    /// later.
     ///
     /// # Errors
     /// As [`Logs::open`].
@@ -157,6 +98,7 @@ impl Logs {
         Ok(Self {
             error: self.error.as_ref().map(LogFile::try_clone).transpose().map_err(copied)?,
             access,
+            slow: slow_log(options, creator, &mut handed)?,
             reopen_bell: self
                 .reopen_bell
                 .as_ref()
@@ -198,7 +140,7 @@ impl Logs {
     /// If file descriptors are short.
     pub(super) fn redirect_stderr(&self) -> io::Result<()> {
         match &self.error {
-            Some(LogFile { file, .. }) => Ok(dup2_stderr(file)?),
+            Some(log) => Ok(dup2_stderr(log)?),
             None => Ok(()),
         }
     }
@@ -210,7 +152,7 @@ impl Logs {
             error: self
                 .error
                 .as_ref()
-                .map(|log| (bytes(&log.path), scoreboard.log_generation(LogKind::Error))),
+                .map(|log| (bytes(log.path()), scoreboard.log_generation(LogKind::Error))),
             access: self.access.as_ref().map(|(format, file)| AccessLog {
                 format: match (format, log_style::format()) {
                     (Some(AccessFormat::Json), _) | (None, LogFormat::Json) => LineFormat::Json,
@@ -219,8 +161,8 @@ impl Logs {
                     }
                 },
                 file: file.as_ref().map(|log| AccessFile {
-                    path: bytes(&log.path),
-                    fd: log.file.as_raw_fd(),
+                    path: bytes(log.path()),
+                    fd: log.as_fd().as_raw_fd(),
                     generation: scoreboard.log_generation(LogKind::Access),
                 }),
             }),
@@ -231,15 +173,20 @@ impl Logs {
 
     /// File descriptors that processes inherit.
     pub(super) fn inherited(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let access =
-            self.access.iter().filter_map(|(_, log)| log.as_ref()).map(|log| log.file.as_fd());
+        let access = self.access.iter().filter_map(|(_, log)| log.as_ref()).map(|log| log.as_fd());
         access.chain(self.reopen_bell.iter().map(|bell| bell.as_fd()))
     }
 
     /// The open files, which can be handed over.
     pub(super) fn files(&self) -> impl Iterator<Item = (&Path, BorrowedFd<'_>)> {
         let access = self.access.iter().filter_map(|(_, log)| log.as_ref());
-        self.error.iter().chain(access).map(|log| (&*log.path, log.file.as_fd()))
+        let slow = self.slow.iter().map(SlowLog::file);
+        self.error.iter().chain(access).chain(slow).map(|log| (log.path(), log.as_fd()))
+    }
+
+    /// The log of slow requests, if it is not the error log.
+    pub(super) fn slow(&mut self) -> Option<&mut SlowLog> {
+        self.slow.as_mut()
     }
 
     /// Reopens all files and asks the other processes to do so. A file that cannot be reopened
@@ -247,24 +194,29 @@ impl Logs {
     pub(super) fn reopen(&mut self, scoreboard: &Scoreboard) -> Vec<LogMessage> {
         let mut messages = Vec::new();
         let mut reopened = false;
-        if let Some(LogFile { path, file, is_descriptor: false }) = &mut self.error {
-            match reopen(path, file).and_then(|()| Ok(dup2_stderr(&*file)?)) {
-                Ok(()) => {
-                    scoreboard.next_log_generation(LogKind::Error);
-                    reopened = true;
-                }
-                Err(error) => messages.push(not_reopened(path, &error)),
-            }
+        let mut reopen = |log: &mut LogFile| {
+            let is_new = log.reopen().unwrap_or_else(|message| {
+                messages.push(message);
+                false
+            });
+            reopened |= is_new;
+            is_new
+        };
+        if let Some(log) = &mut self.error
+            && reopen(log)
+        {
+            // Both descriptors are open, so that this cannot fail.
+            let _ = dup2_stderr(&*log);
+            scoreboard.next_log_generation(LogKind::Error);
         }
-        if let Some((_, Some(LogFile { path, file, is_descriptor: false }))) = &mut self.access {
-            match reopen(path, file) {
-                Ok(()) => {
-                    let _ = set_nonblocking(&*file);
-                    scoreboard.next_log_generation(LogKind::Access);
-                    reopened = true;
-                }
-                Err(error) => messages.push(not_reopened(path, &error)),
-            }
+        if let Some((_, Some(log))) = &mut self.access
+            && reopen(log)
+        {
+            let _ = set_nonblocking(&*log);
+            scoreboard.next_log_generation(LogKind::Access);
+        }
+        if let Some(log) = &mut self.slow {
+            reopen(log.file_mut());
         }
         if let Some(bell) = &self.reopen_bell {
             // An eventfd is a counter of 64 bits, which does not overflow in practice.
@@ -288,11 +240,21 @@ fn access_log(
         |path: &Path| path.as_os_str() == "-" || (!has_error_log && is_standard_error(path));
     let Some(path) = &options.access_log else { return Ok(None) };
     let file = (!is_open(path)).then(|| LogFile::open(path, creator, handed)).transpose()?;
-    if let Some(LogFile { file, .. }) = &file {
+    if let Some(file) = &file {
         // An error is ignored: only pipes and sockets can block, not a file on a disk.
         let _ = set_nonblocking(file);
     }
     Ok(Some((options.access_format, file)))
+}
+
+/// The log of slow requests of `options`.
+fn slow_log(
+    options: &LogOptions,
+    creator: FileCreator<'_>,
+    handed: &mut OpenLogs,
+) -> Result<Option<SlowLog>, LogMessage> {
+    let file = options.slow_log.as_deref().map(|path| LogFile::open(path, creator, handed));
+    Ok(file.transpose()?.map(SlowLog::new))
 }
 
 /// Does `path` name the standard error of this process?
@@ -309,44 +271,4 @@ fn is_standard_error(path: &Path) -> bool {
             _ => false,
         },
     }
-}
-
-/// The number of this process's file descriptor that `path` names: 2 for `/dev/stderr`.
-fn own_descriptor(path: &Path) -> Option<RawFd> {
-    let own = fs::canonicalize("/proc/self").ok()?;
-    let mut path = path.to_owned();
-    for _ in 0..MAX_LINKS {
-        let directory = fs::canonicalize(path.parent()?).ok()?;
-        if directory.starts_with(&own) && directory.file_name() == Some("fd".as_ref()) {
-            return path.file_name()?.to_str()?.parse().ok();
-        }
-        path = directory.join(fs::read_link(&path).ok()?);
-    }
-    None
-}
-
-/// Reopens the file at `path` under the same file descriptor number, which other processes know.
-///
-/// # Errors
-/// If the file cannot be opened.
-fn reopen(path: &Path, file: &mut OwnedFd) -> io::Result<()> {
-    // This process already runs as the pool's user.
-    let new = FileCreator::new(None).open_log(path)?;
-    Ok(dup3(&new, file, DupFlags::CLOEXEC)?)
-}
-
-/// The log message about a file that root must not create.
-pub(super) fn untrusted(sentence: String) -> LogMessage {
-    LogMessage::new(Code::UntrustedPath, sentence).hint(
-        "use a directory that belongs to the user of --user, or one whose whole path only root can \
-         write to, such as /run/wsgate",
-    )
-}
-
-fn not_reopened(path: &Path, error: &io::Error) -> LogMessage {
-    LogMessage::new(
-        Code::LogNotReopened,
-        format!("cannot reopen the log `{}`: {error}", path.display()),
-    )
-    .hint("the pool keeps writing to the open file; correct the directory and send SIGUSR1 again")
 }

@@ -165,6 +165,10 @@ fn a_worker_without_a_supervisor_refuses_what_only_pools_do() {
         (&["--preload", "yes"], "--preload has no effect in a worker on standard input"),
         (&["--warm-up", "/"], "--warm-up has no effect in a worker on standard input"),
         (&["--after-fork", "a:b"], "--after-fork has no effect in a worker on standard input"),
+        (
+            &["--slow", "1", "--slow-log", "/dev/null"],
+            "--slow-log has no effect in a worker on standard input",
+        ),
         (&["--socket-owner", "root"], "--socket-owner has no effect without `--listen unix:PATH`"),
         (&["--socket-mode", "600", "--workers", "2"], "--socket-mode has no effect"),
     ];

@@ -125,6 +125,10 @@ fn a_wrong_file_fails_the_reload_with_its_line_and_the_old_pool_goes_on() {
         ("app = \"app.wsgi\"\nmin = 3\n", "--max"),
         ("app = \"missing.wsgi\"\nworkers = 1\n", "missing.wsgi"),
         ("app = \"app.wsgi\"\naccess-log = \"no/such/access.log\"\n", "no/such/access.log"),
+        (
+            "app = \"app.wsgi\"\nslow-log = \"slow.log\"\n",
+            "--slow-log has no effect without --slow",
+        ),
         ("app = \"app.wsgi\"\nchdir = \"missing\"\n", "missing` for --chdir cannot be entered"),
     ] {
         let ended = reload(&pool, text);

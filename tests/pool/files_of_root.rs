@@ -47,14 +47,16 @@ fn logs_are_opened_before_and_again_after_a_rotation() {
         if !own {
             fs::create_dir(&logs).unwrap();
         }
-        let [error, access] = ["error.log", "access.log"].map(|name| logs.join(name));
-        let paths = [&error, &access].map(|path| path.to_str().unwrap().to_owned());
+        let [error, access, slow] =
+            ["error.log", "access.log", "slow.log"].map(|name| logs.join(name));
+        let paths = [&error, &access, &slow].map(|path| path.to_str().unwrap().to_owned());
         let args = ["--user", USER.0, "--error-log", &paths[0], "--access-log", &paths[1]];
+        let setup = setup.args(&["--slow", "9", "--slow-log", &paths[2]]);
         let pool = setup.args(&args).launch();
         let holds =
             |path: &Path, word: &str| fs::read_to_string(path).unwrap_or_default().contains(word);
         eventually("it serves", || holds(&error, "W0710"));
-        for path in [&error, &access] {
+        for path in [&error, &access, &slow] {
             let found = fs::metadata(path).unwrap();
             assert_eq!((found.uid(), found.mode() & 0o777), (USER.1, 0o640), "{}", path.display());
             fs::rename(path, path.with_extension("old")).unwrap();
@@ -66,7 +68,7 @@ fn logs_are_opened_before_and_again_after_a_rotation() {
         }
         pool.signal(Signal::USR1);
         eventually("both are opened again", || holds(&error, "W0742"));
-        assert!(!holds(&error, "W0741"));
+        assert!(!holds(&error, "W0741") && slow.exists());
         pool.ask(&FastcgiRequest::get("/after"));
         eventually("the request is in the new file", || holds(&access, "/after"));
         pool.stop();

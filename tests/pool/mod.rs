@@ -51,6 +51,7 @@ mod request_times;
 mod requests;
 mod separation;
 mod signals;
+mod slow_log;
 mod stacks;
 mod starting;
 pub(crate) mod state;

@@ -235,6 +235,8 @@ codes! {
     LogsReopened = 742: Notice,
     /// Messages were lost, since the reader of the error log had stopped.
     MessagesLost = 743: Warning,
+    /// The file of `--slow-log` cannot be written.
+    SlowNotLogged = 744: Warning,
     /// A request of a FastCGI pool was refused because all workers were busy for too long.
     QueueFull = 750: Error,
     /// A monitor starts to answer.

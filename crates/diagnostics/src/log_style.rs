@@ -97,14 +97,20 @@ pub fn pool() -> &'static str {
 /// to each of its lines and to those of a record of JSON.
 pub(crate) fn with_prefix(message: String, severity: Severity) -> String {
     match prefix() {
-        Prefix::Time if format() == LogFormat::Text => {
-            [Timestamp::now().as_str(), " [", pool(), "] ", &message].concat()
-        }
-        Prefix::Nothing | Prefix::Time => message,
+        Prefix::Time => with_time(message),
+        Prefix::Nothing => message,
         Prefix::Priority => {
             let lines = message.split_inclusive('\n');
             lines.flat_map(|line| [priority(severity), line]).collect()
         }
+    }
+}
+
+/// Adds `TIME [POOL] ` to `message`, unless it is a record of JSON.
+pub(crate) fn with_time(message: String) -> String {
+    match format() {
+        LogFormat::Text => [Timestamp::now().as_str(), " [", pool(), "] ", &message].concat(),
+        LogFormat::Json => message,
     }
 }
 

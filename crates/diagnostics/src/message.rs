@@ -179,11 +179,19 @@ impl LogMessage {
 
     /// The message for the log, in the style of this process.
     pub fn for_log(&self, about: Subject<'_>) -> String {
-        let message = match log_style::format() {
+        log_style::with_prefix(self.in_format(about), self.code.severity())
+    }
+
+    /// The message for a log file of its own, wherever standard error leads to.
+    pub fn for_file(&self, about: Subject<'_>) -> String {
+        log_style::with_time(self.in_format(about))
+    }
+
+    fn in_format(&self, about: Subject<'_>) -> String {
+        match log_style::format() {
             LogFormat::Text => self.for_reader(about),
             LogFormat::Json => self.record(about),
-        };
-        log_style::with_prefix(message, self.code.severity())
+        }
     }
 
     /// The message as text for somebody who waits for the response, or whose log has times.

@@ -35,7 +35,7 @@ pub(in crate::pool) use crate::pool::handover::draft::{Draft, Inheritance};
 use crate::{
     exit::CommandError,
     pool::{
-        address::Address, inherited_sockets::own, listeners::Listener, logs::OpenLogs,
+        address::Address, inherited_sockets::own, listeners::Listener, log_file::OpenLogs,
         unix_listener::SocketFile,
     },
 };

@@ -27,9 +27,10 @@ pub(super) enum Action {
     Worker(WorkerEvent),
     /// Send a signal to a process.
     Signal(Pid, Signal),
-    /// Make a worker write the stacks of its threads to the error log. If the log's reader is
-    /// behind, do nothing: the worker would block.
-    DumpStacks(Pid),
+    /// Write a log message about a slow request of this worker, and the stacks of its threads.
+    LogSlow(LogMessage, Pid),
+    /// Write a log message about a slow request, which has the stacks, to the slow log.
+    WriteSlow(LogMessage),
     /// Ask the process with this number for its stacks, for a client. Without a number, list the
     /// processes.
     AskForStacks(UnixStream, Option<i32>),

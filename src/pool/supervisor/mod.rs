@@ -73,7 +73,7 @@ use crate::{
             messages::Addresses,
             refusals::Refusals,
             signals::Signals,
-            stack_requests::StackRequests,
+            stack_requests::{Asker, StackRequests},
             statistics::Statistics,
             timeouts::Timeouts,
             upgrade::Upgrade,
@@ -259,12 +259,12 @@ impl Supervisor {
                     // The process may have exited a moment ago.
                     let _ = kill_process(pid, signal);
                 }
-                Action::DumpStacks(pid) => {
-                    if !self.log.is_behind() {
-                        let _ = kill_process(pid, wire::overdue_requests::Action::LogSlow.signal());
-                    }
+                Action::LogSlow(message, pid) => self.log_slow(message, pid),
+                Action::WriteSlow(message) => self.write_slow(message),
+                Action::AskForStacks(client, pid) => {
+                    let dropped = self.stacks.add(Asker::Command(client), pid);
+                    self.carry_out(dropped);
                 }
-                Action::AskForStacks(client, pid) => self.stacks.add(client, pid),
                 Action::Answer(client, text) => self.control.answer(client, &text),
                 Action::Fork(order) => {
                     if !self.code.fork(order) {

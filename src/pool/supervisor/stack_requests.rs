@@ -10,13 +10,17 @@ use std::{
 
 use control::{
     pool_status::WorkerStatus,
-    process_stacks::{PoolProcess, ProcessRole, StacksAnswer, StacksOutcome},
+    process_stacks::{PoolProcess, ProcessRole, ProcessStacks, StacksAnswer, StacksOutcome},
 };
+use diagnostics::message::LogMessage;
 use rustix::process::{Pid, Signal, getpid};
 use wire::{running_clock, stacks_file};
 
 use crate::{
-    pool::supervisor::{action::Action, workers::Workers},
+    pool::{
+        stacks_command::Shown,
+        supervisor::{action::Action, workers::Workers},
+    },
     system::processes::{children_of, is_stopped},
 };
 
@@ -35,17 +39,25 @@ const MAX_WAITING: usize = 64;
 pub(super) struct StackRequests {
     /// The file that processes write their stacks to.
     file: Rc<OwnedFd>,
-    /// Clients that wait, each with the process id that it asks about; `None` asks for the list of
+    /// Who waits, each with the process id that it asks about; `None` asks for the list of
     /// processes.
-    waiting: VecDeque<(UnixStream, Option<i32>)>,
+    waiting: VecDeque<(Asker, Option<i32>)>,
     asked: Option<AskedProcess>,
     /// Number of the last request.
     last: u32,
 }
 
+/// Who asks for stacks.
+pub(super) enum Asker {
+    /// A client of the control socket.
+    Command(UnixStream),
+    /// The log message about a slow request of a worker.
+    SlowLog(LogMessage),
+}
+
 /// The process that was asked for its stacks.
 struct AskedProcess {
-    client: UnixStream,
+    asker: Asker,
     pid: i32,
     due: Instant,
 }
@@ -56,18 +68,24 @@ impl StackRequests {
         Self { file, waiting: VecDeque::new(), asked: None, last: 0 }
     }
 
-    /// Adds the request of `client` for the stacks of the process `pid`, or for the list of
-    /// processes.
-    pub(super) fn add(&mut self, client: UnixStream, pid: Option<i32>) {
-        if self.waiting.len() == MAX_WAITING {
-            self.waiting.pop_front();
+    /// Adds the request of `asker` for the stacks of the process `pid`, or for the list of
+    /// processes. A message whose request is dropped is logged without stacks.
+    pub(super) fn add(&mut self, asker: Asker, pid: Option<i32>) -> Option<Action> {
+        let is_full = self.waiting.len() == MAX_WAITING;
+        let dropped = if is_full { self.waiting.pop_front() } else { None };
+        self.waiting.push_back((asker, pid));
+        match dropped {
+            Some((Asker::SlowLog(message), _)) => Some(Action::WriteSlow(
+                message.hint("its stacks are missing: the pool has too many slow requests"),
+            )),
+            Some((Asker::Command(_), _)) | None => None,
         }
-        self.waiting.push_back((client, pid));
     }
 
     /// Time of the next look for an answer.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.asked.is_some().then(|| running_clock::instant() + CHECK_INTERVAL)
+        let is_waiting = self.asked.is_some() || !self.waiting.is_empty();
+        is_waiting.then(|| running_clock::instant() + CHECK_INTERVAL)
     }
 
     /// Takes the answer of the asked process, and asks the next one.
@@ -92,11 +110,16 @@ impl StackRequests {
             let is_known = processes.iter().any(|process| process.pid == pid);
             Pid::from_raw(pid).filter(|_| is_known)
         };
-        let answer = |client, pid, outcome, text: &[u8]| {
+        let answer = |asker, pid, outcome, text: &[u8]| {
             let dump = String::from_utf8_lossy(text).into_owned();
             let answer = StacksAnswer { pid, outcome, threads: threads(pid), dump };
-            // The types of an answer cannot make serialization fail.
-            Action::Answer(client, serde_json::to_string(&answer).unwrap_or_default())
+            match asker {
+                // The types of an answer cannot make serialization fail.
+                Asker::Command(client) => {
+                    Action::Answer(client, serde_json::to_string(&answer).unwrap_or_default())
+                }
+                Asker::SlowLog(message) => Action::WriteSlow(with_stacks(message, answer)),
+            }
         };
         if let Some(asked) = self.asked.take() {
             let text = stacks_file::answer(&self.file, self.last);
@@ -110,13 +133,16 @@ impl StackRequests {
                 }
             };
             stacks_file::withdraw(&self.file);
-            actions.push(answer(asked.client, asked.pid, outcome, &text.unwrap_or_default()));
+            actions.push(answer(asked.asker, asked.pid, outcome, &text.unwrap_or_default()));
         }
-        while let Some((client, pid)) = self.waiting.pop_front() {
-            let Some(pid) = pid else {
-                let list = serde_json::to_string(processes).unwrap_or_default();
-                actions.push(Action::Answer(client, list));
-                continue;
+        while let Some((asker, pid)) = self.waiting.pop_front() {
+            let (asker, pid) = match (asker, pid) {
+                (Asker::Command(client), None) => {
+                    let list = serde_json::to_string(processes).unwrap_or_default();
+                    actions.push(Action::Answer(client, list));
+                    continue;
+                }
+                (asker, pid) => (asker, pid.unwrap_or_default()),
             };
             let outcome = match find(pid) {
                 None => StacksOutcome::NoProcess,
@@ -127,16 +153,24 @@ impl StackRequests {
                     if stacks_file::ask(&self.file, pid, self.last).is_ok() {
                         actions.push(Action::Signal(process, Signal::URG));
                         let due = running_clock::instant() + ANSWER_TIMEOUT;
-                        self.asked = Some(AskedProcess { client, pid, due });
+                        self.asked = Some(AskedProcess { asker, pid, due });
                         return actions;
                     }
                     StacksOutcome::NoAnswer
                 }
             };
-            actions.push(answer(client, pid, outcome, &[]));
+            actions.push(answer(asker, pid, outcome, &[]));
         }
         actions
     }
+}
+
+/// `message` about a slow request with the stacks in `answer`, as `wsgate stacks` shows them.
+fn with_stacks(message: LogMessage, answer: StacksAnswer) -> LogMessage {
+    let stacks = ProcessStacks::new(ProcessRole::Worker, answer);
+    message
+        .detail(Shown(&stacks).to_string())
+        .hint("the lines above are the stacks of the worker's threads, the innermost call first")
 }
 
 /// The Python processes of the pool, in the order in which they were started.
@@ -176,9 +210,9 @@ mod tests {
         let mut requests = StackRequests::new(file.clone());
         let [(one, first), (two, second), (three, third)] =
             [0; 3].map(|_| UnixStream::pair().unwrap());
-        requests.add(one, Some(pid));
-        requests.add(two, Some(pid));
-        requests.add(three, Some(1));
+        for (client, pid) in [(one, pid), (two, pid), (three, 1)] {
+            assert!(requests.add(Asker::Command(client), Some(pid)).is_none());
+        }
         let ours = [PoolProcess { pid, role: ProcessRole::Worker }];
         let proceed = |requests: &mut StackRequests| requests.proceed_with(&ours, |_| Vec::new());
         let asked = proceed(&mut requests);

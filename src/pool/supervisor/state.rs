@@ -15,10 +15,10 @@ use diagnostics::message::{Code as LogCode, LogMessage};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
-    process::getpid,
+    process::{Pid, getpid, kill_process},
 };
 use wire::{
-    running_clock,
+    overdue_requests, running_clock,
     scoreboard::{BOUNDS_MICROSECONDS, HistogramSum, ThreadCounts},
 };
 
@@ -33,6 +33,7 @@ use crate::{
             messages,
             refusals::Ability,
             request_queue::RequestQueue,
+            stack_requests::Asker,
             status_server::StatusServer,
             upgrade::{CHECK_PAUSE, Running},
             workers,
@@ -194,6 +195,32 @@ impl Supervisor {
     pub(super) fn reopen_logs(&mut self) {
         let messages = self.resources.logs.reopen(&self.resources.scoreboard);
         self.code.reopen_logs();
+        messages.iter().for_each(|message| self.log.log(message));
+    }
+
+    /// Logs `message` about a slow request of the worker `pid` with the stacks of its threads. The
+    /// worker writes them to the error log itself, and not if the log's reader is behind: the
+    /// worker would block.
+    pub(super) fn log_slow(&mut self, message: LogMessage, pid: Pid) {
+        if self.resources.logs.slow().is_some() {
+            let asker = Asker::SlowLog(message);
+            let dropped = self.stacks.add(asker, Some(pid.as_raw_nonzero().get()));
+            return self.carry_out(dropped);
+        }
+        self.log.log(&message);
+        if !self.log.is_behind() {
+            // The process may have exited a moment ago.
+            let _ = kill_process(pid, overdue_requests::Action::LogSlow.signal());
+        }
+    }
+
+    /// Writes `message` to the slow log, or to the error log if that fails, or if a reload has
+    /// removed the option.
+    pub(super) fn write_slow(&mut self, message: LogMessage) {
+        let messages = match self.resources.logs.slow() {
+            Some(log) => log.write(message, self.log.subject()),
+            None => vec![message],
+        };
         messages.iter().for_each(|message| self.log.log(message));
     }
 

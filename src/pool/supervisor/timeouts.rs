@@ -52,11 +52,8 @@ impl Timeouts {
             match measure {
                 Measure::LogSlow => {
                     let message = LogMessage::slow_request(&request, reading.pid, age);
-                    actions.extend([
-                        Action::Log(message),
-                        Action::DumpStacks(pid),
-                        Action::Count(CountedEvent::Slow),
-                    ]);
+                    actions
+                        .extend([Action::LogSlow(message, pid), Action::Count(CountedEvent::Slow)]);
                     continue;
                 }
                 Measure::Abort => {
