@@ -1,23 +1,23 @@
 //! `wsgate status`, `wsgate reload`, `wsgate stop`.
 
-use std::fmt::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use control::{
-    all_pools, client,
-    pool_status::{PoolMode, PoolStatus, WorkerStatus},
-    protocol::ReloadResult,
-};
+use control::{all_pools, client, protocol::ReloadResult};
 use diagnostics::{
     error_log,
     escape::{self, Escaped},
     message::{Code, LogMessage, Subject},
 };
+use rustix::{stdio::stdout, termios::tcgetwinsize};
 
 use crate::{
     exit::{
         CommandError, Exit, {self},
     },
-    pool::args::{PoolName, ReloadArgs, StatusArgs},
+    pool::{
+        args::{PoolName, ReloadArgs, StatusArgs},
+        status_text,
+    },
     system::runtime_directory::RuntimeDirectoryError,
 };
 
@@ -34,6 +34,10 @@ pub(crate) fn status(args: &StatusArgs) -> Result<Exit, CommandError> {
         Some(name) => (client::named(name).map_err(unknown)?, Vec::new()),
         None => all_pools::all().map_err(unknown)?,
     };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    // The whole lines, if standard output is no terminal.
+    let width = tcgetwinsize(stdout()).map_or(0, |size| usize::from(size.ws_col));
+    let width = if width > 0 { width } else { usize::MAX };
     let mut text = String::new();
     for status in &statuses {
         if args.json {
@@ -41,7 +45,7 @@ pub(crate) fn status(args: &StatusArgs) -> Result<Exit, CommandError> {
             let status = serde_json::to_string(status).map_err(|error| unknown(error.into()))?;
             text.push_str(&escape::json(format!("{status}\n")));
         } else {
-            text.push_str(&table(status));
+            text.push_str(&status_text::of_pool(status, now, width));
         }
     }
     if text.is_empty() && failures.is_empty() {
@@ -129,157 +133,4 @@ pub(super) fn unknown(error: anyhow::Error) -> CommandError {
             message.hint(format!("`wsgate status` lists this user's pools; {OTHER_POOLS_HINT}")),
         ),
     }
-}
-
-/// Suffix of the first line: the state of the pool.
-fn state(status: &PoolStatus) -> &'static str {
-    match status {
-        PoolStatus { stopping: true, .. } => ", stopping",
-        PoolStatus { upgrading: true, .. } => ", upgrading",
-        PoolStatus { reloading: true, .. } => ", reloading",
-        PoolStatus { loading: true, .. } => ", loading",
-        PoolStatus { resting: true, .. } => ", no Python process; the next connection starts one",
-        _ => "",
-    }
-}
-
-/// Summary of the workers.
-fn summary(status: &PoolStatus) -> String {
-    let busy = status.workers.iter().filter(|worker| worker.busy).count();
-    let idle = status.workers.iter().filter(|worker| !worker.busy && !worker.leaving).count();
-    let mode = match status.mode {
-        PoolMode::Fastcgi if status.min == status.max => {
-            return format!("{} workers, {busy} of {} busy", status.max, status.workers.len());
-        }
-        PoolMode::Fastcgi => {
-            let (min, max) = (status.min, status.max);
-            return format!("{min} to {max} workers, {busy} of {} busy", status.workers.len());
-        }
-        PoolMode::Warm => "warm",
-        PoolMode::Resident => "resident",
-    };
-    let (count, age) = (status.requests, age(status.age));
-    let requests = if count == 1 { "request" } else { "requests" };
-    format!("{mode}, {busy} busy, {idle} idle, {} at most, {count} {requests} in {age}", status.max)
-}
-
-fn age(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        7_200..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} days", seconds / 86_400),
-    }
-}
-
-/// A line with the totals of the pool, and its user.
-fn totals(status: &PoolStatus) -> String {
-    let counters = &status.counters;
-    let replaced = &counters.replaced;
-    let queued: u64 = status.queued
-        + status
-            .listeners
-            .iter()
-            .filter_map(|listener| listener.accept_queue)
-            .map(u64::from)
-            .sum::<u64>();
-    let crashes: Vec<String> = counters
-        .crashed
-        .iter()
-        .map(|(cause, count)| format!("{count} crashed ({})", Escaped(cause)))
-        .collect();
-    let counts = [
-        (status.requests, "requests"),
-        (status.responses.client_errors, "4xx"),
-        (status.responses.server_errors, "5xx"),
-        (status.peak_busy, "busy at most"),
-        (status.max_reached, "times all busy"),
-        (queued, "waiting"),
-        (counters.slow, "slow"),
-        (counters.timed_out, "timed out"),
-        (counters.refused, "refused"),
-        (
-            replaced.max_requests + replaced.max_age + replaced.max_rss,
-            "workers replaced at a limit",
-        ),
-    ];
-    let shown = counts.into_iter().filter(|(count, _)| *count > 0);
-    let shown = shown.map(|(count, what)| format!("{count} {what}")).chain(crashes);
-    let parts: Vec<String> = [format!("up {}", age(status.age))].into_iter().chain(shown).collect();
-    format!("  user {}, {}\n", Escaped(&status.user), parts.join(", "))
-}
-
-/// The status as text. Escapes everything that another user's pool could use against a terminal.
-fn table(status: &PoolStatus) -> String {
-    let aborted = match status.aborted {
-        0 => String::new(),
-        number => format!(", {number} requests aborted by their clients"),
-    };
-    let addresses: Vec<&str> =
-        status.listeners.iter().map(|listener| listener.address.as_str()).collect();
-    let mut text = format!(
-        "{} {} pid {} at {}: {}, preload {}{aborted}{}\n",
-        Escaped(&status.name),
-        Escaped(&status.app),
-        status.pid,
-        Escaped(&addresses.join(", ")),
-        summary(status),
-        Escaped(&status.preload),
-        state(status)
-    );
-    if let Some(failed) = &status.failed_load {
-        let serving = if status.generation == 0 {
-            "no code is loaded, and requests get 503"
-        } else {
-            "the old code goes on serving"
-        };
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "  loading new code failed {} ago; {serving}: {}",
-            age(failed.seconds),
-            Escaped(&failed.reason)
-        );
-    }
-    if let Some(failed) = &status.failed_upgrade {
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "  the upgrade {} ago failed; the pool goes on with its own build: {}",
-            age(failed.seconds),
-            Escaped(&failed.reason)
-        );
-    }
-    text.push_str(&totals(status));
-    // An idle process of a warm pool has served no request.
-    let is_shown =
-        |worker: &&WorkerStatus| status.mode != PoolMode::Warm || worker.busy || worker.leaving;
-    let mut shown = status.workers.iter().filter(is_shown).peekable();
-    if shown.peek().is_none() {
-        return text;
-    }
-    // Writing to a string cannot fail.
-    let _ = writeln!(
-        text,
-        "  {:>8} {:<5} {:>10} {:>9} {:>8} request",
-        "pid", "state", "for", "requests", "memory"
-    );
-    for worker in shown {
-        let state = match (worker.busy, worker.leaving) {
-            (true, _) => "busy",
-            (false, true) => "ends",
-            (false, false) => "idle",
-        };
-        let seconds =
-            format!("{}.{} s", worker.milliseconds / 1000, worker.milliseconds % 1000 / 100);
-        let memory = format!("{} MB", worker.rss >> 20);
-        let request = worker.request.as_ref().map_or_else(String::new, ToString::to_string);
-        let request = Escaped(&request);
-        let _ = writeln!(
-            text,
-            "  {:>8} {state:<5} {seconds:>10} {:>9} {memory:>8} {request}",
-            worker.pid, worker.requests
-        );
-    }
-    text
 }

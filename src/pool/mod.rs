@@ -37,6 +37,7 @@ mod socket_access;
 pub(crate) mod stacks_command;
 mod startup_warnings;
 mod status_options;
+mod status_text;
 mod supervisor;
 mod template;
 pub(crate) mod top;

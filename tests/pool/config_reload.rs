@@ -81,6 +81,14 @@ fn a_reload_applies_the_options_that_workers_are_started_with() {
     assert_shows(&pool, "second", 3);
     assert_reloads(&pool, "workers = 2\naccess-log = \"access.log\"\naccess-format = \"json\"\n");
     assert_shows(&pool, "-", 2);
+    // Those of the third worker, too.
+    eventually("all requests are in the histogram", || {
+        let text = pool.run_wsgate(&["status", "--json", "site"]).text();
+        let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let counts = status["duration"]["counts"].as_array().unwrap();
+        counts.iter().filter_map(|count| count.as_u64()).sum::<u64>()
+            == status["requests"].as_u64().unwrap()
+    });
     let log = fs::read_to_string(pool.setup().path("access.log")).unwrap();
     assert!(log.starts_with('{'), "{log}");
     // A dynamic pool without a process, and back.

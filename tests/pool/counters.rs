@@ -83,12 +83,19 @@ fn responses_crashes_and_replacements_are_counted_through_workers_and_reloads() 
     assert_eq!(shown["last_reload"]["succeeded"], true, "{shown}");
     assert_eq!(shown["responses"]["2xx"], 3, "{shown}");
     assert_eq!(shown["requests"], 8, "{shown}");
+    let text = pool.run_wsgate(&["status", "app"]).text();
+    assert!(text.contains("\n  last reload succeeded "), "{text}");
     pool.setup().release("raise RuntimeError");
     assert_eq!(pool.run_wsgate(&["reload", "app"]).code(), Some(1));
     let shown = status(&pool);
     assert_eq!(shown["last_reload"]["succeeded"], false, "{shown}");
     let reason = shown["last_reload"]["reason"].as_str().unwrap();
     assert!(reason.starts_with("W0301: "), "{shown}");
+    let text = pool.run_wsgate(&["status", "app"]).text();
+    assert!(
+        text.contains("\n  loading new code failed ") && !text.contains("last reload"),
+        "{text}"
+    );
     pool.stop();
 }
 
