@@ -85,10 +85,11 @@ fn status(pool: &Pool, field: &str) -> serde_json::Value {
 #[test]
 fn a_pool_changes_to_the_installed_build_and_stays_the_same_process() {
     let (dir, builds) = two_builds();
-    let log = |setup: &PoolSetup| setup.path("access.log").display().to_string();
-    let setup = PoolSetup::new(HELLO).args(&["--workers", "2"]);
-    let access_log = log(&setup);
-    let mut pool = setup.args(&["--access-log", &access_log]).program(dir.wsgate()).start();
+    let setup = PoolSetup::new(HELLO).args(&["--workers", "2", "--slow", "9"]);
+    let [access_log, slow_log] =
+        ["access.log", "slow.log"].map(|name| setup.path(name).display().to_string());
+    let args = ["--access-log", &access_log, "--slow-log", &slow_log];
+    let mut pool = setup.args(&args).program(dir.wsgate()).start();
     let inode = fs::metadata(pool.socket()).unwrap().ino();
     says_hello(&pool);
     assert_eq!(status(&pool, "build"), builds[0].name.as_str());
@@ -104,6 +105,9 @@ fn a_pool_changes_to_the_installed_build_and_stays_the_same_process() {
     assert_eq!(status(&pool, "requests"), 2, "requests of both builds");
     assert_eq!(fs::metadata(pool.socket()).unwrap().ino(), inode, "it is the same socket");
     assert_eq!(fs::read_to_string(access_log).unwrap().lines().count(), 2);
+    let files = fs::read_dir(format!("/proc/{}/fd", pool.pid())).unwrap().flatten();
+    let files = files.filter_map(|file| fs::read_link(file.path()).ok());
+    assert_eq!(files.filter(|file| file.ends_with("slow.log")).count(), 1);
     let socket = pool.socket();
     let log = pool.stop();
     assert_eq!(codes(&log), [""; 0], "{log}");

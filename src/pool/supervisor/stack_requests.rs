@@ -231,4 +231,23 @@ mod tests {
         assert_eq!(outcome(late.remove(0), third), (StacksOutcome::NoProcess, String::new()));
         assert!(stacks_file::requested(&file, pid).is_none());
     }
+
+    #[test]
+    fn no_message_about_a_slow_request_is_lost() {
+        let mut requests = StackRequests::new(Rc::new(stacks_file::create().unwrap()));
+        let message = || LogMessage::slow_request("id GET /", 1, Duration::from_secs(1));
+        let text = |action| match action {
+            Action::WriteSlow(message) => LogMessage::for_client(&message),
+            _ => panic!("no message"),
+        };
+        for _ in 0..MAX_WAITING {
+            assert!(requests.add(Asker::SlowLog(message()), Some(1)).is_none());
+        }
+        assert!(requests.next_due().is_some());
+        let dropped = text(requests.add(Asker::SlowLog(message()), Some(1)).unwrap());
+        assert!(dropped.contains("hint: its stacks are missing"), "{dropped}");
+        let written: Vec<_> = requests.proceed_with(&[], |_| Vec::new());
+        assert_eq!(written.len(), MAX_WAITING);
+        assert!(written.into_iter().all(|action| text(action).contains("process 1 has exited")));
+    }
 }
