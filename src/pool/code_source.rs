@@ -55,12 +55,20 @@ impl CodeSource {
         Self { engine: other.engine.clone(), variables: other.variables.clone(), ..self }
     }
 
+    /// The options, completed by those of the `#!` line.
+    ///
+    /// # Errors
+    /// The log message about the line.
+    pub(super) fn options(&self) -> Result<ScriptOptions, LogMessage> {
+        script_line::complete(self.options.clone(), &self.app, &self.base)
+    }
+
     /// Resolves the current settings.
     ///
     /// # Errors
     /// The log message that names the invalid setting.
     pub(super) fn resolve(&self) -> Result<Settings, LogMessage> {
-        let options = script_line::complete(self.options.clone(), &self.app, &self.base)?;
+        let options = self.options()?;
         let engine = || match &self.engine {
             Some(engine) => Ok(engine.clone()),
             None => Engine::find(),

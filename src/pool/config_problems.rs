@@ -5,7 +5,7 @@ use std::path::Path;
 use diagnostics::message::{Code, LogMessage};
 
 use crate::{
-    pool::{address::Address, args::FastcgiArgs},
+    pool::{address::Address, args::FastcgiArgs, code_source::CodeSource},
     system::account::Account,
 };
 
@@ -32,6 +32,13 @@ pub(crate) fn problems(args: &FastcgiArgs) -> Vec<LogMessage> {
     ] {
         let path = path.as_deref().filter(|path| path.as_os_str() != "-");
         problems.extend(path.and_then(|path| missing_directory(path, option, Code::BadSetting)));
+    }
+    // The `#!` line may set the time. Another check reports what is wrong with the application.
+    if args.logs.slow_log.is_some()
+        && let Ok(source) = CodeSource::new(&args.app, &args.script_options())
+        && let Ok(options) = source.options()
+    {
+        problems.extend(args.logs.without_effect(options.fastcgi.slow));
     }
     problems
 }

@@ -29,7 +29,7 @@ fn the_application_and_the_options_of_the_file_are_checked() {
 fn every_problem_of_the_options_is_reported_beside_those_of_the_application() {
     let site = site(
         "app = \"app.wsgi\"\nuser = \"no-such-user\"\nlisten = [\"unix:/no/such/dir/a.sock\"]\n\
-         access-log = \"logs/access.log\"\nmin = 3\nmax = 2\n",
+         access-log = \"logs/access.log\"\nslow-log = \"slow.log\"\nmin = 3\nmax = 2\n",
     );
     let ended = site.check(&["--config", "shop.toml"]);
     let text = ended.text();
@@ -39,11 +39,12 @@ fn every_problem_of_the_options_is_reported_beside_those_of_the_application() {
         "there is no user `no-such-user`",
         "the directory `/no/such/dir` of --listen does not exist",
         "logs` of --access-log does not exist",
+        "--slow-log has no effect without --slow",
     ] {
         assert!(text.contains(problem), "{problem}: {text}");
     }
     assert!(text.contains("first request  GET / returned 200 OK"), "{text}");
-    assert!(text.ends_with("4 problems were found\n"), "{text}");
+    assert!(text.ends_with("5 problems were found\n"), "{text}");
 }
 
 #[test]
