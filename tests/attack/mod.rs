@@ -10,6 +10,7 @@ mod fuzz;
 mod hostile;
 mod limits;
 mod load;
+mod operations;
 mod outcome;
 mod reloads;
 mod report;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, env, fs, path::Path};
 use crate::{attack::is_long, support::web_servers::source};
 
 /// All attacks, as they are called in the document.
-pub(super) const ROWS: [&str; 35] = [
+pub(super) const ROWS: [&str; 36] = [
     "FastCGI fuzzing, 1 thread",
     "FastCGI fuzzing, 8 threads",
     "Slow clients, pool, 1 thread",
@@ -26,6 +26,7 @@ pub(super) const ROWS: [&str; 35] = [
     "Signals to a lone worker",
     "Reloads by SIGHUP",
     "Reloads by `wsgate reload`",
+    "Operations of every kind",
     "Descriptors, 1 thread",
     "Descriptors, 8 threads",
     "Processes, 1 thread",
