@@ -82,6 +82,7 @@ test-packages: dist ## test what ships, in roots of distributions; needs root, a
 	tests/packaging/run
 	tests/packaging/artefacts.sh
 	tests/packaging/deb.sh
+	tests/packaging/systemd.sh
 	tests/packaging/container.sh
 	tests/packaging/sdist
 	tests/packaging/reproducible

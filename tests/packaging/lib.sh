@@ -36,7 +36,7 @@ artefact() {
 # made once, and again if the list of packages changes.
 root_archive() {
     local suite=$1 mirror=http://deb.debian.org/debian keyring=() components=main
-    local packages=systemd,systemd-sysv,python3,python3-venv,apache2,nginx,rpm,ca-certificates
+    local packages=systemd,systemd-sysv,python3,python3-venv,apache2,nginx,rpm,ca-certificates,logrotate
     case $suite in
         noble)
             mirror=http://archive.ubuntu.com/ubuntu components=main,universe
