@@ -6,10 +6,8 @@ from urllib.parse import unquote
 
 def application(environ, start_response):
     name, _, value = environ["QUERY_STRING"].partition("=")
-    headers = [
-        (name, unquote(value)),
-        ("Content-Type", "text/x-own"),
-        ("Content-Disposition", "attachment"),
-    ]
+    headers = [("Content-Type", "text/x-own"), ("Content-Disposition", "attachment")]
+    if name:
+        headers.append((name, unquote(value)))
     start_response("200 OK", headers)
     return []

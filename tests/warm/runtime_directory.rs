@@ -96,7 +96,7 @@ fn the_runtime_directory_is_the_named_one_that_of_the_session_or_a_temporary_one
         // A command finds the pool by the same variables.
         let socket = sockets_in(&site, expected).remove(0);
         let name = socket.file_stem().unwrap().to_str().unwrap();
-        let (code, status) = wsgate_with(&site, &["status"], variables);
+        let (code, status) = wsgate_with(&site, &["status", name], variables);
         assert!(code == Some(0) && status.contains(name), "{status}");
         assert_eq!(wsgate_with(&site, &["reload", name], variables).0, Some(0));
         assert_eq!(wsgate_with(&site, &["stop", name], variables).0, Some(0));
@@ -295,7 +295,7 @@ fn root_controls_the_pools_of_another_user_by_naming_the_directory() {
     let socket = sockets_in(&site, "run").remove(0);
     let name = socket.file_stem().unwrap().to_str().unwrap();
     let variables: Variables<'_> = &[("WSGATE_RUNTIME_DIR", "run")];
-    let (code, status) = wsgate_with(&site, &["status"], variables);
+    let (code, status) = wsgate_with(&site, &["status", name], variables);
     assert!(code == Some(0) && status.contains(name), "{status}");
     assert_eq!(wsgate_with(&site, &["stop", name], variables).0, Some(0));
     site.await_no_process();
