@@ -214,7 +214,7 @@ impl FoundApp {
                 }
             }
         }
-        let code = if is_python && is_module(&module) {
+        let code = if is_python && is_name(stem) && is_module(&module) {
             imported(&module, &callable)
         } else {
             // The name of the file is none of a module.
