@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 MOST_ENTRIES = 20_000
 REPOSITORIES = {".git", ".hg", ".svn", ".bzr"}
 REFUSALS = [["403"], ["404"], ["410"], ["gone"]]
+PROGRAM_HANDLERS = {"cgi-script", "fcgid-script"}
 KINDS = [
     ("secret", r"\.env(\..+)?|.*\.(pem|key|p12|pfx|kdbx|keystore)|id_(rsa|dsa|ecdsa|ed25519)"
                r"|\.(pgpass|netrc|my\.cnf|npmrc|pypirc)"
@@ -208,15 +209,20 @@ def rewritten(rules, root, directory, path):
     return False
 
 
-def is_reachable(root, path):
-    name, directory = os.path.basename(path), os.path.dirname(path)
+def levels_of(root, path):
+    """The directories from `root` to that of `path`."""
     levels = [root]
-    for part in os.path.relpath(directory, root).split(os.sep):
+    for part in os.path.relpath(os.path.dirname(path), root).split(os.sep):
         if part != ".":
             levels.append(os.path.join(levels[-1], part))
+    return levels
+
+
+def is_reachable(root, path):
+    name = os.path.basename(path)
     by_directory = by_file = None
     rewriting = None
-    for level in levels:
+    for level in levels_of(root, path):
         rules = [rule for rule in directives(level) if rule.holds_for(name)]
         found = access(rule for rule in rules if rule.files_section is None)
         by_directory = by_directory if found is None else found
@@ -232,6 +238,33 @@ def is_reachable(root, path):
     if by_directory if by_file is None else by_file:
         return False
     return rewriting is None or not rewritten(rewriting[0], root, rewriting[1], path)
+
+
+def is_run(root, path):
+    """Do `.htaccess` files make `path` a program? Web servers run or refuse those."""
+    name = os.path.basename(path)
+    of_directory = of_file = None
+    extensions = {}
+    for level in levels_of(root, path):
+        for rule in directives(level):
+            arguments = [argument.lower() for argument in rule.arguments]
+            if not arguments or not rule.holds_for(name):
+                continue
+            if rule.name == "sethandler" and rule.files_section is None:
+                of_directory = arguments[0]
+            elif rule.name == "sethandler":
+                of_file = arguments[0]
+            elif rule.name == "addhandler":
+                extensions.update((one.lstrip("."), arguments[0]) for one in arguments[1:])
+            elif rule.name == "removehandler":
+                for one in arguments:
+                    extensions.pop(one.lstrip("."), None)
+    handler = of_file or of_directory
+    if handler in (None, "none"):
+        # The last extension that has a handler counts.
+        own = [extensions[one] for one in name.lower().split(".")[1:] if one in extensions]
+        handler = own[-1] if own else None
+    return handler in PROGRAM_HANDLERS
 
 
 def candidates(root, start, script, files):
@@ -280,6 +313,9 @@ def main():
         seen.add(path)
         if kind == "virtualenv":
             venvs.append(path)
+        # Clients could run the python of a virtualenv where all files are programs.
+        if kind != "virtualenv" and is_run(root, requested):
+            continue
         if is_reachable(root, requested):
             sys.stdout.buffer.write(os.fsencode(kind + "\0" + path + "\0"))
 

@@ -1,13 +1,16 @@
 //! Files of an application that clients could fetch, because they stand below a document root.
 
 use std::{
+    env,
     ffi::OsStr,
+    fs,
     io::{
         Read as _, Write as _, {self},
     },
     os::unix::{ffi::OsStrExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    thread::Builder,
     time::{Duration, Instant},
 };
 
@@ -92,21 +95,42 @@ pub(super) fn inspect(
     }
 }
 
+/// What to do about files of the application below `root`.
 fn hint(root: &Path, script: &Path) -> String {
-    let mut name = String::new();
-    for character in script.file_name().unwrap_or_default().to_string_lossy().chars() {
-        if character.is_ascii_punctuation() && !"-_'".contains(character) {
-            name.push('\\');
-        }
-        name.push(character);
+    let shown = root.display();
+    let moved = format!(
+        "move all but the script out of `{shown}`, and name their directory with --path DIR"
+    );
+    let rules = root.join(".htaccess");
+    let is_missing = fs::symlink_metadata(&rules).is_err();
+    if is_missing && script == root.join("app.wsgi") {
+        return format!(
+            "{moved}; or let wsgate write a `.htaccess` that keeps clients from them: {} init {}",
+            env::current_exe().map_or_else(|_| "wsgate".to_owned(), |own| quoted(&own)),
+            quoted(root)
+        );
     }
-    let section = PathBuf::from(format!("<FilesMatch \"^(?!{name}$)\">"));
+    // A denial for all but the script would be one for `/` and static files, too, which a front
+    // controller passes on.
+    let name = script.file_name().unwrap_or_default().to_string_lossy();
+    let is_front_controller =
+        |text: String| text.to_ascii_lowercase().contains("rewriterule") || text.contains(&*name);
+    if !is_missing && fs::read_to_string(&rules).map_or(true, is_front_controller) {
+        return moved;
+    }
+    let mut pattern = String::new();
+    for character in name.chars() {
+        if character.is_ascii_punctuation() && !"-_'".contains(character) {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    let section = PathBuf::from(format!("<FilesMatch \"^(?!{pattern}$)\">"));
     format!(
-        "move all but the script out of `{}`, and name their directory with --path DIR; or deny \
-         all but the script: printf '%s\\n' {} 'Require all denied' '</FilesMatch>' >>{}",
-        root.display(),
+        "{moved}; or deny all but the script: printf '%s\\n' {} 'Require all denied' \
+         '</FilesMatch>' >>{}",
         quoted(&section),
-        quoted(&root.join(".htaccess"))
+        quoted(&rules)
     )
 }
 
@@ -137,20 +161,25 @@ fn find(
         return Err("has no pipes".to_owned());
     };
     std::thread::scope(|scope| {
-        scope.spawn(move || stdin.write_all(&input));
-        let output = scope.spawn(move || {
+        let written = Builder::new().spawn_scoped(scope, move || stdin.write_all(&input));
+        let output = Builder::new().spawn_scoped(scope, move || {
             let mut output = Vec::new();
             stdout.read_to_end(&mut output).map(|_| output)
         });
+        let output = match written.and(output) {
+            Ok(output) => output,
+            Err(error) => {
+                end(&mut child);
+                return Err(format!("was not asked: no thread could be started: {error}"));
+            }
+        };
         let begin = Instant::now();
         let exit = loop {
             match child.try_wait() {
                 Ok(None) if begin.elapsed() < limit => std::thread::sleep(INTERVAL),
                 Ok(Some(exit)) => break Ok(exit),
                 _ => {
-                    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-                    let _ = group.map(|group| kill_process_group(group, Signal::KILL));
-                    let _ = child.wait();
+                    end(&mut child);
                     break Err(format!("took longer than {} s", limit.as_secs()));
                 }
             }
@@ -169,4 +198,11 @@ fn find(
             })
             .collect())
     })
+}
+
+/// Ends `child` and the processes that it has started.
+fn end(child: &mut Child) {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+    let _ = child.wait();
 }

@@ -41,15 +41,17 @@ const CGI_BIN: &str = include_str!("../../apache/cgi-bin.htaccess");
 /// If the directory cannot be used, or a file exists.
 pub(crate) fn run(args: &InitArgs) -> Result<Exit, CommandError> {
     let web = WebDirectory::open(&args.dir).map_err(CommandError::settings)?;
+    if args.app.is_none() && script::is_ready(&web.script()) && !web.has_rules() {
+        return write_rules(args, &web);
+    }
     let app = find_app(args, &web)?;
     let plan = ScriptPlan::new(&app, &web, args.mode).map_err(CommandError::settings)?;
     let modes = web.modes;
-    let rules = if web.is_cgi_bin() { CGI_BIN } else { FRONT_CONTROLLER };
     let mut files = Vec::new();
     if let Some(sample) = &app.sample {
         files.push(PlannedFile::new(&app.file, sample, modes.source));
     }
-    files.push(PlannedFile::new(&web.path.join(".htaccess"), rules, modes.rules));
+    files.push(rules(&web));
     files.push(PlannedFile::new(&web.script(), &plan.content, modes.script));
     let mut directories = web.missing_directories();
     if plan.needs_private_directory || app.sample.is_some() {
@@ -85,6 +87,27 @@ pub(crate) fn run(args: &InitArgs) -> Result<Exit, CommandError> {
     transaction.keep();
     text += &notes(&web, &app, &plan);
     text += &next_steps(&web, &plan);
+    print(text.as_bytes())
+}
+
+/// The `.htaccess` file for `web`.
+fn rules(web: &WebDirectory) -> PlannedFile {
+    let content = if web.is_cgi_bin() { CGI_BIN } else { FRONT_CONTROLLER };
+    PlannedFile::new(&web.rules(), content, web.modes.rules).with_other_lines()
+}
+
+/// Writes the `.htaccess` file alone, for a script that wsgate runs already.
+fn write_rules(args: &InitArgs, web: &WebDirectory) -> Result<Exit, CommandError> {
+    let script = web.script();
+    let mut text = format!("kept {}, which wsgate runs already\n", script.display());
+    if args.dry_run {
+        text += &rules(web).shown();
+    } else {
+        let mut transaction = Transaction::default();
+        text += &transaction.write(&rules(web))?;
+        transaction.keep();
+    }
+    text.extend(web.notes().iter().map(|note| format!("note: {note}\n")));
     print(text.as_bytes())
 }
 

@@ -2,14 +2,14 @@
 
 use std::{
     env, fs, io,
-    os::unix::ffi::OsStrExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
 use diagnostics::message::{Code, LogMessage};
 
 use crate::{
-    config::options::Mode,
+    config::{options::Mode, script_line},
     init::{check_name, recognition::FoundApp, web_directory::WebDirectory},
     python::interpreter,
 };
@@ -84,6 +84,19 @@ impl ScriptPlan {
         let needs_private_directory = error_log.is_some() || link.is_some();
         Ok(Self { content, program, error_log, link, needs_private_directory, note })
     }
+}
+
+/// Is `script` a file that the kernel runs with a wsgate?
+pub(super) fn is_ready(script: &Path) -> bool {
+    let is_executable = fs::symlink_metadata(script)
+        .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o100 != 0);
+    if !is_executable {
+        return false;
+    }
+    let start = script_line::beginning(script).unwrap_or_default();
+    let line = start.strip_prefix(b"#!").unwrap_or_default().trim_ascii_start();
+    let program = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+    script_line::base_name(program).starts_with(b"wsgate")
 }
 
 /// The path of this program, without links.

@@ -95,6 +95,16 @@ impl WebDirectory {
         self.path.join("app.wsgi")
     }
 
+    /// The `.htaccess` file.
+    pub(super) fn rules(&self) -> PathBuf {
+        self.path.join(".htaccess")
+    }
+
+    /// Is there a `.htaccess` file, or something else of that name?
+    pub(super) fn has_rules(&self) -> bool {
+        fs::symlink_metadata(self.rules()).is_ok()
+    }
+
     /// Does the web server run all files of the directory?
     pub(super) fn is_cgi_bin(&self) -> bool {
         self.path.ends_with(CGI_BIN)

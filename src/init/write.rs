@@ -3,24 +3,26 @@
 use std::{
     fs::{self, DirBuilder, Permissions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, symlink},
     path::{Path, PathBuf},
 };
 
 use diagnostics::message::{Code, LogMessage};
+use rustix::process::geteuid;
 
-use crate::exit::CommandError;
+use crate::{exit::CommandError, init::quoted};
 
 /// A file to be written.
 pub(super) struct PlannedFile {
     path: PathBuf,
     content: String,
     mode: u32,
+    has_other_lines: bool,
 }
 
 impl PlannedFile {
     pub(super) fn new(path: &Path, content: &str, mode: u32) -> Self {
-        Self { path: path.to_owned(), content: content.to_owned(), mode }
+        Self { path: path.to_owned(), content: content.to_owned(), mode, has_other_lines: false }
     }
 
     /// The file for `--dry-run`.
@@ -38,10 +40,20 @@ impl PlannedFile {
         )
     }
 
+    /// Allows other lines before and behind the content, such as those of a control panel.
+    pub(super) fn with_other_lines(mut self) -> Self {
+        self.has_other_lines = true;
+        self
+    }
+
     /// Does the file exist with this content?
     fn is_written(&self) -> bool {
+        let content = self.content.trim_end();
         fs::symlink_metadata(&self.path).is_ok_and(|found| found.is_file())
-            && fs::read(&self.path).is_ok_and(|content| content == self.content.as_bytes())
+            && fs::read(&self.path).is_ok_and(|found| {
+                found == self.content.as_bytes()
+                    || self.has_other_lines && has_lines(&found, content)
+            })
     }
 }
 
@@ -88,12 +100,12 @@ impl Transaction {
     /// # Errors
     /// If another file has that name, or the file cannot be written.
     pub(super) fn write(&mut self, file: &PlannedFile) -> Result<String, CommandError> {
-        let PlannedFile { path, content, mode } = file;
+        let PlannedFile { path, content, mode, .. } = file;
         if file.is_written() {
             return Ok(format!("kept {}, which has this content already\n", path.display()));
         }
         if fs::symlink_metadata(path).is_ok() {
-            return Err(exists(path));
+            return Err(exists(file));
         }
         let write = || -> io::Result<()> {
             let directory = path.parent().unwrap_or(Path::new("/"));
@@ -106,7 +118,7 @@ impl Transaction {
             Ok(())
         };
         write().map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => exists(path),
+            io::ErrorKind::AlreadyExists => exists(file),
             _ => not_written(path, &error),
         })?;
         self.files.push(path.clone());
@@ -128,8 +140,17 @@ impl Drop for Transaction {
     }
 }
 
+/// Has `text` the lines of `block`, one behind the other?
+fn has_lines(text: &[u8], block: &str) -> bool {
+    let text = String::from_utf8_lossy(text);
+    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    let block: Vec<&str> = block.lines().collect();
+    lines.windows(block.len().max(1)).any(|window| window == block)
+}
+
 /// The error about a file that stands where another should be written.
-fn exists(path: &Path) -> CommandError {
+fn exists(file: &PlannedFile) -> CommandError {
+    let path = &file.path;
     let what = match fs::symlink_metadata(path) {
         Ok(found) if found.is_symlink() => "a symbolic link",
         Ok(found) if found.is_dir() => "a directory",
@@ -141,10 +162,12 @@ fn exists(path: &Path) -> CommandError {
         Code::BadSetting,
         format!("`{}` exists: {what}, and nothing was written", path.display()),
     )
-    .hint(
+    .hint(if file.has_other_lines {
+        "append the lines that --dry-run shows behind it, and run `wsgate init` again"
+    } else {
         "rename it and run the command again; or run the command with --dry-run, and add the lines \
-         that it shows by hand",
-    );
+         that it shows by hand"
+    });
     CommandError::failed(if first.is_empty() {
         message
     } else {
@@ -153,7 +176,13 @@ fn exists(path: &Path) -> CommandError {
 }
 
 fn not_written(path: &Path, error: &io::Error) -> CommandError {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let is_own = fs::metadata(directory).is_ok_and(|found| {
+        found.uid() == geteuid().as_raw() && found.permissions().mode() & 0o200 == 0
+    });
+    let writable = format!("chmod u+w {}", quoted(directory));
     let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied if is_own => writable.as_str(),
         io::ErrorKind::PermissionDenied => "run the command as the owner of the directory",
         io::ErrorKind::NotFound => "create the directory above it first",
         io::ErrorKind::AlreadyExists => "rename it, and run the command again",

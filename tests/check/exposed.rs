@@ -121,6 +121,50 @@ fn an_htaccess_file_that_denies_is_respected() {
 }
 
 #[test]
+fn a_nested_script_that_its_own_htaccess_runs_is_not_exposed() {
+    let shipped = |name: &str| {
+        fs::read_to_string(format!("{}/apache/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    };
+    for (text, is_run) in [
+        (shipped("public_html.htaccess").as_str(), true),
+        (&shipped("cgi-bin.htaccess"), true),
+        ("AddHandler cgi-script .cgi .wsgi\n", true),
+        ("<Files \"*.wsgi\">\nSetHandler fcgid-script\n</Files>\n", true),
+        ("AddHandler cgi-script .wsgi\nRemoveHandler .wsgi\n", false),
+        ("SetHandler cgi-script\n<Files app.wsgi>\nSetHandler none\n</Files>\n", false),
+        ("SetHandler text/plain\nAddHandler cgi-script .wsgi\n", false),
+        ("AddHandler\nSetHandler\nAddHandler cgi-script .cgi\n", false),
+    ] {
+        let site = site();
+        let above = "RewriteEngine On\nRewriteRule ^(.*)$ app.wsgi/$1 [L]\n";
+        fs::write(site.dir.path("public_html/.htaccess"), above).unwrap();
+        site.dir.script("public_html/blog/app.wsgi", "#!WSGATE", HELLO);
+        // The rules of the directory above no longer hold here.
+        let text = format!("RewriteEngine Off\n{text}");
+        fs::write(site.dir.path("public_html/blog/.htaccess"), &text).unwrap();
+        let ended = check(&site);
+        assert_eq!(ended.code(), Some(i32::from(!is_run)), "{text}\n{}", ended.text());
+        // A denial in a front controller would be one for all its URLs.
+        let is_appended = ended.text().contains("printf ");
+        assert!(!is_appended && (is_run || ended.text().contains("hint: move ")), "{text}");
+    }
+}
+
+#[test]
+fn without_an_htaccess_file_the_hint_is_to_let_wsgate_write_one() {
+    let site = site();
+    site.dir.file("public_html/.env", "");
+    let ended = check(&site);
+    only_problem(&ended, "secret: ");
+    assert!(ended.text().contains("bin/wsgate init /"), "{}", ended.text());
+    mend(&ended);
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/apache/public_html.htaccess");
+    let written = fs::read(site.dir.path("public_html/.htaccess")).unwrap();
+    assert_eq!(written, fs::read(shipped).unwrap());
+    assert_eq!(check(&site).code(), Some(0), "{}", check(&site).text());
+}
+
+#[test]
 fn a_link_to_a_directory_leads_clients_there_and_may_form_a_loop() {
     let site = site();
     site.dir.file("project/settings.py", "");

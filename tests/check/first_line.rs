@@ -43,7 +43,8 @@ pub(super) fn mend(ended: &ExitedProcess) {
     let (_, hint) = text.rsplit_once("hint: ").unwrap_or_else(|| panic!("no hint in {text}"));
     let hint = hint.lines().next().unwrap();
     let starts = ["LC_ALL=C sed -i", "sed -i", "iconv ", "chmod ", "chown ", "chgrp ", "printf "];
-    let at = starts.iter().filter_map(|start| hint.find(start)).min();
+    let init = hint.rfind(": ").filter(|_| hint.contains(" init ")).map(|at| at + 2);
+    let at = starts.iter().filter_map(|start| hint.find(start)).chain(init).min();
     let command = &hint[at.unwrap_or_else(|| panic!("no command in {hint}"))..];
     let status = Command::new("sh").args(["-c", command]).status().unwrap();
     assert!(status.success(), "{command}");

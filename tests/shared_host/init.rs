@@ -117,6 +117,7 @@ fn applications_are_recognised_by_their_files() {
     user.file("factory/shop/__init__.py", "def create_app(config=None):\n    return config\n");
     user.file("passenger/passenger_wsgi.py", &hello("application"));
     user.file("odd/my-app.wsgi", &hello("app"));
+    user.file("odd/a.b.py", &hello("app"));
     user.file("pyramid/production.ini", "[app:main]\nuse = egg:shop\n");
     user.file("pyramid/development.ini", "[app:main]\nuse = egg:shop\n");
     user.file("django/manage.py", "x('DJANGO_SETTINGS_MODULE', 'shop.settings')\n");
@@ -138,8 +139,11 @@ fn applications_are_recognised_by_their_files() {
     let code = account.code("public_html --app pyramid");
     let path = format!("loadapp(\"config:{home}/pyramid/production.ini\")");
     assert!(code.ends_with(&path), "{code}");
-    let code = account.code("public_html --app odd/my-app.wsgi");
-    assert!(code.ends_with(&format!("run_path(\"{home}/odd/my-app.wsgi\")[\"app\"]")), "{code}");
+    // `a.b` would be the module `b` of a package `a`.
+    for file in ["odd/my-app.wsgi", "odd/a.b.py"] {
+        let code = account.code(&format!("public_html --app {file}"));
+        assert!(code.ends_with(&format!("run_path(\"{home}/{file}\")[\"app\"]")), "{code}");
+    }
     let code = account.code("public_html --app old");
     assert!(code.contains("setdefault(\"DJANGO_SETTINGS_MODULE\", \"old.settings\")"), "{code}");
     // An installed module is not looked for; a misspelt one gets a note.
@@ -221,6 +225,18 @@ fn files_that_exist_are_named_and_nothing_is_written() {
     assert_eq!(account.files(), before);
     let shown = account.wsgate("init --dry-run public_html").text();
     assert!(shown.contains("another file is at ") && shown.contains("RewriteRule"), "{shown}");
+    let hint = "append the lines that --dry-run shows behind it, and run `wsgate init` again";
+    assert!(ended.stderr.contains(hint), "{}", ended.stderr);
+    let own = include_str!("../../apache/public_html.htaccess");
+    // A part of the lines does not keep clients from anything.
+    fs::write(&rules, format!("# of the panel\n{}", own.replace("RewriteEngine On", ""))).unwrap();
+    is_refused(&account.wsgate("init public_html"), 1, ".htaccess` exists");
+    let both = format!("# of the panel\nOptions -Indexes\n\n{}# end\n", own.trim_start());
+    fs::write(&rules, &both).unwrap();
+    let ended = account.wsgate("init public_html");
+    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    assert_eq!(fs::read_to_string(&rules).unwrap(), both);
+    fs::remove_file(account.user.path("public_html/app.wsgi")).unwrap();
     fs::remove_file(rules).unwrap();
     // A link leads wherever another user wants.
     let target = account.user.file("target", "mine\n");
@@ -238,6 +254,8 @@ fn files_that_exist_are_named_and_nothing_is_written() {
     let before = account.files();
     let ended = account.wsgate("init public_html");
     is_refused(&ended, 1, "nothing was written");
+    let hint = format!("hint: chmod u+w {}\n", account.user.path("public_html").display());
+    assert!(ended.stderr.contains(&hint), "{}", ended.stderr);
     // The name of the draft is nobody's business.
     assert!(!ended.stderr.contains("/.wsgate-"), "{}", ended.stderr);
     assert_eq!(account.files(), before);
