@@ -183,11 +183,15 @@ class Upgrade(Case):
 
         def request():
             try:
-                return self.cgi(script)
+                failure = self.cgi(script)
             except OSError as error:
                 # pip removes the gateway and writes another. Meanwhile nobody can start it.
-                not_started.append(error)
+                failure = error
+            # One that has just started may find no engine any more.
+            if isinstance(failure, OSError) or "error[W0203]" in failure:
+                not_started.append(failure)
                 return ""
+            return failure
 
         with Requests(request) as requests:
             requests.await_more(20)
