@@ -19,6 +19,9 @@ use crate::config::file_values::{APP, arguments_of};
 /// Maximum length of a configuration file, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
+/// What the TOML reader says about a key that it has seen before.
+const DUPLICATE_KEY: &str = "duplicate key";
+
 /// A configuration file that was read.
 pub(crate) struct ConfigFile {
     path: PathBuf,
@@ -44,8 +47,18 @@ impl ConfigFile {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let table = DeTable::parse(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| line_of(&text, span.start));
-            wrong(&path, line, error.message())
-                .hint("the file is TOML: `key = value` lines, and text in quotes (https://toml.io)")
+            let key = error.span().and_then(|span| text.get(span)).map(str::trim);
+            match key.filter(|_| error.message() == DUPLICATE_KEY) {
+                Some(key) => {
+                    wrong(&path, line, &format!("`{}` stands here twice", key.escape_debug())).hint(
+                        "give each key once; beside `timeout`, the tables for paths are called \
+                             `[[timeout-for]]`",
+                    )
+                }
+                None => wrong(&path, line, error.message()).hint(
+                    "the file is TOML: `key = value` lines, and text in quotes (https://toml.io)",
+                ),
+            }
         })?;
         let base = path.parent().unwrap_or(Path::new("/"));
         let mut entries = Vec::new();

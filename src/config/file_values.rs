@@ -62,7 +62,7 @@ pub(super) fn arguments_of<'a>(
         let missing = |column: &str| format!("`[[{key}]]` needs the key `{column}`");
         let right = value(table, &second)?.ok_or_else(|| missing(&second))?;
         let left = value(table, &first)?.ok_or_else(|| missing(&first))?;
-        all.push((arg, with_name(arg, [format!("{left}={right}").into()])));
+        all.push((arg, with_name(arg, [pair(&first, &left, &right)?.into()])));
     }
     Ok(all)
 }
@@ -82,6 +82,16 @@ fn columns(arg: &Arg) -> Option<[String; 2]> {
     let name = arg.get_value_names()?.first()?;
     let (first, second) = name.split_once('=')?;
     Some([first.to_lowercase(), second.to_lowercase()])
+}
+
+/// The value `LEFT=RIGHT` of an option. `column` is what the help calls the left side.
+fn pair(column: &str, left: &str, right: &str) -> Result<String, String> {
+    // The option would take the name to end at the first `=`; a path may have one.
+    if left.contains('\0') || column == "name" && (left.is_empty() || left.contains('=')) {
+        let shown = left.escape_debug();
+        return Err(format!("`{shown}` cannot be a {column}: it is empty, or has `=` or NUL"));
+    }
+    Ok(format!("{left}={right}"))
 }
 
 /// `values` as arguments of `arg`.
@@ -130,12 +140,14 @@ fn arguments(
         DeValue::Array(values) if is_repeatable => {
             values.iter().map(|value| text(arg, key, value.get_ref())).collect::<Result<_, _>>()?
         }
-        DeValue::Table(table) if is_repeatable && columns(arg).is_some() => table
-            .iter()
-            .map(|(name, value)| {
-                Ok(format!("{}={}", name.get_ref(), text(arg, name.get_ref(), value.get_ref())?))
-            })
-            .collect::<Result<Vec<_>, String>>()?,
+        DeValue::Table(table) if is_repeatable && columns(arg).is_some() => {
+            let [column, _] = columns(arg).unwrap_or_default();
+            let pairs = table.iter().map(|(name, value)| {
+                let name = name.get_ref();
+                pair(&column, name, &text(arg, name, value.get_ref())?)
+            });
+            pairs.collect::<Result<Vec<_>, String>>()?
+        }
         DeValue::Array(_) => return Err(format!("`{key}` takes one value, not a list")),
         value => vec![text(arg, key, value)?],
     };
@@ -211,6 +223,7 @@ mod tests {
                 .long("limit-for")
                 .value_name("PATH=SECONDS")
                 .action(ArgAction::Append),
+            Arg::new("set").long("set").value_name("NAME=VALUE").action(ArgAction::Append),
         ]);
         let table = DeTable::parse(text).unwrap();
         let mut all = Vec::new();
@@ -247,6 +260,10 @@ mod tests {
             ("[[limit]]\nurl = \"/a\"\nseconds = 5", "unknown key `url` in `[[limit]]`"),
             ("[[limit]]\npath = true\nseconds = 5", "the value of `path` must be text"),
             ("[[workers]]\ncount = 4", "`workers` takes values"),
+            ("[set]\n\"A=B\" = 1", "`A=B` cannot be a name"),
+            ("[set]\n\"\" = 1", "`` cannot be a name"),
+            ("[set]\n\"A\\u0000\" = 1", "`A\\0` cannot be a name"),
+            ("[[set]]\nname = \"A=B\"\nvalue = 1", "`A=B` cannot be a name"),
         ] {
             let refused = arguments(text).unwrap_err();
             assert!(refused.contains(sentence), "{text}: {refused}");

@@ -149,7 +149,12 @@ fn a_wrong_file_is_named_with_its_line_and_no_pool_starts() {
         ("app = \"app.wsgi\"\n[[workers]]\ncount = 1", "line 4: `workers` takes values"),
         ("app = \"app.wsgi\"\nworkers = 1\nmax = 2", "--max"),
         ("app = \"app.wsgi\"\nmin = 1", "--max"),
-        ("app = \"app.wsgi\"\nworkers = 1\nworkers = 2", "line 5: duplicate key"),
+        ("app = \"app.wsgi\"\nworkers = 1\nworkers = 2", "line 5: `workers` stands here twice"),
+        (
+            "timeout = 5\n[[timeout]]\npath = \"/a\"\nseconds = 5",
+            "`timeout` stands here twice\nhint: give each key once; beside `timeout`",
+        ),
+        ("app = \"app.wsgi\"\n[env]\n\"A=B\" = \"x\"", "line 4: `A=B` cannot be a name"),
         ("app = \"app.wsgi\"\nname = \"unclosed", "line 4: "),
         ("app = \"a\\u0000b\"", "line 3: `app` has a NUL character"),
         ("app = 1979-05-27", "line 3: the value of `app` must be text"),
@@ -164,6 +169,35 @@ fn a_wrong_file_is_named_with_its_line_and_no_pool_starts() {
         });
         assert!(ended.stderr.contains(&shifted), "{text}: {}", ended.stderr);
     }
+}
+
+#[test]
+fn a_limit_for_some_paths_stands_beside_the_limit_of_all() {
+    let text = r#"
+        app = "app.wsgi"
+        listen = "unix:app.sock"
+        workers = 1
+        timeout = 1000
+        [[timeout-for]]
+        path = "/slow"
+        seconds = 1
+        "#;
+    let setup = PoolSetup::new(
+        "
+        import time
+        def application(environ, start_response):
+            if environ['PATH_INFO'] == '/slow':
+                time.sleep(1000)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'fine']
+        ",
+    );
+    let mut command = command(&setup, text, &[]);
+    let pool = setup.launch_as(&mut command);
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "fine");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/slow")).valid().status, 504);
+    pool.run_wsgate(&["stop", "site"]);
+    assert_eq!(pool.end().code(), Some(0));
 }
 
 #[test]
