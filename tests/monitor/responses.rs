@@ -61,7 +61,12 @@ fn a_pool_is_ready_while_a_worker_serves_and_it_does_not_stop() {
     let ready = |name: &str| monitor.get(&format!("/readyz?pool={name}")).status;
     eventually("it is ready", || ready("app") == 200);
     assert_eq!((ready("a%70p"), ready("other"), ready("")), (200, 404, 404));
-    assert_eq!(monitor.get("/readyz").status, 400);
+    let status = monitor.get("/pools.json").json();
+    let user = status[0]["user"].as_str().unwrap();
+    assert_eq!((ready(&format!("{user}/app")), ready("nobody-else/app")), (200, 404));
+    for query in ["", "?pool=app&user=x", "?pools=app", "?pool=app&x"] {
+        assert_eq!(monitor.get(&format!("/readyz{query}")).status, 400, "{query}");
+    }
     let mut connection = pool.connect();
     connection.send(&FastcgiRequest::get("/slow").bytes());
     pool.await_log("slow");
@@ -111,7 +116,7 @@ fn the_stacks_of_a_worker_show_where_its_request_is() {
     let [worker] = pool.loaded_workers(1)[..] else { panic!() };
     let monitor = Monitor::of(&pool);
     let mut connection = pool.connect();
-    let request = FastcgiRequest::get("/slow").param("REQUEST_URI", "/slow/<b>");
+    let request = FastcgiRequest::get("/slow").param("REQUEST_URI", "/slow/<b>?token=secret");
     connection.send(&request.bytes());
     pool.await_log("at the gate");
     let stacks = |pid: i32| monitor.get(&format!("/stacks?pool=app&pid={pid}"));
@@ -124,7 +129,11 @@ fn the_stacks_of_a_worker_show_where_its_request_is() {
     let link = format!("href=\"stacks?pool=app&amp;pid={worker}\"");
     eventually("a long request has a link", || monitor.get("/").text().contains(&link));
     assert_eq!(stacks(1).status, 404);
-    for query in ["", "?pool=app", "?pool=app&pid=x", "?pid=1"] {
+    for text in [stacks(worker).text(), monitor.get("/").text(), monitor.get("/pools.json").text()]
+    {
+        assert!(text.contains("/slow/") && !text.contains("secret"), "{text}");
+    }
+    for query in ["", "?pool=app", "?pool=app&pid=x", "?pid=1", "?pool=app&pid=1&x=1"] {
         assert_eq!(monitor.get(&format!("/stacks{query}")).status, 400, "{query}");
     }
     assert!(monitor.metrics().contains(&sample("wsgate_pool_up", "", "1")));

@@ -12,7 +12,9 @@ use std::{
 };
 
 use control::{
-    pool_status::PoolStatus, process_stacks::ProcessStacks, sockets::PoolSocket,
+    pool_status::{PoolStatus, WorkerStatus},
+    process_stacks::ProcessStacks,
+    sockets::PoolSocket,
     user_name::UserNames,
 };
 use diagnostics::{escape::Escaped, shorten::shorten};
@@ -179,7 +181,11 @@ impl Pools {
             if let Some(record) = pools.records.borrow_mut().get_mut(&socket) {
                 record.pending = None;
             }
-            answer
+            answer.map(|mut stacks| {
+                let threads = stacks.threads.iter_mut();
+                without_queries(threads.filter_map(|thread| thread.status.as_mut()));
+                stacks
+            })
         });
         asked.await.ok()
     }
@@ -267,6 +273,7 @@ impl Pools {
                 status.user = self.users.borrow().name(socket.owner());
                 status.directory = socket.directory().to_string_lossy().into_owned();
                 record.cpu.add(&status);
+                without_queries(&mut status.workers);
                 record.latest = Some(Rc::new(status));
                 record.failure = None;
             }
@@ -280,6 +287,15 @@ impl Pools {
         self.version.update(|version| version + 1);
         self.answered.notify_waiters();
         self.answered.notify_one();
+    }
+}
+
+/// Removes the queries of requests, which may hold secrets: the monitor shows them to others than
+/// the pool's user.
+fn without_queries<'a>(workers: impl IntoIterator<Item = &'a mut WorkerStatus>) {
+    for request in workers.into_iter().filter_map(|worker| worker.request.as_mut()) {
+        let path_end = request.target.find('?').unwrap_or(request.target.len());
+        request.target.truncate(path_end);
     }
 }
 

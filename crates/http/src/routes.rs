@@ -129,6 +129,9 @@ impl Routes {
     }
 
     async fn stacks(&self, query: &str) -> Answer {
+        if let Some(refused) = unknown_parameter(query, &["pool", "pid"]) {
+            return refused;
+        }
         let pid = parameter(query, "pid").and_then(|pid| str::from_utf8(&pid).ok()?.parse().ok());
         let (Some(name), Some(pid)) = (parameter(query, "pool"), pid) else {
             return sentence(
@@ -151,12 +154,19 @@ impl Routes {
     }
 
     async fn readiness(&self, query: &str) -> Answer {
+        if let Some(refused) = unknown_parameter(query, &["pool"]) {
+            return refused;
+        }
         let Some(name) = parameter(query, "pool") else {
             return sentence(StatusCode::BAD_REQUEST, "name a pool: /readyz?pool=NAME");
         };
         self.pools.refresh().await;
         self.pools.read(|records, _| {
-            let named = records.iter().filter(|(socket, _)| socket.name().as_bytes() == name);
+            let named = records.iter().filter(|(socket, record)| {
+                let pool = socket.name().as_bytes();
+                let of_user = record.user().map(|user| [user.as_bytes(), b"/", pool].concat());
+                pool == name || of_user.is_some_and(|of_user| of_user == name)
+            });
             let mut reasons = named.map(|(_, record)| unreadiness(record)).peekable();
             if reasons.peek().is_none() {
                 return sentence(StatusCode::NOT_FOUND, "no pool with this name is running");
@@ -167,6 +177,17 @@ impl Routes {
             }
         })
     }
+}
+
+/// The refusal of a query with a parameter that is not one of `known`.
+fn unknown_parameter(query: &str, known: &[&str]) -> Option<Answer> {
+    let names = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
+    let mut unknown = names.filter(|name| !name.is_empty() && !known.contains(name));
+    unknown.next().map(|name| {
+        let known = known.join("` and `");
+        let refused = format!("unknown parameter `{}`; there are `{known}`", Escaped(name));
+        sentence(StatusCode::BAD_REQUEST, &refused)
+    })
 }
 
 /// The value of a parameter of the query.
