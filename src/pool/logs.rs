@@ -190,7 +190,8 @@ impl Logs {
     }
 
     /// Reopens all files and asks the other processes to do so. A file that cannot be reopened
-    /// stays open. Returns the log messages about the result.
+    /// stays open, and has a message instead of the one that the logs were reopened. Returns the
+    /// log messages about the result.
     pub(super) fn reopen(&mut self, scoreboard: &Scoreboard) -> Vec<LogMessage> {
         let mut messages = Vec::new();
         let mut reopened = false;
@@ -222,7 +223,7 @@ impl Logs {
             // An eventfd is a counter of 64 bits, which does not overflow in practice.
             let _ = write(bell, &1_u64.to_ne_bytes());
         }
-        if reopened {
+        if reopened && messages.is_empty() {
             messages.push(LogMessage::new(Code::LogsReopened, "the logs were reopened"));
         }
         messages

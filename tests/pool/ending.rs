@@ -112,7 +112,9 @@ fn a_request_that_exceeds_the_stop_timeout_is_ended() {
     pool.await_log("at the gate");
     pool.signal(Signal::TERM);
     assert!(!matches!(slow.try_response(), Ok(Some(_))));
-    assert_eq!(pool.end().code(), Some(0));
+    let ended = pool.end();
+    assert_eq!((ended.code(), codes(&ended.stderr)), (Some(0), vec!["W0733"]), "{}", ended.stderr);
+    assert!(ended.stderr.contains(" GET /slow`\nhint: "), "{}", ended.stderr);
 }
 
 #[test]

@@ -89,7 +89,8 @@ fn a_log_whose_directory_belongs_to_another_user_now_is_not_reopened_by_root() {
     pool.await_log("W0741");
     pool.ask(&FastcgiRequest::get("/"));
     assert!(!precious.exists());
-    pool.stop();
+    let log = pool.stop();
+    assert!(!log.contains("W0742"), "{log}");
 }
 
 /// A process of another user that leads each new socket in `directory` to `target` as fast as it

@@ -66,7 +66,10 @@ fn a_record_of_json_has_the_stacks_as_its_detail() {
     assert_eq!(held.lines().count(), 1, "{held}");
     let record: Value = serde_json::from_str(&held).unwrap();
     assert_eq!((&record["log"], &record["code"]), (&"error".into(), &"W0605".into()), "{record}");
+    assert_eq!((&record["method"], &record["target"]), (&"GET".into(), &"/slow".into()));
+    assert!(record["request_id"].is_string(), "{record}");
     let stacks = record["detail"].as_str().unwrap();
+    assert!(!stacks.ends_with('\n'), "{record}");
     assert!(stacks.contains(": worker\n") && stacks.contains("    application (/"), "{record}");
 }
 

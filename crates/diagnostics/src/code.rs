@@ -227,6 +227,8 @@ codes! {
     NotifyFailed = 731: Warning,
     /// A supervisor received a signal without a meaning for pools.
     StraySignal = 732: Warning,
+    /// A worker was killed with its requests, since it was asked to stop and they took too long.
+    RequestKilled = 733: Warning,
     /// The access log cannot be written.
     AccessNotLogged = 740: Warning,
     /// A log could not be reopened.

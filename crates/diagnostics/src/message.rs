@@ -74,6 +74,8 @@ pub struct LogMessage {
     detail: Option<String>,
     is_traceback: bool,
     hint: Option<String>,
+    /// The request that the message is about, if another process serves it.
+    request: Option<String>,
 }
 
 /// A message as a record of JSON.
@@ -97,7 +99,14 @@ impl LogMessage {
     /// Makes a message: `sentence` is lower-case, has values in backticks and no full stop. The
     /// code decides the severity.
     pub fn new(code: Code, sentence: impl Into<String>) -> Self {
-        Self { code, sentence: sentence.into(), detail: None, is_traceback: false, hint: None }
+        Self {
+            code,
+            sentence: sentence.into(),
+            detail: None,
+            is_traceback: false,
+            hint: None,
+            request: None,
+        }
     }
 
     /// The error that the application has closed descriptors of wsgate's; `which` says what cannot
@@ -121,6 +130,7 @@ impl LogMessage {
             format!("the request `{request}` has been running for {seconds:.1} s in worker {pid}"),
         )
         .hint("the stacks of the worker's threads follow, the innermost call first")
+        .request(request)
     }
 
     /// The error that the request `request` still runs after it was interrupted, `elapsed` after it
@@ -135,6 +145,7 @@ impl LogMessage {
             ),
         )
         .hint("the stacks follow; it waits in C code, or the application catches the exception")
+        .request(request)
     }
 
     /// Adds lines that explain.
@@ -154,6 +165,14 @@ impl LogMessage {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Names the request `line`, which is `ID METHOD TARGET`, in a record of JSON. The sentence or
+    /// the detail names it for readers.
+    #[must_use]
+    pub fn request(mut self, line: impl Into<String>) -> Self {
+        self.request = Some(line.into());
         self
     }
 
@@ -205,14 +224,15 @@ impl LogMessage {
         let (traceback, detail) =
             if self.is_traceback { (detail.as_deref(), None) } else { (None, detail.as_deref()) };
         let no_request = about.strip_prefix(NO_REQUEST);
-        let mut request = about.splitn(3, ' ').filter(|_| no_request.is_none());
+        let line = self.request.as_deref().or(no_request.is_none().then_some(about));
+        let mut request = line.into_iter().flat_map(|line| line.splitn(3, ' '));
         log_record::line(&MessageRecord {
             start: RecordStart::new(LogName::Error, Timestamp::now()),
             severity: self.code.severity().to_string(),
             code: self.code.to_string(),
             message: &sentence,
             hint: self.hint.as_deref(),
-            detail,
+            detail: detail.map(str::trim_end),
             traceback,
             request_id: request.next(),
             method: request.next(),

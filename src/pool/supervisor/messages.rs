@@ -81,8 +81,9 @@ pub(super) fn worker_died(
             ),
         )
     };
-    let detail = requests.iter().map(|request| format!("it was serving `{request}`\n"));
-    message.detail(detail.collect::<String>())
+    let Some(first) = requests.first() else { return message };
+    let detail = requests.iter().map(|request| format!("it was serving `{request}`"));
+    message.detail(detail.collect::<Vec<_>>().join("\n")).request(first)
 }
 
 /// No worker could be forked.
@@ -101,6 +102,22 @@ pub(super) fn worker_stays(pid: Pid) -> LogMessage {
         format!("killing worker {}: it did not exit after its last request", pid.as_raw_nonzero()),
     )
     .hint("it may wait for an exit handler or a thread of the application")
+}
+
+/// A worker is killed since its requests did not end in time; `None` if it serves none.
+pub(super) fn requests_killed(pid: Pid, requests: &[String]) -> Option<LogMessage> {
+    let first = requests.first()?;
+    let detail = requests.iter().map(|request| format!("it was serving `{request}`"));
+    let message = LogMessage::new(
+        Code::RequestKilled,
+        format!(
+            "killing worker {}: it still serves after it was asked to stop",
+            pid.as_raw_nonzero()
+        ),
+    )
+    .detail(detail.collect::<Vec<_>>().join("\n"))
+    .hint("--drain says how long requests may take then; a second signal does not wait");
+    Some(message.request(first))
 }
 
 /// A worker is replaced since it has reached a limit.

@@ -15,6 +15,14 @@ impl Workers {
         let logged = staying.into_iter().filter(|pid| !has_exited(*pid));
         let mut actions: Vec<Action> =
             logged.map(|pid| Action::Log(messages::worker_stays(pid))).collect();
+        let first_kills = self
+            .leaving
+            .iter()
+            .filter(|leaving| leaving.due <= now && !leaving.is_killed && !has_exited(leaving.pid));
+        actions.extend(first_kills.filter_map(|leaving| {
+            let requests = self.blocks.requests_of(leaving.pid);
+            messages::requests_killed(leaving.pid, &requests).map(Action::Log)
+        }));
         let overdue = self.leaving.take_overdue(now);
         actions.extend(overdue.into_iter().map(|pid| Action::Signal(pid, Signal::KILL)));
         actions
