@@ -133,13 +133,14 @@ impl Reader {
         self.groups.first().copied()
     }
 
-    /// Does this user own `directory`, and keep the user of the web server out? A directory that
-    /// belongs to another group may be open for the web server's group.
-    pub(super) fn closes(&self, directory: &Path) -> bool {
-        fs::metadata(directory).is_ok_and(|found| {
+    /// Does this user own `path`, and keep the user of the web server from entering the directory
+    /// or reading the file? What belongs to another group may be open for the web server's group.
+    pub(super) fn closes(&self, path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|found| {
+            let wanted = if found.is_dir() { 0o1 } else { 0o4 };
             let is_of_other_group =
-                found.mode() & 0o010 != 0 && !self.groups.contains(&found.gid());
-            found.uid() == self.uid && found.mode() & 0o001 == 0 && !is_of_other_group
+                found.mode() >> 3 & wanted != 0 && !self.groups.contains(&found.gid());
+            found.uid() == self.uid && found.mode() & wanted == 0 && !is_of_other_group
         })
     }
 

@@ -5,7 +5,7 @@
 use std::{
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use crate::{
@@ -13,13 +13,31 @@ use crate::{
     system::users,
 };
 
-/// Reports directories of `user` above the document root `root` that the web server cannot enter.
+/// How many static files are looked at.
+const MAX_FILES: usize = 2000;
+
+/// Reports what the web server reads itself, and `user` keeps it from: the document root `root`,
+/// the directories above it, its `.htaccess` and its static files.
 pub(super) fn web_server(report: &mut Report, root: &WebRoot, user: &Reader) {
-    // A closed document root belongs to a host that runs the web server as the user, too.
-    if user.closes(&root.directory) {
+    let root = root.directory.as_path();
+    let (shown, rules, files) = (root.display(), root.join(".htaccess"), root.join("static"));
+    // Some hosts run the web server as the user, too.
+    if user.closes(root) {
+        let opened = if user.closes(&rules) {
+            format!(" && chmod o+r {}", quoted(&rules))
+        } else {
+            String::new()
+        };
+        report.warning(format!(
+            "only {} can enter the document root `{shown}`: a web server with a user of its own \
+             answers 403\n\
+             hint: if the host has such a web server: chmod o+x {}{opened}",
+            user.name,
+            quoted(root)
+        ));
         return;
     }
-    for directory in root.directory.ancestors().skip(1).filter(|above| user.closes(above)) {
+    for directory in root.ancestors().skip(1).filter(|above| user.closes(above)) {
         report.warning(format!(
             "the web server may not be able to enter `{}`, and then answers 403\n\
              hint: chmod o+x {}",
@@ -27,6 +45,46 @@ pub(super) fn web_server(report: &mut Report, root: &WebRoot, user: &Reader) {
             quoted(directory)
         ));
     }
+    if user.closes(&rules) {
+        report.warning(format!(
+            "the web server may not be able to read `{}`, and then answers 403\nhint: chmod o+r {}",
+            rules.display(),
+            quoted(&rules)
+        ));
+    }
+    let closed = closed_below(&files, user);
+    if let Some(first) = closed.first() {
+        let more = match closed.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        report.warning(format!(
+            "the web server may not be able to read `{}`{more}, and then answers 403\n\
+             hint: chmod -R o+rX {}",
+            first.display(),
+            quoted(&files)
+        ));
+    }
+}
+
+/// The directory `files` and what is below it, as far as `user` keeps the web server out.
+fn closed_below(files: &Path, user: &Reader) -> Vec<PathBuf> {
+    let (mut closed, mut seen) = (Vec::new(), 0);
+    let mut next = vec![files.to_owned()];
+    while let Some(path) = next.pop() {
+        seen += 1;
+        let is_directory = fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
+        if user.closes(&path) {
+            closed.push(path);
+        } else if is_directory && seen < MAX_FILES {
+            let entries = fs::read_dir(&path).into_iter().flatten().filter_map(Result::ok);
+            let mut below: Vec<PathBuf> =
+                entries.take(MAX_FILES).map(|entry| entry.path()).collect();
+            below.sort();
+            next.extend(below.into_iter().rev());
+        }
+    }
+    closed
 }
 
 /// Reports why suexec would not run `script` as `user`.

@@ -149,6 +149,20 @@ impl WebDirectory {
                 ));
             }
         }
+        if self.modes.script == PRIVATE.script {
+            let rules = self.rules();
+            notes.push(format!(
+                "only you can enter `{shown}`, and a web server with a user of its own answers \
+                 403: if the host has such a web server: chmod o+x {shown} && chmod o+r {}",
+                rules.display()
+            ));
+        } else if fs::metadata(self.rules()).is_ok_and(|found| found.mode() & 0o044 == 0) {
+            let rules = self.rules();
+            notes.push(format!(
+                "the web server may not be able to read `{0}`: chmod o+r {0}",
+                rules.display()
+            ));
+        }
         for closed in self.closed_directories() {
             notes.push(format!(
                 "the web server may not be able to enter `{0}`: chmod o+x {0}",
@@ -167,12 +181,13 @@ impl WebDirectory {
     }
 
     /// Directories of the path, from the home directory on, that other users cannot enter, although
-    /// they can enter the last one.
+    /// the last one gives them some right.
     fn closed_directories(&self) -> Vec<PathBuf> {
         let Some(home) = self.home.as_ref().filter(|_| self.modes.script == SHARED.script) else {
             return Vec::new();
         };
-        let above = self.path.ancestors().skip(1).filter(|directory| directory.starts_with(home));
+        let path = self.path.ancestors();
+        let above = path.filter(|path| *path == self.path || path.starts_with(home));
         let is_closed = |directory: &&Path| {
             fs::metadata(directory).is_ok_and(|found| {
                 let of_group = found.mode() & 0o010 != 0 && found.gid() != getegid().as_raw();

@@ -112,9 +112,38 @@ fn a_home_directory_that_the_web_server_cannot_enter_is_a_warning() {
         assert_eq!(text.contains(&warning), is_closed, "{of_home:o} {of_root:o}: {text}");
         assert_eq!(ended.code(), Some(0), "{text}");
     }
+    let text = check().text();
+    assert!(text.contains("only 54321 can enter the document root"), "{text}");
     set_mode(&root, 0o755);
     mend(&check());
     assert!(check().text().ends_with("no problem was found\n"), "{}", check().text());
+}
+
+#[test]
+fn what_the_web_server_reads_itself_is_checked() {
+    for (path, mode, said) in [
+        ("public_html", 0o700, "warning        only 54321 can enter the document root `"),
+        ("public_html", 0o754, "warning        only 54321 can enter the document root `"),
+        ("public_html/.htaccess", 0o600, "may not be able to read `"),
+        ("public_html/static", 0o700, "may not be able to read `"),
+        ("public_html/static/css/a.css", 0o640, "may not be able to read `"),
+    ] {
+        let site = site_of_person();
+        site.dir.file("public_html/.htaccess", "");
+        site.dir.file("public_html/static/css/a.css", "");
+        for own in [".htaccess", "static", "static/css", "static/css/a.css"] {
+            let own = site.dir.path("public_html").join(own);
+            set_mode(&own, if own.is_dir() { 0o755 } else { 0o644 });
+            chown(own, Some(PERSON), Some(PERSON)).unwrap();
+        }
+        assert!(check(&site).text().ends_with("\nno problem was found\n"), "{path}");
+        set_mode(&site.dir.path(path), mode);
+        let ended = check(&site);
+        let is_named = ended.text().contains(&format!("{}`", site.dir.path(path).display()));
+        assert!(is_named && ended.text().contains(said), "{path} {mode:o}: {}", ended.text());
+        mend(&ended);
+        assert!(check(&site).text().ends_with("\nno problem was found\n"), "{path} {mode:o}");
+    }
 }
 
 #[test]

@@ -307,9 +307,21 @@ fn modes_follow_the_directory_and_its_dangers_are_named() {
     assert_eq!((mode("new"), mode("new/app.wsgi"), mode("new/.htaccess")), (0o755, 0o755, 0o644));
     // A directory that only the user can enter.
     fs::set_permissions(user.path("public_html"), Permissions::from_mode(0o700)).unwrap();
-    assert_eq!(account.wsgate("init public_html").code(), Some(0));
+    let ended = account.wsgate("init public_html");
+    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    let root = user.path("public_html").display().to_string();
+    let note = format!("chmod o+x {root} && chmod o+r {root}/.htaccess\n");
+    assert!(ended.text().contains(&note), "{}", ended.text());
     assert_eq!((mode("public_html/app.wsgi"), mode("public_html/.htaccess")), (0o700, 0o600));
     assert_eq!(mode("wsgate-apps/public_html/app.py"), 0o600);
+    // Other users may list the directory, and not enter it; nor may they read `.htaccess`.
+    fs::set_permissions(user.path("new"), Permissions::from_mode(0o754)).unwrap();
+    fs::set_permissions(user.path("new/.htaccess"), Permissions::from_mode(0o600)).unwrap();
+    let text = account.wsgate("init new").text();
+    let new = user.path("new").display().to_string();
+    for said in [format!(": chmod o+x {new}\n"), format!(": chmod o+r {new}/.htaccess\n")] {
+        assert!(text.contains(&said), "{said}: {text}");
+    }
     user.file("shop/.env", "SECRET=1\n");
     user.file("shop/db.sqlite3", "");
     user.file("shop/app.py", &hello("app"));
