@@ -24,6 +24,7 @@ use std::{
     time::Duration,
 };
 
+use diagnostics::message::Severity;
 use wire::{
     app::Source,
     check::Findings,
@@ -63,7 +64,10 @@ pub(crate) fn run(checked: CheckedApp) -> Result<Exit, CommandError> {
     let mut report = Report::default();
     report.line("application", &app);
     for problem in &checked.problems {
-        report.problem(problem.for_client());
+        match problem.code().severity() {
+            Severity::Error => report.problem(problem.for_client()),
+            Severity::Warning | Severity::Notice => report.warning(problem.for_client()),
+        }
     }
     if let Some(reader) = reader.as_ref().filter(|reader| reader.is_guessed_owner) {
         report.line(

@@ -35,6 +35,11 @@ impl Address {
     /// Standard input, where FastCGI process managers put a listening socket (FastCGI 1.0, 2.2).
     pub(crate) const STANDARD_INPUT: Self = Self::Descriptor(0);
 
+    /// Does the address name one socket? The kernel chooses another port for each `HOST:0`.
+    pub(super) fn is_fixed(&self) -> bool {
+        !matches!(self, Self::Tcp(name) if name.ends_with(":0"))
+    }
+
     /// The kernel's address of `socket`; `None` for an unnamed socket.
     pub(super) fn of(socket: &OwnedFd) -> Option<Self> {
         let name = getsockname(socket).ok()?;

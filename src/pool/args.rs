@@ -85,6 +85,12 @@ pub(crate) struct FastcgiArgs {
 }
 
 impl FastcgiArgs {
+    /// The message about options that contradict each other, and a hint.
+    pub(super) fn contradiction(&self) -> Option<(String, &'static str)> {
+        let of_pool = self.pool.contradiction();
+        of_pool.or_else(|| self.status.contradiction(&self.pool.listen))
+    }
+
     /// The options that a `#!` line may have, too.
     pub(crate) fn script_options(&self) -> ScriptOptions {
         ScriptOptions {
@@ -276,17 +282,16 @@ pub(crate) struct PoolOptions {
 
 impl PoolOptions {
     /// The message about options that contradict each other on every machine, and a hint.
-    pub(super) fn contradiction(&self) -> Option<(String, &'static str)> {
+    fn contradiction(&self) -> Option<(String, &'static str)> {
         if let Some(max) = self.max.filter(|&max| self.min > max) {
             return Some((
                 format!("--min {} is more than --max {max}", self.min),
                 "--min is the number of workers that stay when the pool is idle",
             ));
         }
-        // The kernel may choose another port for each `HOST:0`.
         let mut named = BTreeSet::new();
-        let mut others = self.listen.iter().filter(|address| !matches!(address, Address::Tcp(_)));
-        let twice = others.find(|address| !named.insert(address.to_string()))?;
+        let mut fixed = self.listen.iter().filter(|address| address.is_fixed());
+        let twice = fixed.find(|address| !named.insert(address.to_string()))?;
         Some((format!("--listen names `{twice}` twice"), "name each address once"))
     }
 }

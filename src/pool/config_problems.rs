@@ -5,7 +5,10 @@ use std::path::Path;
 use diagnostics::message::{Code, LogMessage};
 
 use crate::{
-    pool::{address::Address, args::FastcgiArgs, code_source::CodeSource},
+    pool::{
+        address::Address, allowed_addresses, args::FastcgiArgs, code_source::CodeSource,
+        file_creator::FileCreator, log_file::unsafe_log, socket_access::SocketAccess,
+    },
     system::account::Account,
 };
 
@@ -13,13 +16,15 @@ use crate::{
 pub(crate) fn problems(args: &FastcgiArgs) -> Vec<LogMessage> {
     let options = &args.pool;
     let mut problems = Vec::new();
-    if let Some((sentence, hint)) = options.contradiction() {
+    if let Some((sentence, hint)) = args.contradiction() {
         problems.push(LogMessage::new(Code::BadSetting, sentence).hint(hint));
     }
-    if let Some(user) = &options.user {
-        let groups = &args.process.supplementary_group;
-        problems.extend(Account::find(user, options.group.as_deref(), groups).err());
-    }
+    let account = options.user.as_deref().map(|user| {
+        Account::find(user, options.group.as_deref(), &args.process.supplementary_group)
+    });
+    let account = account.transpose().map_err(|unknown| problems.push(unknown));
+    let access = SocketAccess::new(options.socket_mode, options.socket_owner.as_ref());
+    problems.extend(access.err());
     for address in &options.listen {
         if let Address::Unix(path) = address {
             problems.extend(missing_directory(path, "listen", Code::BadListener));
@@ -32,13 +37,20 @@ pub(crate) fn problems(args: &FastcgiArgs) -> Vec<LogMessage> {
     ] {
         let path = path.as_deref().filter(|path| path.as_os_str() != "-");
         problems.extend(path.and_then(|path| missing_directory(path, option, Code::BadSetting)));
+        if let (Some(path), Ok(account)) = (path, &account)
+            && let Err(error) = FileCreator::new(account.as_ref()).check_log(path)
+        {
+            problems.extend(unsafe_log(path, &error));
+        }
     }
-    // The `#!` line may set the time. Another check reports what is wrong with the application.
-    if args.logs.slow_log.is_some()
-        && let Ok(source) = CodeSource::new(&args.app, &args.script_options())
-        && let Ok(options) = source.options()
+    // The `#!` line may set options. Another check reports what is wrong with the application.
+    if let Ok(source) = CodeSource::new(&args.app, &args.script_options())
+        && let Ok(of_script) = source.options()
     {
-        problems.extend(args.logs.without_effect(options.fastcgi.slow));
+        problems.extend(args.logs.without_effect(of_script.fastcgi.slow));
+        if let Ok(settings) = source.resolve() {
+            problems.extend(allowed_addresses::open_to_all(&settings, &options.listen));
+        }
     }
     problems
 }

@@ -116,7 +116,7 @@ impl ConfigReader {
         logs: &Logs,
     ) -> Result<NextConfig, LogMessage> {
         let args = (self.parse)()?;
-        if let Some((sentence, hint)) = args.pool.contradiction() {
+        if let Some((sentence, hint)) = args.contradiction() {
             return Err(LogMessage::new(Code::BadSetting, sentence).hint(hint));
         }
         let source = CodeSource::new(&args.app, &args.script_options())

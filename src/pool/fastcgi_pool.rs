@@ -64,8 +64,7 @@ fn serve(
     mut handover: Option<&mut Handover>,
 ) -> Result<Exit, CommandError> {
     let options = &args.pool;
-    if let Some((sentence, hint)) = options.contradiction().or_else(|| args.status.contradiction())
-    {
+    if let Some((sentence, hint)) = args.contradiction() {
         return Err(CommandError::usage(LogMessage::new(Code::BadSetting, sentence).hint(hint)));
     }
     let code = CodeSource::new(&args.app, &args.script_options())?;
@@ -144,6 +143,11 @@ fn serve(
     }
     if let Some(message) =
         allowed_addresses::check(&settings, &listeners).map_err(CommandError::settings)?
+    {
+        log(&settings, &message);
+    }
+    let addresses_of = listeners.iter().map(|listener| &listener.address);
+    if let Some(message) = allowed_addresses::open_to_all(&settings, addresses_of).filter(|_| warns)
     {
         log(&settings, &message);
     }

@@ -12,7 +12,7 @@ use std::{
     path::Path,
 };
 
-use rustix::fs::{Gid, OFlags, Uid, fchown};
+use rustix::fs::{Access, AtFlags, CWD, Gid, OFlags, Uid, accessat, fchown};
 use wire::pool_logs::{POOL_LOG_MODE, open_file, open_file_with};
 
 use crate::system::{
@@ -97,6 +97,19 @@ impl<'a> FileCreator<'a> {
             Rights::Root => self.open_as_root(place),
         };
         self.create(path, LastLink::Followed, open).map(|(file, _)| file)
+    }
+
+    /// Finds out whether the log file at `path` may be opened or created, without doing so.
+    ///
+    /// # Errors
+    /// If the user may not write there, or [`Untrusted`].
+    pub(super) fn check_log(&self, path: &Path) -> io::Result<()> {
+        let is_writable = |place: &TrustedPath, _: Rights<'_>| {
+            let parent = place.path.parent().unwrap_or(Path::new("/"));
+            let file = if place.path.exists() { &place.path } else { parent };
+            Ok(accessat(CWD, file, Access::WRITE_OK, AtFlags::EACCESS)?)
+        };
+        self.create(path, LastLink::Followed, is_writable).map(|((), _)| ())
     }
 
     fn open_as_root(&self, place: &TrustedPath) -> io::Result<OwnedFd> {

@@ -53,11 +53,8 @@ impl LogFile {
             Ok(Self { path, file, is_descriptor })
         });
         opened.map_err(|error| {
-            if Untrusted::is_cause_of(&error) {
-                return untrusted(format!(
-                    "cannot open the log `{}` safely: {error}",
-                    path.display()
-                ));
+            if let Some(message) = unsafe_log(path, &error) {
+                return message;
             }
             let hint = if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
                 "wsgate cannot open a socket, or a named pipe without a reader; `-` means standard \
@@ -112,6 +109,12 @@ pub(super) fn own_descriptor(path: &Path) -> Option<RawFd> {
         path = directory.join(fs::read_link(&path).ok()?);
     }
     None
+}
+
+/// The log message about a log that root cannot open safely, if that is the cause of `error`.
+pub(super) fn unsafe_log(path: &Path, error: &io::Error) -> Option<LogMessage> {
+    Untrusted::is_cause_of(error)
+        .then(|| untrusted(format!("cannot open the log `{}` safely: {error}", path.display())))
 }
 
 /// The log message about a file that root must not create.

@@ -73,8 +73,20 @@ impl StatusOptions {
         ("status-listen", self.status_listen.is_some())
     }
 
-    /// The message about an address at which nothing would be answered, and a hint.
-    pub(super) fn contradiction(&self) -> Option<(String, &'static str)> {
+    /// The message about an address at which nothing would be answered, or which is one of
+    /// `listen`, or about a path with two meanings; and a hint.
+    pub(super) fn contradiction(&self, listen: &[Address]) -> Option<(String, &'static str)> {
+        if let Some(both) = self.status_path.as_ref().filter(|_| self.status_path == self.ping_path)
+        {
+            let sentence = format!("--status-path and --ping-path are both `{both}`");
+            return Some((sentence, "give each a path of its own, such as `/status` and `/ping`"));
+        }
+        let of_requests = |address: &&Address| address.is_fixed() && listen.contains(address);
+        if let Some(address) = self.status_listen.as_ref().filter(of_requests) {
+            let sentence =
+                format!("--status-listen names `{address}`, where --listen of this pool listens");
+            return Some((sentence, "give --status-listen an address of its own"));
+        }
         let is_useless = self.status_path.is_none() && self.ping_path.is_none();
         (self.status_listen.is_some() && is_useless).then(|| {
             let sentence = "--status-listen needs --status-path or --ping-path";

@@ -1,6 +1,8 @@
 //! `wsgate check --config`: the application and the options of a pool's file.
 
-use std::fs;
+use std::{fs, os::unix::fs::chown};
+
+use rustix::process::geteuid;
 
 use super::{CheckSite, HELLO, line};
 
@@ -29,6 +31,7 @@ fn the_application_and_the_options_of_the_file_are_checked() {
 fn every_problem_of_the_options_is_reported_beside_those_of_the_application() {
     let site = site(
         "app = \"app.wsgi\"\nuser = \"no-such-user\"\nlisten = [\"unix:/no/such/dir/a.sock\"]\n\
+         socket-owner = \"no-such-owner\"\n\
          access-log = \"logs/access.log\"\nslow-log = \"slow.log\"\nmin = 3\nmax = 2\n",
     );
     let ended = site.check(&["--config", "shop.toml"]);
@@ -37,6 +40,7 @@ fn every_problem_of_the_options_is_reported_beside_those_of_the_application() {
     for problem in [
         "--min 3 is more than --max 2",
         "there is no user `no-such-user`",
+        "there is no user `no-such-owner`, which --socket-owner names",
         "the directory `/no/such/dir` of --listen does not exist",
         "logs` of --access-log does not exist",
         "--slow-log has no effect without --slow",
@@ -44,7 +48,36 @@ fn every_problem_of_the_options_is_reported_beside_those_of_the_application() {
         assert!(text.contains(problem), "{problem}: {text}");
     }
     assert!(text.contains("first request  GET / returned 200 OK"), "{text}");
-    assert!(text.ends_with("5 problems were found\n"), "{text}");
+    assert!(text.ends_with("6 problems were found\n"), "{text}");
+}
+
+#[test]
+fn a_log_that_root_would_not_open_is_a_problem() {
+    if !geteuid().is_root() {
+        return;
+    }
+    for (owner, code) in [(2, 1), (1, 0)] {
+        let site = site("app = \"app.wsgi\"\nuser = \"1\"\naccess-log = \"logs/access.log\"\n");
+        let logs = site.dir.path("site/logs");
+        fs::create_dir(&logs).unwrap();
+        chown(&logs, Some(owner), None).unwrap();
+        let ended = site.check(&["--config", "shop.toml"]);
+        let text = ended.text();
+        assert_eq!(ended.code(), Some(code), "{text}{}", ended.stderr);
+        assert_eq!(text.contains("error[W0724]: cannot open the log"), code == 1, "{text}");
+        assert_eq!(fs::read_dir(&logs).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn an_address_that_every_machine_can_reach_is_a_warning() {
+    for (variable, warns) in [("", true), ("[env]\nFCGI_WEB_SERVER_ADDRS = \"192.0.2.1\"", false)] {
+        let site = site(&format!("app = \"app.wsgi\"\nlisten = \"0.0.0.0:9000\"\n{variable}\n"));
+        let ended = site.check(&["--config", "shop.toml"]);
+        let text = ended.text();
+        assert_eq!(ended.code(), Some(0), "{text}{}", ended.stderr);
+        assert_eq!(text.contains("warning[W0734]: every client"), warns, "{text}");
+    }
 }
 
 #[test]

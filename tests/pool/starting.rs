@@ -156,6 +156,16 @@ fn f03_a_lone_worker_serves_a_socket_of_any_family_on_descriptor_0() {
 }
 
 #[test]
+fn a_pool_that_other_machines_can_reach_starts_with_a_warning() {
+    for (address, expected) in
+        [("0.0.0.0:0", vec!["W0734"]), ("[::1]:0", vec![]), ("localhost:0", vec![])]
+    {
+        let log = PoolSetup::new(ECHO).listen(&[address]).start().stop();
+        assert_eq!(codes(&log), expected, "{log}");
+    }
+}
+
+#[test]
 fn f04_only_listed_web_servers_may_connect() {
     let start = |list: &str| {
         let pool = PoolSetup::new(ECHO)

@@ -231,6 +231,18 @@ fn options_without_an_effect_and_wrong_values_are_refused() {
     for (args, reason) in [
         (&["--status-path", "/status"][..], "--status-listen"),
         (&["--status-listen", "unix:/nowhere/s"], "needs --status-path or --ping-path"),
+        (
+            &["--status-listen", "unix:/s", "--status-path", "/a", "--ping-path", "/a"],
+            "--status-path and --ping-path are both `/a`",
+        ),
+        (
+            &["--listen", "127.0.0.1:9", "--listen", "127.0.0.1:9"],
+            "--listen names `127.0.0.1:9` twice",
+        ),
+        (
+            &["--listen", "unix:/s", "--status-listen", "unix:/s", "--ping-path", "/a"],
+            "--status-listen names `unix:/s`, where --listen of this pool listens",
+        ),
         (&["--status-listen", "fd:3", "--ping-path", "/ping"], "unix:/run/status.sock"),
         (&["--status-listen", "unix:/s", "--ping-path", "ping"], "such as /status"),
         (&["--status-listen", "unix:/s", "--status-path", "/a?json"], "such as /status"),

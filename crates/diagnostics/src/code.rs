@@ -229,6 +229,8 @@ codes! {
     StraySignal = 732: Warning,
     /// A worker was killed with its requests, since it was asked to stop and they took too long.
     RequestKilled = 733: Warning,
+    /// Clients of other machines can connect to a pool, and no variable says which may.
+    EveryoneMayConnect = 734: Warning,
     /// The access log cannot be written.
     AccessNotLogged = 740: Warning,
     /// A log could not be reopened.
