@@ -4,6 +4,7 @@
 pub(crate) mod args;
 mod budget;
 mod describe;
+mod error_log;
 mod exposed;
 mod first_line;
 mod reader;
@@ -138,6 +139,10 @@ pub(crate) fn run(checked: CheckedApp) -> Result<Exit, CommandError> {
             suexec::inspect(&mut report, script, owner);
             suexec::web_server(&mut report, root, owner);
         }
+    }
+    // The supervisor of a pool opens its log.
+    if let Some(log) = options.logging.in_directory(&base).filter(|_| !checked.is_pool) {
+        error_log::inspect(&mut report, &log, reader.as_ref());
     }
     if let Some(reader) = &reader {
         // Another wsgate has another engine.

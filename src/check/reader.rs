@@ -144,7 +144,19 @@ impl Reader {
         })
     }
 
-    /// Do the permissions of `found` grant this user `wanted` (4 to read, 1 to enter or execute)?
+    /// May this user write to the file `path`, or create files in the directory `path`?
+    pub(super) fn may_write(&self, path: &Path) -> bool {
+        fs::metadata(path)
+            .is_ok_and(|found| self.may(&found, if found.is_dir() { 0o3 } else { 0o2 }))
+    }
+
+    /// Does `path` belong to this user?
+    pub(super) fn owns(&self, path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|found| found.uid() == self.uid)
+    }
+
+    /// Do the permissions of `found` grant this user `wanted` (4 to read, 2 to write, 1 to enter or
+    /// execute)?
     fn may(&self, found: &fs::Metadata, wanted: u32) -> bool {
         let shift = if found.uid() == self.uid {
             6

@@ -147,6 +147,45 @@ fn what_the_web_server_reads_itself_is_checked() {
 }
 
 #[test]
+fn a_log_that_cannot_be_opened_is_a_warning() {
+    let site = CheckSite::new();
+    site.dir.script("public_html/app.wsgi", "#!WSGATE --error-log ../logs/error.log", HELLO);
+    for path in ["public_html", "public_html/app.wsgi"] {
+        chown(site.dir.path(path), Some(PERSON), Some(PERSON)).unwrap();
+    }
+    let (logs, log) = (site.dir.path("logs"), site.dir.path("logs/error.log"));
+    let is_named = |said: &str| {
+        let ended = check(&site);
+        let text = ended.text();
+        assert!(text.contains("warning        the log of --error-log, `"), "{said}: {text}");
+        assert!(text.contains(said) && ended.code() == Some(0), "{said}: {text}");
+    };
+    let is_fine = || {
+        let text = check(&site).text();
+        assert!(text.ends_with("\nno problem was found\n"), "{text}");
+    };
+    is_named("there is no directory `");
+    fs::create_dir(&logs).unwrap();
+    is_named("user 54321 may not write to `");
+    chown(&logs, Some(PERSON), Some(PERSON)).unwrap();
+    is_fine();
+    assert!(!log.exists());
+    fs::write(&log, "").unwrap();
+    is_named("hint: let user 54321 write there, or remove --error-log");
+    chown(&log, Some(PERSON), Some(PERSON)).unwrap();
+    set_mode(&log, 0o444);
+    is_named("may not write to `");
+    mend(&check(&site));
+    is_fine();
+    fs::remove_file(&log).unwrap();
+    fs::create_dir(&log).unwrap();
+    is_named("it is a directory");
+    fs::remove_dir_all(&logs).unwrap();
+    fs::write(&logs, "").unwrap();
+    is_named("is not a directory");
+}
+
+#[test]
 fn a_named_user_is_checked_instead_of_the_owner() {
     let site = site_of_person();
     set_mode(&site.dir.path("public_html/app.wsgi"), 0o700);
