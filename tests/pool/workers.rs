@@ -70,6 +70,25 @@ fn a_worker_that_crashes_takes_only_its_own_request_with_it() {
 }
 
 #[test]
+fn a_record_of_json_about_a_crash_names_the_request() {
+    let mut pool = PoolSetup::new(
+        "import os\ndef application(environ, start_response):\n    os.kill(os.getpid(), 11)\n",
+    )
+    .args(&["--log-format", "json"])
+    .start();
+    let mut connection = pool.connect();
+    connection.send(&FastcgiRequest::get("/crash").bytes());
+    assert!(!matches!(connection.try_response(), Ok(Some(_))));
+    pool.await_log("W0701");
+    let log = pool.stop();
+    let record = log.lines().find(|line| line.contains("W0701")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(record).unwrap();
+    assert_eq!((&record["method"], &record["target"]), (&"GET".into(), &"/crash".into()));
+    let served = format!("it was serving `{} GET /crash`", record["request_id"].as_str().unwrap());
+    assert_eq!(record["detail"], served);
+}
+
+#[test]
 fn a_worker_that_an_application_makes_exit_is_replaced_with_a_log_message() {
     let mut pool =
         PoolSetup::new("import os\ndef application(environ, start_response):\n    os._exit(0)\n")
