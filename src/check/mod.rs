@@ -151,6 +151,16 @@ pub(crate) fn run(checked: CheckedApp) -> Result<Exit, CommandError> {
         describe::readability(&mut report, &settings, &modules, programs, reader);
     }
     describe::notes(&mut report, &settings, reader.as_ref(), checked.is_pool);
+    if let (Some(script), None, Some(_)) = (&script, &root, &program) {
+        report.line(
+            "note",
+            format!(
+                "`{}` is not recognised as a document root: what clients can fetch there was not \
+                 checked",
+                script.parent().unwrap_or(script).display()
+            ),
+        );
+    }
     report.print()
 }
 

@@ -23,7 +23,8 @@ pub(super) struct WebRoot {
 }
 
 impl WebRoot {
-    /// The document root of `script`, or the `cgi-bin` directory outside a document root.
+    /// The document root of `script`, or the `cgi-bin` directory outside a document root, or the
+    /// directory of the script if it has a `.htaccess` file.
     pub(super) fn of(script: &Path) -> Option<Self> {
         let directories: Vec<&Path> = script.parent()?.ancestors().collect();
         let programs = directories
@@ -33,7 +34,7 @@ impl WebRoot {
         let runs_programs = programs.is_some();
         let directory = match root {
             Some(root) => root?,
-            None => (*programs?).to_owned(),
+            None => (*programs.or_else(|| directories.first().filter(has_rules))?).to_owned(),
         };
         Some(Self { directory, runs_programs })
     }
@@ -57,6 +58,10 @@ fn root_at(directory: &Path) -> Option<Option<PathBuf>> {
         let has_root = NAMES.iter().any(|name| directory.join(name).is_dir());
         (!has_root).then(|| directory.to_owned())
     })
+}
+
+fn has_rules(directory: &&&Path) -> bool {
+    directory.join(".htaccess").is_file()
 }
 
 fn is_named(directory: &Path, name: &str) -> bool {

@@ -215,6 +215,20 @@ fn a_directory_of_programs_is_not_sent_and_gets_a_warning() {
 }
 
 #[test]
+fn a_directory_of_another_name_is_a_document_root_if_it_has_an_htaccess_file() {
+    let site = CheckSite::new();
+    let script = site.dir.script("shop.example/app.wsgi", "#!WSGATE", HELLO);
+    site.dir.file("shop.example/settings.py", "");
+    let check = || site.check(&[script.to_str().unwrap()]);
+    let text = check().text();
+    let note = "shop.example` is not recognised as a document root: ";
+    assert!(text.contains(note) && text.ends_with("\nno problem was found\n"), "{text}");
+    site.dir.file("shop.example/.htaccess", "Options +ExecCGI\n");
+    only_problem(&check(), "source: ");
+    assert!(!check().text().contains(note), "{}", check().text());
+}
+
+#[test]
 fn modules_outside_a_document_root_are_not_exposed() {
     let site = site();
     site.dir.file("lib/helper.py", "");
