@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
     process::{Command, Stdio},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -105,11 +106,17 @@ fn ends(pool: Pool) {
 #[track_caller]
 fn is_read_again(pool: Pool, exit: impl Into<File>) {
     let mut exit = exit.into();
+    let (has_room, room) = mpsc::channel();
     let reading = thread::spawn(move || {
-        let mut bytes = Vec::new();
+        let mut bytes = vec![0; 1 << 16];
+        let length = exit.read(&mut bytes).unwrap();
+        bytes.truncate(length);
+        has_room.send(()).unwrap();
         exit.read_to_end(&mut bytes).unwrap();
         String::from_utf8_lossy(&bytes).into_owned()
     });
+    // Until then a worker drops what it would write, and knows nothing of a reader.
+    room.recv().unwrap();
     responses(&pool, 3);
     ends(pool);
     let log = reading.join().unwrap();
