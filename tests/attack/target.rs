@@ -312,31 +312,33 @@ impl Target {
         }
     }
 
+    /// Stops the warm pools that listen now.
+    fn stop_pools(&self, bound: Duration, wrong: &mut Vec<String>) {
+        for socket in self.sockets() {
+            let mut command = self.command(&self.dir.wsgate());
+            command.arg("stop").arg(socket.file_stem().unwrap());
+            command.env_clear().env("WSGATE_RUNTIME_DIR", self.path("run")).stdout(Stdio::null());
+            if let Ok(program) = CgiProcess::start(&mut command, bound)
+                && let Outcome::Hung(what) = program.outcome()
+            {
+                wrong.push(format!("`wsgate stop` hangs: {what}"));
+            }
+        }
+    }
+
     /// Ends it in good order and gives its log. No process may be left.
     pub(super) fn stop(&self) -> Result<String, String> {
         let mut wrong = Vec::new();
         // A warm pool gives its processes thirty seconds.
         let bound = if self.is_cgi() { BOUND * 2 } else { BOUND };
-        if self.is_cgi() {
-            for socket in self.sockets() {
-                let mut command = self.command(&self.dir.wsgate());
-                command.arg("stop").arg(socket.file_stem().unwrap());
-                command
-                    .env_clear()
-                    .env("WSGATE_RUNTIME_DIR", self.path("run"))
-                    .stdout(Stdio::null());
-                if let Ok(program) = CgiProcess::start(&mut command, bound)
-                    && let Outcome::Hung(what) = program.outcome()
-                {
-                    wrong.push(format!("`wsgate stop` hangs: {what}"));
-                }
-            }
-        }
+        self.stop_pools(bound, &mut wrong);
         let began = Instant::now();
         self.terminate();
         let mut left = self.processes();
         while !left.is_empty() && began.elapsed() < bound {
             pause(Duration::from_millis(10));
+            // The last requests may have started a pool that did not listen before.
+            self.stop_pools(bound, &mut wrong);
             left = self.processes();
             // A process manager kills a worker that does not exit, too.
             if self.mode == Mode::Lone
