@@ -20,6 +20,7 @@ UNITS = {
     " ms": "milliseconds: less is better",
     " µs": "microseconds: less is better",
     " MiB": "MiB: less is better",
+    "": "a ratio: less is better",
 }
 
 UNKNOWN = "the reason is not known. If the row is unstable above, repeat it on a quieter machine."
