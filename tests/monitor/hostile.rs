@@ -6,45 +6,19 @@ use std::{
         fs::symlink,
         net::{UnixListener, UnixStream},
     },
-    path::Path,
-    thread,
-    time::Duration,
 };
 
 use crate::{
     monitor::{Monitor, sample},
     pool::ECHO,
-    support::{pool::PoolSetup, web_servers::eventually},
+    support::{
+        control_socket::{
+            control, says_garbage, says_little_for_ever, says_nothing, says_too_much,
+        },
+        pool::PoolSetup,
+        web_servers::eventually,
+    },
 };
-
-/// A control socket whose every connection is handled so.
-fn control(directory: &Path, name: &str, handle: fn(UnixStream)) {
-    let listener = UnixListener::bind(directory.join(format!("{name}.pool"))).unwrap();
-    // Threads end with the tests.
-    thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            thread::spawn(move || handle(stream));
-        }
-    });
-}
-
-fn says_nothing(_stream: UnixStream) {
-    thread::sleep(Duration::from_secs(600));
-}
-
-fn says_too_much(mut stream: UnixStream) {
-    while stream.write_all(&[b'['; 65536]).is_ok() {}
-}
-
-fn says_little_for_ever(mut stream: UnixStream) {
-    while stream.write_all(b" ").is_ok() {
-        thread::sleep(Duration::from_millis(200));
-    }
-}
-
-fn says_garbage(mut stream: UnixStream) {
-    let _ = stream.write_all(b"{\"name\": 4}\x1b[2J");
-}
 
 /// Claims to be another pool, with extreme numbers and texts that would mean something in HTML, in
 /// labels or on a terminal.

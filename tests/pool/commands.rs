@@ -8,7 +8,6 @@ use std::{
         fs::symlink,
         net::{UnixListener, UnixStream},
     },
-    path::Path,
     thread,
     time::Duration,
 };
@@ -18,6 +17,9 @@ use rustix::process::Signal;
 use crate::{
     pool::ECHO,
     support::{
+        control_socket::{
+            control, says_garbage, says_little_for_ever, says_nothing, says_too_much,
+        },
         fastcgi_client::FastcgiRequest,
         pool::{Pool, PoolSetup, count},
         web_servers::eventually,
@@ -76,36 +78,6 @@ fn clients_that_wait_for_reloads_exhaust_no_supervisor() {
     let ended = pool.run_wsgate(&["reload", "app"]);
     let log = pool.stop();
     assert_eq!(ended.code(), Some(0), "{}{log}", ended.stderr);
-}
-
-/// A control socket whose every connection is handled so.
-fn control(directory: &Path, name: &str, handle: fn(UnixStream)) {
-    let listener = UnixListener::bind(directory.join(format!("{name}.pool"))).unwrap();
-    // Threads end with the tests.
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let stream = stream.unwrap();
-            thread::spawn(move || handle(stream));
-        }
-    });
-}
-
-fn says_nothing(_stream: UnixStream) {
-    thread::sleep(Duration::from_secs(600));
-}
-
-fn says_too_much(mut stream: UnixStream) {
-    while stream.write_all(&[b'['; 4096]).is_ok() {}
-}
-
-fn says_little_for_ever(mut stream: UnixStream) {
-    while stream.write_all(b" ").is_ok() {
-        thread::sleep(Duration::from_millis(200));
-    }
-}
-
-fn says_garbage(mut stream: UnixStream) {
-    let _ = stream.write_all(b"{\"name\": 4}\x1b[2J");
 }
 
 /// Says that it is as a real pool was, and does nothing else.

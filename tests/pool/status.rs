@@ -1,14 +1,19 @@
 //! What `wsgate status` says about a pool whose new code cannot be loaded, and the documented
 //! fields of its JSON.
 
-use std::{collections::BTreeSet, fs, process::Command};
+use std::{collections::BTreeSet, fs};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
     pool::{ECHO, Pool, PoolSetup},
-    support::{artefacts, child_process::run, fastcgi_client::FastcgiRequest, web_servers::source},
+    support::{
+        artefacts,
+        child_process::{on_terminal, run},
+        fastcgi_client::FastcgiRequest,
+        web_servers::source,
+    },
 };
 
 fn json(pool: &Pool) -> Value {
@@ -68,13 +73,8 @@ fn rows_of_workers_end_at_the_width_of_a_terminal_and_are_whole_elsewhere() {
     assert!(whole.contains(&format!(" 200 GET {target} ")), "{whole}");
     for (columns, width) in [(80, 80), (20, 20), (0, whole.lines().last().unwrap().len())] {
         let script = format!("stty cols {columns}; {} status app", artefacts::gateway().display());
-        let mut command = Command::new("script");
-        command
-            .args(["--quiet", "--flush", "--command", &script, "/dev/null"])
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("SHELL", "/bin/sh")
-            .env("WSGATE_RUNTIME_DIR", pool.setup().path("run"));
+        let mut command = on_terminal(&script);
+        command.env("WSGATE_RUNTIME_DIR", pool.setup().path("run"));
         let shown = run(&mut command, "").text();
         let rows: Vec<usize> = shown.lines().skip(2).map(str::len).collect();
         assert_eq!((rows.len(), rows[1]), (2, width), "{shown:?}");

@@ -1,9 +1,6 @@
 //! The live view of workers: `wsgate top`, on a terminal of script(1) and into a pipe.
 
-use std::{
-    io::Write as _,
-    process::{Command, Stdio},
-};
+use std::io::Write as _;
 
 use rustix::process::Signal;
 
@@ -11,7 +8,7 @@ use crate::{
     pool::{GATED, Pool, PoolSetup, children},
     support::{
         artefacts,
-        child_process::RunningProcess,
+        child_process::{self, RunningProcess, piped},
         fastcgi_client::{FastcgiConnection, FastcgiRequest},
         pool::signal,
         web_servers::eventually,
@@ -38,18 +35,9 @@ fn on_terminal(pool: &Pool, (lines, columns): (u32, u32), args: &str) -> Running
         [ \"$before\" = \"$(stty -g)\" ] && echo {RESTORED}",
         artefacts::gateway().display()
     );
-    let mut command = Command::new("script");
-    command
-        .args(["--quiet", "--flush", "--command", &script, "/dev/null"])
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("SHELL", "/bin/sh")
-        .env("TERM", "xterm")
-        .env("WSGATE_RUNTIME_DIR", pool.setup().path("run"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    RunningProcess::start(&mut command)
+    let mut command = child_process::on_terminal(&script);
+    command.env("WSGATE_RUNTIME_DIR", pool.setup().path("run"));
+    RunningProcess::start(piped(&mut command))
 }
 
 fn press(top: &RunningProcess, keys: &str) {

@@ -100,6 +100,18 @@ pub(crate) fn piped(command: &mut Command) -> &mut Command {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped())
 }
 
+/// The commands in `script`, on a terminal of script(1), with the variables that they need.
+pub(crate) fn on_terminal(script: &str) -> Command {
+    let mut command = Command::new("script");
+    command
+        .args(["--quiet", "--flush", "--command", script, "/dev/null"])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("SHELL", "/bin/sh")
+        .env("TERM", "xterm");
+    command
+}
+
 impl RunningProcess {
     /// Starts `command`, whose streams have been decided on.
     #[track_caller]

@@ -4,6 +4,7 @@ pub(crate) mod artefacts;
 pub(crate) mod assertions;
 pub(crate) mod child_process;
 pub(crate) mod control_group;
+pub(crate) mod control_socket;
 pub(crate) mod fastcgi_client;
 mod fastcgi_request;
 pub(crate) mod install_dir;
