@@ -16,13 +16,14 @@ use crate::{
         child_process::run,
         install_dir::InstallDir,
         probe::python,
+        web_servers::eventually,
     },
 };
 
 /// Leaves timers at some paths, and takes longer than these run at others.
 const TIMERS: &str = "
     import os, signal, time
-    TICKS = [0]
+    TICKS = []
     def tick(number, frame):
         TICKS[0] += 1
     def fail(number, frame):
@@ -40,9 +41,10 @@ const TIMERS: &str = "
             signal.setitimer(signal.ITIMER_REAL, 0.05)
             time.sleep(30)
         elif path == '/start':
+            TICKS.append(0)
             signal.signal(signal.SIGALRM, tick)
             signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
-        elif path == '/ticks':
+        elif path == '/ticks' and TICKS:
             before = TICKS[0]
             while TICKS[0] < before + 3:
                 time.sleep(0.01)
@@ -104,9 +106,11 @@ fn a_timer_ends_the_request_that_started_it() {
 fn a_timer_that_repeats_stays_for_profilers() {
     for mode in MODES.into_iter().filter(|&mode| stays(mode) && handles_signals(mode)) {
         let mut served = ServedApp::start(mode, &[], TIMERS);
-        served.ask("/start");
-        served.ask("/ticks");
-        served.ask("/ticks");
+        let starter = served.ask("/start");
+        // A resident process that is still finishing a request leaves the next one to another.
+        for _ in 0..2 {
+            eventually("the process with the timer answers", || served.ask("/ticks") == starter);
+        }
         let log = served.stop();
         assert_eq!(codes(&log), [""; 0], "{mode:?}: {log}");
     }
