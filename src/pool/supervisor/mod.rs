@@ -101,14 +101,15 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Prepares a pool.
+    /// Prepares a pool. It is boxed, since each move on the stack would stay in memory as long as
+    /// the pool runs.
     ///
     /// # Errors
     /// If the kernel refuses a signal handler.
-    pub(super) fn new(config: PoolConfig, resources: PoolResources) -> io::Result<Self> {
+    pub(super) fn new(config: PoolConfig, resources: PoolResources) -> io::Result<Box<Self>> {
         let scoreboard = &resources.scoreboard;
         let first = &config.reloadable;
-        Ok(Self {
+        Ok(Box::new(Self {
             log: ErrorLog::of_pool(&first.settings.app.to_string()),
             lifecycle: Lifecycle::new(),
             workers: Workers::new(&config, scoreboard.clone()),
@@ -127,14 +128,14 @@ impl Supervisor {
             lifetime: Lifetime::new(config.on_demand),
             resources,
             statistics: Statistics::new(),
-        })
+        }))
     }
 
     /// Serves until the pool is asked to stop.
     ///
     /// # Errors
     /// If the first template process cannot be started.
-    pub(super) fn run(mut self) -> Result<Exit, CommandError> {
+    pub(super) fn run(mut self: Box<Self>) -> Result<Exit, CommandError> {
         self.begin()?;
         // The timeout of the first load starts here, and no other event may come.
         self.keep_workers();
