@@ -15,6 +15,10 @@ use crate::{cli::commands::prepared, config::file::ConfigFile, pool::args::Fastc
 /// # Errors
 /// The log message about the file.
 pub(super) fn completed(arguments: Vec<OsString>) -> Result<Vec<OsString>, LogMessage> {
+    // Most pools have no such file: nothing is parsed for it.
+    if !arguments.iter().any(|word| word.as_encoded_bytes().starts_with(b"--config")) {
+        return Ok(arguments);
+    }
     let command = fastcgi();
     let Ok(given) = command.clone().ignore_errors(true).try_get_matches_from(&arguments) else {
         return Ok(arguments);

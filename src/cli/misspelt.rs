@@ -14,7 +14,7 @@ use crate::config::options::nearest::nearest;
 
 /// The message about `arguments`, which begin with no command and are for `program`, if their
 /// first is a misspelt command. A file is never taken for a command.
-pub(super) fn command(arguments: &[OsString], program: &Command) -> Option<String> {
+pub(super) fn command(arguments: &[OsString], program: fn() -> Command) -> Option<String> {
     let name = arguments.first()?.to_str()?;
     let is_plain = |c: char| c.is_ascii_alphabetic() || c == '-' || c == '_';
     let has_target = arguments.get(1).is_some_and(|second| is_target(second));
@@ -25,6 +25,7 @@ pub(super) fn command(arguments: &[OsString], program: &Command) -> Option<Strin
     if name == "version" {
         return Some("`version` is not a command; use `wsgate --version`".to_owned());
     }
+    let program = program();
     let commands = program.get_subcommands().filter(|command| !command.is_hide_set());
     let Some(nearest) = nearest(name, commands.map(Command::get_name)) else {
         let has_file = arguments.get(1).is_some_and(|second| Path::new(second).is_file());

@@ -63,31 +63,53 @@ pub(super) fn command(arguments: Vec<OsString>, default: &'static str) -> Result
     let has_command = first.is_none_or(|first| {
         matches!(first, "-h" | "--help" | "-V" | "--version") || Command::has_subcommand(first)
     });
-    if has_command {
-        return of_program(arguments);
-    }
-    if default == "call" {
-        let mut program = program();
-        if let Some(message) = misspelt::command(&arguments, &program) {
-            return Err(program.error(ErrorKind::InvalidSubcommand, message).into());
+    if !has_command {
+        if default == "call"
+            && let Some(message) = misspelt::command(&arguments, program)
+        {
+            return Err(program().error(ErrorKind::InvalidSubcommand, message).into());
         }
+        return match of_name(default, &arguments, &PROGRAM_OPTIONS)? {
+            // A request for help without a command shows the help of the whole program.
+            None => of_program(std::iter::once(default.into()).chain(arguments).collect()),
+            Some(command) => Ok(command),
+        };
     }
-    // Each CGI request with arguments comes here: only one command is built for it.
-    let command = match default {
-        "cgi" => of_command(default, &arguments).map(Command::Cgi),
+    let name = first.unwrap_or_default();
+    match of_name(name, arguments.get(1..).unwrap_or_default(), &[])? {
+        None => of_program(arguments),
+        Some(command) => Ok(command),
+    }
+}
+
+/// The command `name` with `arguments`; `None` for help, and for what only the whole program knows.
+/// The options `also` are possible without a command.
+///
+/// Each CGI request with arguments comes here, and each pool keeps the memory that parsing took: so
+/// only one command is built.
+fn of_name(name: &str, arguments: &[OsString], also: &[&str]) -> Result<Option<Command>, Refusal> {
+    let command = match name {
+        "cgi" => of_command("cgi", arguments, also).map(Command::Cgi),
         "fastcgi" => {
             let arguments =
-                config_file::completed(arguments.clone()).map_err(Refusal::ConfigFile)?;
-            of_command(default, &arguments).map(Command::Fastcgi)
+                config_file::completed(arguments.to_vec()).map_err(Refusal::ConfigFile)?;
+            of_command("fastcgi", &arguments, also).map(Command::Fastcgi)
         }
-        _ => of_command(default, &arguments).map(Command::Call),
+        "status" => of_command("status", arguments, also).map(Command::Status),
+        "reload" => of_command("reload", arguments, also).map(Command::Reload),
+        "stop" => of_command("stop", arguments, also).map(Command::Stop),
+        "stacks" => of_command("stacks", arguments, also).map(Command::Stacks),
+        "top" => of_command("top", arguments, also).map(Command::Top),
+        "monitor" => of_command("monitor", arguments, also).map(Command::Monitor),
+        "call" => of_command("call", arguments, also).map(Command::Call),
+        "check" => of_command("check", arguments, also).map(Command::Check),
+        "init" => of_command("init", arguments, also).map(Command::Init),
+        "warm-pool" => of_command("warm-pool", arguments, also).map(Command::WarmPool),
+        _ => return Ok(None),
     };
     match command {
-        // A request for help without a command shows the help of the whole program.
-        Err(error) if !error.use_stderr() => {
-            of_program(std::iter::once(OsString::from(default)).chain(arguments).collect())
-        }
-        command => command.map_err(Refusal::from),
+        Err(error) if !error.use_stderr() => Ok(None),
+        command => Ok(Some(command?)),
     }
 }
 
@@ -110,35 +132,23 @@ pub(super) fn without_script_line(arguments: Vec<OsString>) -> Vec<OsString> {
     std::iter::once(OsString::from("call")).chain(arguments.into_iter().skip(position)).collect()
 }
 
-/// The command that `arguments` begin with.
+/// The command that `arguments` begin with, in the whole program.
 fn of_program(arguments: Vec<OsString>) -> Result<Command, Refusal> {
-    let mut program = program();
-    let mut arguments = arguments.into_iter();
-    let name = arguments.next().unwrap_or_default();
-    let arguments = match name.as_encoded_bytes() {
-        b"fastcgi" => config_file::completed(arguments.collect()).map_err(Refusal::ConfigFile)?,
-        _ => arguments.collect(),
-    };
-    let words = [OsString::from("wsgate"), name.clone()].into_iter().chain(arguments);
-    let parsed = program.try_get_matches_from_mut(words);
-    let name = name.to_str().unwrap_or_default();
-    let Some(command) = program.find_subcommand_mut(name) else {
-        return Ok(CommandLine::from_arg_matches(&parsed?)?.command);
-    };
-    let matches = parsed.map_err(|error| named(error, name, command, &[]))?;
-    if let Some((_, matches)) = matches.subcommand() {
-        refuse_without_effect(name, command, matches)?;
-    }
-    Ok(CommandLine::from_arg_matches(&matches)?.command)
+    let words = std::iter::once(OsString::from("wsgate")).chain(arguments);
+    Ok(CommandLine::from_arg_matches(&program().try_get_matches_from(words)?)?.command)
 }
 
 /// The command `name` with `arguments`, without the other commands.
-fn of_command<T: Args>(name: &'static str, arguments: &[OsString]) -> Result<T, clap::Error> {
+fn of_command<T: Args>(
+    name: &'static str,
+    arguments: &[OsString],
+    also: &[&str],
+) -> Result<T, clap::Error> {
     let command = clap::Command::new(name).bin_name(format!("wsgate {name}")).no_binary_name(true);
     let mut command = prepared(T::augment_args(command));
     let matches = command
         .try_get_matches_from_mut(arguments)
-        .map_err(|error| named(error.format(&mut command), name, &mut command, &PROGRAM_OPTIONS))?;
+        .map_err(|error| named(error.format(&mut command), name, &mut command, also))?;
     refuse_without_effect(name, &mut command, &matches)?;
     T::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
