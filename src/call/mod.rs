@@ -60,7 +60,8 @@ pub(crate) fn run(args: &CallArgs) -> Result<Exit, CommandError> {
     let settings = Settings::resolve(&options, app, &base).map_err(CommandError::settings)?;
     let load_timeout =
         options.request.timeout.is_none().then_some(Duration::from_secs(INTERACTIVE_TIMEOUT_SECS));
-    let settings = Settings { load_timeout, ..settings };
+    // No web server would send the file.
+    let settings = Settings { load_timeout, offload: None, ..settings };
     request.debug = settings.debug;
     MissingPath::of_loading(&settings).iter().for_each(|missing| request.log(&missing.message()));
     let (printed, exit) = guard::run_with_pipe(

@@ -8,8 +8,8 @@ use crate::{
     cli::man_sections::EXIT_STATUS,
     config::options::{
         AppOptions, DebugOption, ForkOptions, LoggingOptions, ModeOption, OptionGroup,
-        PathTimeoutOption, RequestOptions, ResponseTimeoutOption, ScriptOptions, TrustOptions,
-        WarmOptions, WorkerLimits, contexts::accept_negative_numbers,
+        PathTimeoutOption, RequestOptions, ResponseTimeoutOption, ScriptOptions, SendfileOption,
+        TrustOptions, WarmOptions, WorkerLimits, contexts::accept_negative_numbers,
     },
     init, pool,
 };
@@ -118,6 +118,9 @@ pub(super) struct CgiArgs {
     trust: TrustOptions,
 
     #[command(flatten)]
+    sendfile: SendfileOption,
+
+    #[command(flatten)]
     response: ResponseTimeoutOption,
 
     #[command(flatten)]
@@ -138,6 +141,7 @@ impl CgiArgs {
             request: self.request.clone(),
             path_timeouts: self.path_timeouts.clone(),
             trust: self.trust.clone(),
+            sendfile: self.sendfile.clone(),
             response: self.response,
             error_pages: self.error_pages,
             logging: self.logging.clone(),

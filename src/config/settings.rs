@@ -18,6 +18,7 @@ use rustix::fs::{Access, access};
 use wire::{
     app::{App, Source},
     launch::WarmUp,
+    offload::Offload,
     path_timeouts::{self, PathTimeout},
     trusted_proxies::TrustedProxies,
 };
@@ -89,6 +90,8 @@ pub(crate) struct Settings {
     pub(crate) script_name: Option<String>,
     /// The proxies that say where a request came from.
     pub(crate) proxies: TrustedProxies,
+    /// The files that the web server sends in place of the application.
+    pub(crate) offload: Option<Offload>,
     /// The limits after which a worker is replaced.
     pub(crate) limits: WorkerLimits,
     /// The options of FastCGI workers; their paths are absolute.
@@ -186,6 +189,7 @@ impl Settings {
             }),
             script_name: options.request.script_name.clone(),
             proxies: options.trust.proxies(),
+            offload: options.sendfile.offload()?,
             limits: options.limits,
             fastcgi: options.fastcgi.in_directory(base),
         })

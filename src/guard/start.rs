@@ -116,6 +116,7 @@ impl Start {
             after_fork: settings.after_fork.clone(),
             script_name: settings.script_name.clone(),
             proxies: settings.proxies.clone(),
+            offload: settings.offload.clone(),
             gateway_pid: rustix::process::getpid().as_raw_nonzero().get(),
             report_fd: engines_end.as_raw_fd(),
             gateway_pipe_fd,

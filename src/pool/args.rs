@@ -8,7 +8,8 @@ use control::pool_name::check_name;
 use crate::{
     config::options::{
         AppOptions, Context, DebugOption, FastcgiOptions, ForkOptions, LoggingOptions, OptionGroup,
-        PathTimeoutOption, RequestOptions, ScriptOptions, TrustOptions, WorkerLimits, account,
+        PathTimeoutOption, RequestOptions, ScriptOptions, SendfileOption, TrustOptions,
+        WorkerLimits, account,
         contexts::{ActsIn, for_supervisors_only},
         count, seconds,
     },
@@ -78,6 +79,9 @@ pub(crate) struct FastcgiArgs {
     pub(crate) trust: TrustOptions,
 
     #[command(flatten)]
+    pub(crate) sendfile: SendfileOption,
+
+    #[command(flatten)]
     pub(crate) error_pages: DebugOption,
 
     #[command(flatten)]
@@ -98,6 +102,7 @@ impl FastcgiArgs {
             request: self.request.clone(),
             path_timeouts: self.path_timeouts.clone(),
             trust: self.trust.clone(),
+            sendfile: self.sendfile.clone(),
             error_pages: self.error_pages,
             logging: self.logging.clone(),
             forks: self.forks.clone(),

@@ -32,6 +32,7 @@ fn value(option: &str) -> Option<&'static str> {
         "NAME=VALUE" => "A=b",
         "PATH=SECONDS" => "/a=1",
         "CIDR" => "10.0.0.0/8",
+        "WAY" => "x-sendfile:/srv",
         "HEADER" if option.starts_with("--trust") => "Forwarded",
         "SECONDS" | "COUNT" | "NICENESS" => "1",
         "MASK" => "022",

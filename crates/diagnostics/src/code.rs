@@ -138,6 +138,8 @@ codes! {
     CloseRaised = 509: Error,
     /// The response could not be written, although the client is connected.
     NotWritten = 510: Error,
+    /// The web server cannot send a file in place of the application.
+    FileNotOffloaded = 511: Warning,
     /// Python exited before it had answered.
     ProcessEnded = 601: Error,
     /// Python exited after the response headers had been sent.

@@ -68,6 +68,7 @@ pub(crate) fn run(
         is_cgi: true,
         script_name: launch.script_name.as_deref().map(Into::into),
         proxies: Arc::new(launch.proxies.clone()),
+        offload: launch.offload.clone().map(Arc::new),
     };
     let served = request.serve(py, setting, |setting| {
         let load = || {

@@ -100,6 +100,7 @@ fn setting(launch: &Launch) -> ServerSettings {
         is_cgi: true,
         script_name: launch.script_name.as_deref().map(Into::into),
         proxies: std::sync::Arc::new(launch.proxies.clone()),
+        offload: None,
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
     app::App,
     connection_queue::QueueFds,
     message::{Kind, Message},
+    offload::Offload,
     path_timeouts::PathTimeout,
     percent::encode_path,
     pool_logs::PoolLogs,
@@ -48,6 +49,8 @@ pub struct Launch {
     pub script_name: Option<String>,
     /// The proxies that say where a request came from.
     pub proxies: TrustedProxies,
+    /// The files that the web server sends in place of the application.
+    pub offload: Option<Offload>,
     /// Process id of the gateway that started Python; after its exit no process guards the request.
     pub gateway_pid: i32,
     /// Descriptor of the socket to the gateway, for [`crate::report`] or [`crate::template`].

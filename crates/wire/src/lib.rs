@@ -21,6 +21,7 @@ pub mod mappable;
 pub mod message;
 pub mod monitor;
 pub mod mount;
+pub mod offload;
 pub mod overdue_requests;
 pub mod path_timeouts;
 pub mod percent;

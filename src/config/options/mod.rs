@@ -10,6 +10,7 @@ pub(crate) mod logging;
 pub(crate) mod nearest;
 pub(crate) mod os_paths;
 pub(crate) mod path_timeouts;
+pub(crate) mod sendfile;
 pub(crate) mod trusted_proxies;
 mod values;
 pub(crate) mod warm;
@@ -25,6 +26,7 @@ pub(crate) use crate::config::options::{
     fastcgi::{FastcgiOptions, WorkerLimits},
     logging::LoggingOptions,
     path_timeouts::PathTimeoutOption,
+    sendfile::SendfileOption,
     trusted_proxies::TrustOptions,
     values::{account, count, seconds, size, warm_up_target},
     warm::{Mode, ModeOption, WarmOptions, WhenFull},
@@ -46,6 +48,9 @@ pub(crate) struct ScriptOptions {
 
     #[command(flatten)]
     pub(crate) trust: TrustOptions,
+
+    #[command(flatten)]
+    pub(crate) sendfile: SendfileOption,
 
     #[command(flatten)]
     pub(crate) response: ResponseTimeoutOption,
@@ -76,12 +81,13 @@ pub(crate) struct ScriptOptions {
 
 impl ScriptOptions {
     /// The groups of options of a `#!` line.
-    pub(crate) fn groups() -> [OptionGroup; 12] {
+    pub(crate) fn groups() -> [OptionGroup; 13] {
         [
             OptionGroup::of::<AppOptions>(),
             OptionGroup::of::<RequestOptions>(),
             OptionGroup::of::<PathTimeoutOption>(),
             OptionGroup::of::<TrustOptions>(),
+            OptionGroup::of::<SendfileOption>(),
             OptionGroup::of::<ResponseTimeoutOption>(),
             OptionGroup::of::<DebugOption>(),
             OptionGroup::of::<LoggingOptions>(),
@@ -100,6 +106,7 @@ impl ScriptOptions {
             request: self.request.completed_by(line.request),
             path_timeouts: self.path_timeouts.completed_by(line.path_timeouts),
             trust: self.trust.completed_by(line.trust),
+            sendfile: self.sendfile.completed_by(line.sendfile),
             response: self.response.completed_by(line.response),
             error_pages: self.error_pages.completed_by(line.error_pages),
             logging: self.logging.completed_by(line.logging, home),

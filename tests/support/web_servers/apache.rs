@@ -65,8 +65,7 @@ impl Apache {
     }
 
     /// The usual set-up, with mod_xsendfile for the files in `directory`.
-    pub(crate) fn with_xsendfile(directory: &Path) -> Self {
-        let site = WebSite::new();
+    pub(crate) fn with_xsendfile(site: WebSite, directory: &Path) -> Self {
         let server = httpd(&site, |port| {
             let names = [MPM_EVENT, "cgid", "alias", "xsendfile"];
             let file = source("apache/scriptalias.conf");

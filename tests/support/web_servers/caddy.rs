@@ -32,6 +32,24 @@ impl Caddy {
         })
     }
 
+    /// Starts Caddy with more lines in the proxy of each script.
+    pub(crate) fn with_lines(lines: &str) -> BehindPools {
+        let site = WebSite::new();
+        let pools = Pools::new(&site, &site.path("run/error.log"));
+        Self::with(site, pools, |site, _| {
+            let line = |script: &String| {
+                let socket = Pools::socket(site, script);
+                let split = format!("transport fastcgi {{\n split /cgi-bin/{script}\n }}");
+                format!(
+                    "handle /cgi-bin/{script} {{\n reverse_proxy unix/{} {{\n {split}\n {lines}\n \
+                     }}\n }}\n",
+                    socket.display()
+                )
+            };
+            scripts(site).iter().map(line).collect()
+        })
+    }
+
     /// Starts the web server with `script` alone, at the root, over TCP.
     pub(crate) fn at_the_root(script: &str) -> BehindPools {
         let site = WebSite::new();

@@ -229,16 +229,34 @@ impl ResponseHeaders {
         self.push(b"Connection", b"close");
     }
 
+    /// Names of the header fields.
+    pub(super) fn names(&self) -> impl Iterator<Item = &[u8]> {
+        let lines = self.bytes.split(|&byte| byte == b'\n').skip(1);
+        lines.filter_map(|line| line.split(|&byte| byte == b':').next().filter(|n| !n.is_empty()))
+    }
+
+    /// Adds a field that asks the web server for the body, which then has another length than the
+    /// response of the application.
+    pub(super) fn leave_body_to_server(
+        &mut self,
+        name: &str,
+        value: &[u8],
+    ) -> Result<(), InvalidHeaders> {
+        self.add(name.as_bytes(), value)?;
+        if self.content_length.take().is_some() {
+            let lines = self.bytes.split_inclusive(|&byte| byte == b'\n');
+            let is_length = |line: &&[u8]| is_field(line, "Content-Length");
+            self.bytes = lines.filter(|line| !is_length(line)).flatten().copied().collect();
+        }
+        Ok(())
+    }
+
     /// Adds the request id, unless the application has sent an id of its own.
     pub(super) fn add_request_id(&mut self, id: &str) {
-        let name = request_id::HEADER.as_bytes();
-        let is_field = |line: &[u8]| {
-            line.split_at_checked(name.len()).is_some_and(|(start, rest)| {
-                start.eq_ignore_ascii_case(name) && rest.starts_with(b":")
-            })
-        };
-        if !id.is_empty() && !self.bytes.split(|&byte| byte == b'\n').any(is_field) {
-            self.push(name, id.as_bytes());
+        let name = request_id::HEADER;
+        let mut lines = self.bytes.split(|&byte| byte == b'\n');
+        if !id.is_empty() && !lines.any(|line| is_field(line, name)) {
+            self.push(name.as_bytes(), id.as_bytes());
         }
     }
 
@@ -273,6 +291,13 @@ impl ResponseHeaders {
         self.bytes.extend_from_slice(b"\r\n");
         self.bytes
     }
+}
+
+/// Is `line` the field `name`?
+fn is_field(line: &[u8], name: &str) -> bool {
+    line.split_at_checked(name.len()).is_some_and(|(start, rest)| {
+        start.eq_ignore_ascii_case(name.as_bytes()) && rest.starts_with(b":")
+    })
 }
 
 fn is_control(byte: u8) -> bool {

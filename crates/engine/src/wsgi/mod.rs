@@ -9,7 +9,7 @@
 //! - `start_response`, `write`: *The start_response() Callable*, *The write() Callable* →
 //!   `headers`, `response`
 //! - the iterable and its `close()`: *Specification Details*, *Buffering and Streaming* → `serve`
-//! - `wsgi.file_wrapper`: *Optional Platform-Specific File Handling* → `file_wrapper`
+//! - `wsgi.file_wrapper`: *Optional Platform-Specific File Handling* → `file_wrapper`, `offload`
 
 mod child;
 mod environ;
@@ -23,6 +23,7 @@ mod headers;
 mod input;
 mod interruptible;
 mod names;
+mod offload;
 mod response;
 mod serve;
 mod standard_streams;
@@ -33,7 +34,7 @@ mod variables;
 use std::{io, os::fd::BorrowedFd, sync::Arc};
 
 use pyo3::Python;
-use wire::{request::ResponseFormat, trusted_proxies::TrustedProxies};
+use wire::{offload::Offload, request::ResponseFormat, trusted_proxies::TrustedProxies};
 
 pub(crate) use crate::wsgi::{
     child::end_if_child,
@@ -91,6 +92,8 @@ pub(crate) struct ServerSettings {
     pub(crate) is_cgi: bool,
     /// The proxies that say where a request came from.
     pub(crate) proxies: Arc<TrustedProxies>,
+    /// The files that the web server sends in place of the application.
+    pub(crate) offload: Option<Arc<Offload>>,
     /// The mount of the application (`--script-name`), if the web server does not send it.
     pub(crate) script_name: Option<Arc<str>>,
 }

@@ -91,7 +91,7 @@ impl Server {
             exchange;
         let response =
             Response::new(sink, form, variables.is_head(), log.clone(), interruptible.clone());
-        let response = response.for_request(&variables);
+        let response = response.for_request(&variables, &self.setting);
         let made = (|| -> PyResult<_> {
             let input = Bound::new(py, Input::new(body, interruptible.clone()))?;
             let response = Bound::new(py, response)?;

@@ -161,6 +161,11 @@ impl<'a> Variables<'a> {
         self.get(KnownVariable::RequestMethod) == Some(b"HEAD")
     }
 
+    /// Does the request have the method `GET` or `HEAD`?
+    pub(super) fn is_get_or_head(&self) -> bool {
+        self.is_head() || self.get(KnownVariable::RequestMethod) == Some(b"GET")
+    }
+
     /// Does the web server reuse the client's connection after a body that is shorter than its
     /// Content-Length? In CGI the web server cannot learn of a failure. Over FastCGI, Apache and
     /// lighttpd ignore the failure.

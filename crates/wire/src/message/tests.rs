@@ -7,6 +7,7 @@ use crate::{
     app::App,
     check::{CodeLocation, Findings, FirstRequest, Loaded, Sharing, SideEffect, Validation},
     launch::{Launch, LogSettings, RequestFds, Venv, WarmUp, Work},
+    offload::{Offload, OffloadHeader},
     report::{Report, StopReason},
     request::{Greeting, ProcessState, RequestFollows, RequestMessage, ResponseFormat},
     template::{TemplateCommand, TemplateEvent},
@@ -52,6 +53,10 @@ fn launch() -> Launch {
             networks: vec![network("10.0.0.0/8").unwrap(), network("::1").unwrap()],
             headers: ProxyHeader::ALL.to_vec(),
         },
+        offload: Some(Offload {
+            header: OffloadHeader::AccelRedirect { location: "/protected/".into() },
+            directory: b"/srv/\xff".to_vec(),
+        }),
         gateway_pid: 4711,
         report_fd: 5,
         gateway_pipe_fd: Some(6),

@@ -93,6 +93,8 @@ pub enum OneTimeWarning {
     NoContentType,
     /// A request body is longer than CONTENT_LENGTH.
     SurplusBody,
+    /// The web server could not be asked to send a file.
+    FileNotOffloaded,
 }
 
 impl OneTimeWarning {
@@ -101,6 +103,7 @@ impl OneTimeWarning {
         match self {
             Self::NoContentType => 1,
             Self::SurplusBody => 2,
+            Self::FileNotOffloaded => 4,
         }
     }
 }

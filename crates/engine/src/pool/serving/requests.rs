@@ -97,6 +97,7 @@ pub(crate) fn setting(launch: &Launch, service: &Service) -> ServerSettings {
         is_cgi: service.warm,
         script_name: launch.script_name.as_deref().map(Into::into),
         proxies: Arc::new(launch.proxies.clone()),
+        offload: launch.offload.clone().map(Arc::new),
     }
 }
 

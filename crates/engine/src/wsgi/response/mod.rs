@@ -8,20 +8,19 @@ mod arguments;
 mod sending;
 mod state;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use diagnostics::{
     error_page::{Page, Status},
     message::{Code, LogMessage},
 };
 use pyo3::{exceptions::PyConnectionError, intern, prelude::*, sync::MutexExt, types::PyBytes};
-use wire::request::ResponseFormat;
-use wire::scoreboard::OneTimeWarning;
+use wire::{offload::Offload, request::ResponseFormat, scoreboard::OneTimeWarning};
 
 use crate::{
     log::Log,
     wsgi::{
-        ClientWait, Interruptible, ResponseSink,
+        ClientWait, Interruptible, ResponseSink, ServerSettings,
         error::ServeError,
         exceptions::{InvalidResponse, ResponseTypeError},
         response::{
@@ -44,6 +43,8 @@ pub(crate) struct Response {
     /// The client's connection must not outlive a body that may end before its Content-Length.
     /// Otherwise the client would take the next response for the rest of the body.
     closes_if_incomplete: bool,
+    /// The files that the web server can send in place of the application.
+    offload: Option<Arc<Offload>>,
     log: Log,
     interruptible: Interruptible,
 }
@@ -95,15 +96,22 @@ impl Response {
             form,
             head_only,
             closes_if_incomplete: false,
+            offload: None,
             log,
             interruptible,
         }
     }
 
     /// Makes this object the response to the request of `variables`. The web server may have to
-    /// close the client's connection after the response.
-    pub(super) fn for_request(self, variables: &Variables<'_>) -> Self {
-        Self { closes_if_incomplete: variables.web_server_ignores_short_bodies(self.form), ..self }
+    /// close the client's connection after the response. A whole HTTP response goes through the
+    /// web server unread, and a file is the response to GET or HEAD.
+    pub(super) fn for_request(self, variables: &Variables<'_>, setting: &ServerSettings) -> Self {
+        let may_offload = self.form != ResponseFormat::NonParsed && variables.is_get_or_head();
+        Self {
+            closes_if_incomplete: variables.web_server_ignores_short_bodies(self.form),
+            offload: setting.offload.clone().filter(|_| may_offload),
+            ..self
+        }
     }
 
     /// The status whose headers were sent; `None` before.

@@ -13,6 +13,7 @@ use crate::wsgi::{
     ClientWait,
     error::ServeError,
     file_wrapper::FilePart,
+    offload::{self, keeps},
     response::{
         BodyFlow, Response,
         state::{ResponseStage, ResponseState},
@@ -62,12 +63,15 @@ impl Response {
         self.state(py).is_file = true;
     }
 
-    /// Sends a part of a file, with the headers before it.
+    /// Sends a part of a file, with the headers before it, or lets the web server send the file.
     pub(in crate::wsgi) fn send_file(
         &self,
         py: Python<'_>,
         part: &FilePart,
     ) -> Result<(), ServeError> {
+        if self.offload_file(py, part)? {
+            return Ok(());
+        }
         let mut state = self.state(py);
         let headers = self.take_headers(&mut state, Some(part.length), Some(0))?;
         let room = self.room(&mut state, part.length);
@@ -95,6 +99,51 @@ impl Response {
             self.interruptible.run_signal_handlers(py, ClientWait::ResponseRead)?;
         }
         Ok(())
+    }
+
+    /// Asks the web server to send the file in place of this process, if the client would see the
+    /// same response. Returns whether the web server was asked.
+    fn offload_file(&self, py: Python<'_>, part: &FilePart) -> Result<bool, ServeError> {
+        let Some(offload) = self.offload.as_deref().filter(|_| part.offset == 0) else {
+            return Ok(false);
+        };
+        let value = py.detach(|| offload::value_for(offload, &part.file));
+        let mut state = self.state(py);
+        let ResponseStage::Started(headers) = &mut state.stage else {
+            return Ok(false);
+        };
+        let is_whole = headers.content_length().is_none_or(|length| length == part.length);
+        if headers.status() != 200 || !is_whole {
+            return Ok(false);
+        }
+        let own_name = request_id::is_sent().then_some(request_id::HEADER.as_bytes());
+        let lost = headers.names().chain(own_name).find(|name| !keeps(&offload.header, name));
+        let obstacle = match (value, lost) {
+            (_, Some(name)) => Err(format!(
+                "the web server would drop or change the header `{}`",
+                String::from_utf8_lossy(name)
+            )),
+            _ if !headers.has_type() => Err("the response has no `Content-Type`".to_owned()),
+            (Err(reason), None) => Err(reason),
+            (Ok(value), None) => headers
+                .leave_body_to_server(offload.header.name(), &value)
+                .map_err(|invalid| invalid.to_string()),
+        };
+        if let Err(reason) = obstacle {
+            drop(state);
+            self.log.write_once(OneTimeWarning::FileNotOffloaded, || {
+                let sentence = format!("a file was not left to the web server: {reason}");
+                LogMessage::new(Code::FileNotOffloaded, sentence).hint(
+                    "the worker sent it; `docs/send-files.md` has the conditions of --sendfile; a \
+                     pool logs this once",
+                )
+            });
+            return Ok(false);
+        }
+        let headers = self.take_headers(&mut state, (!self.head_only).then_some(0), None)?;
+        let mut state = self.transmit(py, state, &headers, b"", !self.head_only)?;
+        self.note_completion(py, &mut state);
+        Ok(true)
     }
 
     /// Sends the headers if they were not sent yet: the application has returned its whole body.
