@@ -34,7 +34,9 @@ use crate::{
         settings::{INTERACTIVE_TIMEOUT_SECS, Settings, application},
     },
     exit::{CommandError, Exit},
-    guard,
+    guard::{
+        start_error, {self},
+    },
 };
 
 /// Makes the request, and prints the response.
@@ -75,7 +77,7 @@ pub(crate) fn run(args: &CallArgs) -> Result<Exit, CommandError> {
             )
         },
     )
-    .map_err(not_passed_on)?;
+    .map_err(|error| CommandError::failed(start_error::message(&settings, &error)))?;
     if exit == Exit::Interrupted {
         // A log message has reported the failure.
         return Ok(exit);

@@ -4,6 +4,7 @@ use std::{os::unix::process::ExitStatusExt as _, time::Duration};
 
 use diagnostics::{
     error_page::Status,
+    limit_hints,
     message::{Code, LogMessage},
     process_exit::ExitText,
 };
@@ -186,8 +187,13 @@ impl ProcessFailure<'_> {
         let program = &self.settings.interpreter.program;
         identify::not_python(program, how).unwrap_or_else(|| {
             let python = program.display();
-            LogMessage::new(Code::PythonEnded, format!("`{python}` {how}"))
-                .hint(format!("run `{python} -c pass` as the user that the request runs as"))
+            let hint = format!("run `{python} -c pass` as the user that the request runs as");
+            LogMessage::new(Code::PythonEnded, format!("`{python}` {how}")).hint(
+                match limit_hints::address_space() {
+                    Some(limit) => format!("{hint}; it may have too little memory ({limit})"),
+                    None => hint,
+                },
+            )
         })
     }
 

@@ -2,13 +2,19 @@
 
 use std::io;
 
-use diagnostics::message::{Code, LogMessage};
+use diagnostics::{
+    limit_hints,
+    message::{Code, LogMessage},
+};
 use rustix::{
     fs::{Access, access},
     io::Errno,
 };
 
-use crate::config::settings::Settings;
+use crate::{
+    config::settings::Settings,
+    system::limits::{Limit, Limits},
+};
 
 /// The log message about a python that could not be started.
 pub(crate) fn message(settings: &Settings, error: &io::Error) -> LogMessage {
@@ -47,7 +53,7 @@ fn reason(settings: &Settings, error: &io::Error) -> Reason {
     }
     let program = settings.interpreter.program.display();
     if let Some(hint) = limit_hint(error) {
-        return Reason { subject: String::new(), hint: hint.to_owned() };
+        return Reason { subject: String::new(), hint };
     }
     let hint = match errno {
         Some(Errno::TOOBIG) => {
@@ -81,18 +87,16 @@ fn reason(settings: &Settings, error: &io::Error) -> Reason {
 }
 
 /// The hint for an error of the limits of processes or memory.
-pub(crate) fn limit_hint(error: &io::Error) -> Option<&'static str> {
+pub(crate) fn limit_hint(error: &io::Error) -> Option<String> {
     let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
     if is(Errno::AGAIN) {
-        Some(
-            "the limit of processes is reached: raise the limit of this user (`ulimit -u`) or of \
-             its service (`TasksMax=`, `pids.max`), or serve fewer requests at once",
-        )
+        // The limit that is reached, of those of the user and of the control groups.
+        let limit = Limits::now().processes.filter(|limit| limit.left() == 0);
+        Some(limit_hints::processes(limit.map(|Limit { name, max, used }| {
+            format!("{name}: {used} of {max} processes and threads are in use")
+        })))
     } else if is(Errno::NOMEM) {
-        Some(
-            "there is not enough memory: raise the limit (`ulimit -v`, `MemoryMax=`, \
-             `memory.max`), or serve fewer requests at once",
-        )
+        Some(limit_hints::memory())
     } else {
         None
     }

@@ -58,7 +58,10 @@ pub(super) fn with_settings(service: Service, settings: &Settings) -> Service {
 pub(super) fn cannot_start(error: std::io::Error) -> CommandError {
     CommandError::failed(
         LogMessage::new(Code::NoProcess, format!("cannot start the pool: {error}")).hint(
-            start_error::file_size_hint(&error).unwrap_or("check that this user can run python"),
+            start_error::file_size_hint(&error)
+                .map(str::to_owned)
+                .or_else(|| start_error::limit_hint(&error))
+                .unwrap_or_else(|| "check that this user can run python".to_owned()),
         ),
     )
 }

@@ -12,7 +12,10 @@ use std::{
     sync::Arc,
 };
 
-use diagnostics::message::{Code, LogMessage};
+use diagnostics::{
+    limit_hints,
+    message::{Code, LogMessage},
+};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use wire::{mappable, snapshot::Snapshot};
 
@@ -161,15 +164,12 @@ pub(crate) fn unfit(engine: &Engine, python: &Path, reason: &str) -> LogMessage 
         || reason.to_owned(),
         |held| reason.replace(&held, &engine.path.to_string_lossy()),
     );
-    let glibc = if damage.is_some() {
-        None
-    } else {
-        engine.content().and_then(|content| glibc::needed(&content, &reason))
-    };
+    let glibc = if damage.is_some() { None } else { glibc::needed(|| engine.content(), &reason) };
+    let limit = limit_hints::of_text(&reason);
     let (code, hint) = match (&damage, &glibc) {
         (Some(_), _) => (Code::UnfitEngine, INSTALL_AGAIN),
         (None, Some(_)) => (Code::OldGlibc, INSTALL_FOR_OLD_GLIBC),
-        (None, None) => (Code::UnfitEngine, hint(&reason)),
+        (None, None) => (Code::UnfitEngine, limit.as_deref().unwrap_or_else(|| hint(&reason))),
     };
     let reason =
         damage.or(glibc).map_or_else(|| reason.clone(), |cause| format!("{cause} ({reason})"));
@@ -210,8 +210,6 @@ fn hint(reason: &str) -> &'static str {
          executing it"
     } else if has("Too many open files") {
         "the limit of open files is reached: raise it (`ulimit -n`, `LimitNOFILE=`)"
-    } else if has("Cannot allocate memory") {
-        "there is not enough memory: raise the limit (`ulimit -v`, `MemoryMax=`)"
     } else if has("undefined symbol") {
         "this python lacks a symbol that the engine needs: use CPython 3.9 or later with `--python \
          EXE`"

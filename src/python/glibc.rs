@@ -16,9 +16,9 @@ impl fmt::Display for Version {
 
 /// Which glibc `engine` needs, if the dynamic loader's message `reason` says that the one of this
 /// system is older.
-pub(super) fn needed(engine: &[u8], reason: &str) -> Option<String> {
+pub(super) fn needed(engine: impl FnOnce() -> Option<Vec<u8>>, reason: &str) -> Option<String> {
     let (library, _) = reason.split_once(": version `GLIBC_")?;
-    let needed = highest(engine)?;
+    let needed = highest(&engine()?)?;
     // The message may name another library of glibc, with fewer versions.
     let library = library.rsplit(' ').next().and_then(|path| Path::new(path).parent());
     let found = library.and_then(|directory| release(&fs::read(directory.join("libc.so.6")).ok()?));
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn only_the_message_about_a_version_is_explained() {
-        let table = b"GLIBC_2.34\0";
+        let table = || Some(b"GLIBC_2.34\0".to_vec());
         let message = "/nowhere/libc.so.6: version `GLIBC_2.34' not found (required by engine.so)";
         assert_eq!(needed(table, message).unwrap(), "it needs glibc 2.34");
         assert_eq!(needed(table, "engine.so: undefined symbol: PyList_New"), None);

@@ -1,4 +1,5 @@
-//! Finds out whether a program is a Python interpreter, after it has failed to work as one.
+//! Finds out whether a program is a Python interpreter that can start, after it has failed to work
+//! as one.
 
 use std::{
     fs::File,
@@ -9,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diagnostics::message::{Code, LogMessage};
+use diagnostics::{
+    limit_hints,
+    message::{Code, LogMessage},
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     pipe::{PipeFlags, pipe_with},
@@ -19,13 +23,22 @@ use rustix::{
 /// How long a program may take to print its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The log message about `program`, which `how` ("exited with status 2"), if the program is not a
-/// Python interpreter: it does not print its version as one.
+/// How many bytes a program may print as its version.
+const MAX_VERSION_BYTES: usize = 1024;
+
+/// The log message about `program`, which `how` ("exited with status 2"), if the program has too
+/// little memory to start, or is not a Python interpreter: it does not print its version as one.
 pub(crate) fn not_python(program: &Path, how: &str) -> Option<LogMessage> {
-    if prints_version(program).unwrap_or(true) {
-        return None;
-    }
+    let output = version(program).ok().filter(|output| !output.starts_with("Python "))?;
     let shown = program.display();
+    // Below its limit of memory, the kernel kills a program before it can print.
+    let too_little = limit_hints::of_text(&output).or_else(|| {
+        limit_hints::address_space().filter(|_| output.is_empty()).map(|_| limit_hints::memory())
+    });
+    if let Some(hint) = too_little {
+        let message = LogMessage::new(Code::PythonEnded, format!("`{shown}` {how}"));
+        return Some(message.detail(output.trim()).hint(hint));
+    }
     let message = LogMessage::new(
         Code::BadPython,
         format!("`{shown}` is not a Python interpreter: it {how}"),
@@ -36,9 +49,9 @@ pub(crate) fn not_python(program: &Path, how: &str) -> Option<LogMessage> {
     )))
 }
 
-/// Does `program --version` print `Python`, as CPython and PyPy do? Python 2 prints it to standard
-/// error.
-fn prints_version(program: &Path) -> std::io::Result<bool> {
+/// The beginning of what `program --version` prints. CPython and PyPy print `Python` first; Python
+/// 2 prints it to standard error.
+fn version(program: &Path) -> std::io::Result<String> {
     let (output, programs_end) = pipe_with(PipeFlags::CLOEXEC)?;
     let mut child = Command::new(program)
         .arg("--version")
@@ -50,7 +63,7 @@ fn prints_version(program: &Path) -> std::io::Result<bool> {
     let mut output = File::from(output);
     let deadline = Instant::now() + VERSION_TIMEOUT;
     let mut text = Vec::new();
-    while text.len() < 7 {
+    while text.len() < MAX_VERSION_BYTES && !text.starts_with(b"Python ") {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(left).ok();
         let is_ready =
@@ -67,5 +80,5 @@ fn prints_version(program: &Path) -> std::io::Result<bool> {
         let _ = kill_process_group(group, Signal::KILL);
     }
     child.wait()?;
-    Ok(text.starts_with(b"Python "))
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }

@@ -9,9 +9,13 @@ use std::{
 
 use crate::{
     support::{
+        artefacts::gateway,
         assertions::{codes, complete_response},
+        child_process::run,
         fastcgi_client::FastcgiRequest,
+        install_dir::InstallDir,
         pool::PoolSetup,
+        probe::Probe,
         web_servers::{eventually, source},
     },
     warm::WarmSite,
@@ -52,6 +56,72 @@ fn a_request_without_memory_for_a_process_is_refused_with_the_cause() {
         assert!(log.contains("there is not enough memory: raise the limit"), "{mode}: {log}");
         assert_eq!(site.ask().text(), "hello", "{mode}: {}", site.log());
     }
+}
+
+/// The least limit of address space in bytes with which both `python3` and wsgate start.
+fn least_address_space() -> u64 {
+    let starts = |program: &str, args: &[&str], megabytes: u64| {
+        let limit = format!("--as={}", megabytes << 20);
+        let mut command = Command::new("prlimit");
+        command.arg(limit).arg(program).args(args).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().unwrap().success()
+    };
+    let wsgate = gateway().to_str().unwrap();
+    let mut sizes = (4..200).filter(|&megabytes| {
+        starts("/usr/bin/python3", &["-c", "pass"], megabytes)
+            && starts(wsgate, &["--version"], megabytes)
+    });
+    sizes.next().unwrap() << 20
+}
+
+#[test]
+fn a_limit_of_address_space_is_named_with_its_value_wherever_python_cannot_start() {
+    let bytes = least_address_space();
+    let named = format!("RLIMIT_AS: {} MB of address space for each process", bytes >> 20);
+    let limited = |command: &Command| {
+        let mut limited = Command::new("prlimit");
+        limited.arg(format!("--as={bytes}")).arg(command.get_program()).args(command.get_args());
+        limited.env_clear();
+        limited.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        limited.current_dir(command.get_current_dir().unwrap());
+        limited
+    };
+    for mode in ["cold", "warm", "resident"] {
+        let site = WarmSite::of(mode, "", HELLO);
+        let mut command = limited(&site.request());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let response = site.response(command.stderr(site.log_file()), "");
+        let log = site.log();
+        assert_eq!(complete_response(&response.raw).status, 500, "{mode}: {log}");
+        assert!(log.contains(&named), "{mode}: {log}");
+        assert!(log.contains("raise this limit (`ulimit -v`"), "{mode}: {log}");
+    }
+    for subcommand in ["call", "check", "fastcgi"] {
+        let dir = InstallDir::new();
+        let script = dir.script("site/app.wsgi", "#!WSGATE", HELLO);
+        let mut command = Command::new(gateway());
+        command.arg(subcommand).arg(&script).current_dir(dir.path("site")).env_clear();
+        if subcommand == "fastcgi" {
+            command.args(["--listen", &format!("unix:{}", dir.path("socket").display())]);
+        }
+        let ended = run(limited(&command).env("XDG_RUNTIME_DIR", dir.path("")), "");
+        assert_eq!(ended.code(), Some(1), "{subcommand}: {}", ended.stderr);
+        let said = [String::from_utf8_lossy(&ended.stdout).into_owned(), ended.stderr].concat();
+        assert!(said.contains(&named), "{subcommand}: {said}");
+    }
+}
+
+#[test]
+fn a_python_whose_library_finds_no_memory_is_not_called_another_program() {
+    let dir = InstallDir::new();
+    let words = "error while loading shared libraries: libpython3.so: failed to map segment from \
+                 shared object";
+    let python =
+        dir.executable("python", format!("#!/bin/sh\necho 'python: {words}' >&2\nexit 127\n"));
+    let response = Probe::new(HELLO).python(&python).run();
+    let log = &response.log;
+    assert_eq!(codes(log), ["W0205"], "{log}");
+    assert!(log.contains("hint: there is not enough memory"), "{log}");
 }
 
 #[test]

@@ -12,8 +12,9 @@ use std::{
 
 use crate::{
     support::{
+        artefacts::gateway,
         assertions::{codes, complete_response},
-        child_process::{Gate, RunningProcess},
+        child_process::{Gate, RunningProcess, run},
         fastcgi_client::FastcgiRequest,
         own_user::{OwnUser, lift, set_limit},
         pool::{Pool, PoolSetup},
@@ -147,6 +148,57 @@ fn a_warm_pool_that_cannot_be_started_fails_no_request_and_is_started_later() {
     }
 }
 
+#[test]
+fn a_call_or_check_without_a_process_names_the_limit_and_its_value() {
+    for (subcommand, limit) in [("call", 1), ("call", 2), ("check", 1), ("check", 2)] {
+        let Some(site) = LimitedSite::new("cold", "") else { return };
+        let script = site.site.dir.path("site/app.wsgi");
+        let mut command = site.user.limit(
+            Command::new(gateway())
+                .arg(subcommand)
+                .arg(&script)
+                .current_dir(script.parent().unwrap()),
+            limit,
+        );
+        let ended = run(&mut command, "");
+        let said = [String::from_utf8_lossy(&ended.stdout).into_owned(), ended.stderr].concat();
+        let named = format!("RLIMIT_NPROC: {limit} of {limit} processes and threads are in use");
+        assert!(said.contains("error[W0204]"), "{subcommand} {limit}: {said}");
+        assert!(!said.contains("W0510"), "{subcommand} {limit}: {said}");
+        assert!(said.contains("the limit of processes is reached"), "{subcommand}: {said}");
+        // A thread that could not be started may have exited again.
+        assert!(limit == 2 || said.contains(&named), "{subcommand} {limit}: {said}");
+    }
+}
+
+#[test]
+fn an_application_without_a_thread_or_memory_gets_the_name_of_the_limit() {
+    let code = "
+    import threading
+    def application(environ, start_response):
+        if environ['QUERY_STRING'] == 'wait':
+            raise MemoryError
+        threading.Thread(target=print).start()
+    ";
+    let Some(user) = OwnUser::new() else { return };
+    let site = WarmSite::of("cold", "", code);
+    user.give(&site.dir.path("site"));
+    for (query, limit) in [("", "RLIMIT_NPROC: 2 processes"), ("wait", "RLIMIT_AS: 953 MB")] {
+        let mut command = user.limit(&site.request(), 2);
+        let mut whole = Command::new("prlimit");
+        whole.arg("--as=1000000000").arg(command.get_program()).args(command.get_args());
+        whole.env_clear();
+        whole.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        whole.current_dir(command.get_current_dir().unwrap()).env("QUERY_STRING", query);
+        command = whole;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(site.log_file());
+        let response = site.response(&mut command, "");
+        let log = site.log();
+        assert_eq!(complete_response(&response.raw).status, 500, "{log}");
+        assert!(log.contains(limit), "{log}");
+    }
+}
+
 /// A pool of a user with no other process.
 fn limited(setup: PoolSetup, limit: usize) -> Option<Pool> {
     let user = OwnUser::new()?;
@@ -173,7 +225,7 @@ fn a_pool_whose_first_worker_cannot_be_forked_exits_with_the_name_of_the_limit()
     let ended = pool.end();
     assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
     assert_eq!(codes(&ended.stderr), ["W0704"], "{}", ended.stderr);
-    assert!(ended.stderr.contains("raise the limit of processes"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("RLIMIT_NPROC: 2 processes"), "{}", ended.stderr);
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::{
     io::{self, Write as _},
     os::unix::{fs::MetadataExt as _, net::UnixStream},
     path::Path,
-    thread,
+    thread::{
+        Builder, {self},
+    },
     time::{Duration, Instant},
 };
 
@@ -36,13 +38,15 @@ pub fn all() -> Result<(Vec<PoolStatus>, Vec<anyhow::Error>)> {
     let answers: Vec<_> = thread::scope(|scope| {
         let asked: Vec<_> = directories
             .iter()
-            .map(|directory| (directory, scope.spawn(|| ask_all(directory))))
+            .map(|directory| (directory, Builder::new().spawn_scoped(scope, || ask_all(directory))))
             .collect();
         asked
             .into_iter()
             .flat_map(|(directory, asked)| {
-                let answers = asked.join().unwrap_or_default().into_iter();
-                answers.map(move |(name, answer)| (directory, name, answer))
+                // At the limit of processes, this thread asks.
+                let answers = asked
+                    .map_or_else(|_| ask_all(directory), |asked| asked.join().unwrap_or_default());
+                answers.into_iter().map(move |(name, answer)| (directory, name, answer))
             })
             .collect()
     });

@@ -5,6 +5,7 @@ pub mod code;
 pub mod error_log;
 pub mod error_page;
 pub mod escape;
+pub mod limit_hints;
 pub mod log_record;
 pub mod log_style;
 pub mod message;

@@ -89,8 +89,9 @@ pub(super) fn worker_died(
 /// No worker could be forked.
 pub(super) fn fork_failed(errno: i32) -> LogMessage {
     let error = io::Error::from_raw_os_error(errno);
-    let hint = start_error::limit_hint(&error)
-        .unwrap_or("a security policy, or a filter of system calls, may forbid fork(2)");
+    let hint = start_error::limit_hint(&error).unwrap_or_else(|| {
+        "a security policy, or a filter of system calls, may forbid fork(2)".to_owned()
+    });
     LogMessage::new(Code::ForkFailed, format!("cannot fork a worker: {error}"))
         .hint(format!("{hint}; the pool tries again"))
 }

@@ -15,10 +15,15 @@ use std::{
     sync::OnceLock,
 };
 
+use diagnostics::limit_hints;
 use pyo3::{
-    exceptions::{PyAttributeError, PyNameError, PySyntaxError},
+    exceptions::{
+        PyAttributeError, PyImportError, PyMemoryError, PyNameError, PyOSError, PyRuntimeError,
+        PySyntaxError,
+    },
     prelude::*,
 };
+use rustix::io::Errno;
 use wire::{
     app::Source,
     launch::{Launch, Venv},
@@ -71,6 +76,9 @@ pub(crate) fn for_exception(py: Python<'_>, error: &PyErr) -> Option<String> {
     if let Some(name) = missing_module::name(py, error) {
         return Some(missing_module::advice(py, &name));
     }
+    if let Some(advice) = of_limit(py, error) {
+        return Some(advice);
+    }
     let evidence = if error.is_instance_of::<PySyntaxError>(py) {
         let text = |name: &str| -> String {
             error.value(py).getattr(name).and_then(|text| text.extract()).unwrap_or_default()
@@ -84,6 +92,25 @@ pub(crate) fn for_exception(py: Python<'_>, error: &PyErr) -> Option<String> {
         None
     };
     evidence.map(|evidence| python2::advice(&running(py), evidence))
+}
+
+/// The advice about `error`, if a limit of processes or memory is its cause.
+fn of_limit(py: Python<'_>, error: &PyErr) -> Option<String> {
+    if error.is_instance_of::<PyMemoryError>(py) {
+        return Some(limit_hints::memory());
+    }
+    let value = error.value(py);
+    let text = || value.str().map(|text| text.to_string()).unwrap_or_default();
+    if error.is_instance_of::<PyRuntimeError>(py) {
+        return text().contains("can't start new thread").then(|| limit_hints::processes(None));
+    }
+    if error.is_instance_of::<PyImportError>(py) {
+        return limit_hints::of_text(&text());
+    }
+    let is_of_system = error.is_instance_of::<PyOSError>(py);
+    let errno: Option<i32> =
+        if is_of_system { value.getattr("errno").ok()?.extract().ok()? } else { None };
+    (errno == Some(Errno::NOMEM.raw_os_error())).then(limit_hints::memory)
 }
 
 /// The version of the running Python, such as `3.11`.

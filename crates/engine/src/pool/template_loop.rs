@@ -2,7 +2,10 @@
 
 use std::{mem::ManuallyDrop, os::fd::AsFd as _, time::Duration};
 
-use diagnostics::message::{Code, LogMessage};
+use diagnostics::{
+    limit_hints,
+    message::{Code, LogMessage},
+};
 use pyo3::prelude::*;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -101,14 +104,9 @@ impl Template {
                 Some(start) => return self.become_worker(py, start),
                 None if self.pending.is_empty() => {
                     // `fork` has reported nothing: the supervisor has not asked for this worker.
-                    let message = LogMessage::new(
-                        Code::ForkFailed,
-                        "the first worker could not be forked",
-                    )
-                    .hint(
-                        "raise the limit of processes of this user or its service (`ulimit -u`, \
-                         `TasksMax=`, `pids.max`), or free memory",
-                    );
+                    let message =
+                        LogMessage::new(Code::ForkFailed, "the first worker could not be forked")
+                            .hint(limit_hints::processes(None));
                     log.write(&message);
                     send_event(&self.channel, &TemplateEvent::load_failed(&message.summary()));
                     return Ok(LoopExit::Template(1));

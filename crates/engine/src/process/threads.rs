@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use diagnostics::message::{Code, LogMessage};
+use diagnostics::{
+    limit_hints,
+    message::{Code, LogMessage},
+};
 use pyo3::prelude::*;
 use rustix::process::{Resource, getrlimit};
 use wire::clock::now;
@@ -137,8 +140,6 @@ impl<T> PendingThreads<T> {
 fn failure_message(count: usize, error: &io::Error) -> LogMessage {
     let threads = if count == 1 { "a thread".to_owned() } else { format!("{count} threads") };
     let sentence = format!("worker {} could not start {threads}: {error}", std::process::id());
-    LogMessage::new(Code::NoThread, sentence).hint(
-        "raise the limit of processes (`ulimit -u`, `TasksMax`, `pids.max`), or make memory free; \
-         the worker tries again",
-    )
+    let hint = limit_hints::processes(None);
+    LogMessage::new(Code::NoThread, sentence).hint(format!("{hint}; the worker tries again"))
 }
