@@ -4,7 +4,7 @@ use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::TcpStream,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
@@ -80,6 +80,25 @@ fn clients_that_never_read_or_never_ask_keep_nobody_out() {
         .collect();
     assert!(monitor.metrics().contains(&sample("wsgate_pool_up", "", "1")));
     assert!(count(monitor.pid(), "fd") < 400, "{}", count(monitor.pid(), "fd"));
+    pool.stop();
+}
+
+#[test]
+fn half_open_connections_are_cut_before_a_scrape_has_to_wait() {
+    let pool = PoolSetup::new(ECHO).start();
+    let monitor = Monitor::of(&pool);
+    monitor.metrics();
+    let half_open: Vec<TcpStream> =
+        (0..300).map(|_| sent(&monitor, b"GET /metrics HTTP/1.1\r\nHost: loc")).collect();
+    let begun = Instant::now();
+    assert!(monitor.metrics().contains(&sample("wsgate_pool_up", "", "1")));
+    // The timeout of a request's headers is 5 s.
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    let more: Vec<TcpStream> = (0..300).map(|_| sent(&monitor, b"G")).collect();
+    assert_eq!(monitor.get("/healthz").status, 200);
+    let ended = monitor.stop();
+    assert_eq!(ended.stderr.matches("W0763").count(), 1, "{}", ended.stderr);
+    drop((half_open, more));
     pool.stop();
 }
 

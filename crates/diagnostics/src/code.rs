@@ -251,6 +251,8 @@ codes! {
     NoHttpProgram = 761: Error,
     /// The token of a monitor is missing or cannot be used.
     BadToken = 762: Error,
+    /// Clients that send no request use all connections of a monitor.
+    MonitorBusy = 763: Warning,
     /// A request could not be passed to the warm pool, and falls back to cold CGI.
     ServedCold = 801: Warning,
     /// No warm pool can be started, or the last one failed to start.

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod connections;
 mod cpu_time;
 mod exposition;
 mod history;

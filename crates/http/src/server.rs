@@ -1,8 +1,6 @@
 //! Accepts connections, with limits on their number and their time.
 
 use std::{
-    cell::RefCell,
-    collections::VecDeque,
     ffi::OsStr,
     fs, io,
     os::{
@@ -25,26 +23,20 @@ use tokio::{
     net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
     sync::Notify,
-    task::{AbortHandle, spawn_local},
+    task::spawn_local,
     time::{sleep, timeout},
 };
 
 use crate::{
     access::{Access, Origin},
+    connections::{Connections, HasRequest},
     launch::Received,
     pools::{Pools, SAMPLE_INTERVAL},
     routes::Routes,
 };
 
-/// Maximum number of connections. Above the limit, a new connection waits for [`ROOM_WAIT`], and
-/// then the oldest is cut.
-const MAX_CONNECTIONS: usize = 256;
-
-/// How long a new connection waits for room.
-const ROOM_WAIT: Duration = Duration::from_millis(500);
-
 /// How long a client may take to send a request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a connection may last: one request and its response.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(20);
@@ -149,64 +141,50 @@ fn listener(socket: OwnedFd) -> io::Result<Listener> {
     }
 }
 
-/// The connections that are being served, the oldest first.
-#[derive(Default)]
-struct Connections(RefCell<VecDeque<AbortHandle>>);
-
-impl Connections {
-    fn count(&self) -> usize {
-        let mut handles = self.0.borrow_mut();
-        handles.retain(|handle| !handle.is_finished());
-        handles.len()
-    }
-
-    /// Waits until another connection may be served.
-    async fn make_room(&self) {
-        let has_room = timeout(ROOM_WAIT, async {
-            while self.count() >= MAX_CONNECTIONS {
-                sleep(Duration::from_millis(5)).await;
-            }
-        });
-        if has_room.await.is_err()
-            && let Some(oldest) = self.0.borrow_mut().pop_front()
-        {
-            oldest.abort();
-        }
-    }
-}
-
 async fn accept(listener: Listener, routes: Rc<Routes>, connections: Rc<Connections>) {
     loop {
         connections.make_room().await;
-        let handle = match &listener {
-            Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
-                spawn_local(serve(stream, Origin::Tcp, routes.clone())).abort_handle()
-            }),
-            Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| {
-                spawn_local(serve(stream, Origin::Unix, routes.clone())).abort_handle()
-            }),
-        };
-        match handle {
-            Ok(handle) => connections.0.borrow_mut().push_back(handle),
+        let has_request = HasRequest::default();
+        let serving = Serving { routes: routes.clone(), has_request: has_request.clone() };
+        let task =
+            match &listener {
+                Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
+                    spawn_local(serving.run(stream, Origin::Tcp)).abort_handle()
+                }),
+                Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| {
+                    spawn_local(serving.run(stream, Origin::Unix)).abort_handle()
+                }),
+            };
+        match task {
+            Ok(task) => connections.add(task, has_request),
             // Probably no file descriptor is free; or the client has closed the connection.
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
     }
 }
 
-/// Serves one request. There is no keep-alive: each connection has a limited time.
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, origin: Origin, routes: Rc<Routes>) {
-    let service = service_fn(|request| {
-        let routes = routes.clone();
-        async move { routes.answer(&request, origin).await }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .keep_alive(false)
-        .max_buf_size(MAX_HEADER_BYTES)
-        .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
-    // A client that breaks HTTP, or disconnects, concerns nobody else.
-    let _ = timeout(CONNECTION_TIMEOUT, connection).await;
+/// What a connection is served with.
+struct Serving {
+    routes: Rc<Routes>,
+    has_request: HasRequest,
+}
+
+impl Serving {
+    /// Serves one request. There is no keep-alive: each connection has a limited time.
+    async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin, origin: Origin) {
+        let service = service_fn(|request| {
+            self.has_request.set(true);
+            let routes = self.routes.clone();
+            async move { routes.answer(&request, origin).await }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .keep_alive(false)
+            .max_buf_size(MAX_HEADER_BYTES)
+            .max_headers(MAX_HEADERS)
+            .serve_connection(TokioIo::new(stream), service);
+        // A client that breaks HTTP, or disconnects, concerns nobody else.
+        let _ = timeout(CONNECTION_TIMEOUT, connection).await;
+    }
 }
