@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use control::{all_pools, client, protocol::ReloadResult};
+use control::{all_pools, client, pool_error::PoolError, protocol::ReloadResult};
 use diagnostics::{
     error_log,
     escape::{self, Escaped},
@@ -20,10 +20,6 @@ use crate::{
     },
     system::runtime_directory::RuntimeDirectoryError,
 };
-
-/// Hint about pools that were not found.
-const OTHER_POOLS_HINT: &str = "run `sudo -u USER wsgate status` for another user's pools; set \
-    WSGATE_RUNTIME_DIR for pools in another runtime directory";
 
 /// Prints the status of running pools.
 ///
@@ -49,8 +45,8 @@ pub(crate) fn status(args: &StatusArgs) -> Result<Exit, CommandError> {
         }
     }
     if text.is_empty() && failures.is_empty() {
-        let message =
-            LogMessage::new(Code::NoPools, client::no_pools_message()).hint(OTHER_POOLS_HINT);
+        let message = LogMessage::new(Code::NoPools, client::no_pools_message())
+            .hint(client::OTHER_POOLS_HINT);
         error_log::write(
             message.for_client().as_bytes(),
             Subject::new(&Subject::no_request("command")),
@@ -127,10 +123,9 @@ pub(crate) fn stop(pool: &PoolName) -> Result<Exit, CommandError> {
 /// pools are searched.
 pub(super) fn unknown(error: anyhow::Error) -> CommandError {
     let message = LogMessage::new(Code::NoPool, format!("{error:#}"));
-    match error.downcast_ref::<RuntimeDirectoryError>() {
-        Some(unusable) => CommandError::settings(message.hint(unusable.hint())),
-        None => CommandError::failed(
-            message.hint(format!("`wsgate status` lists this user's pools; {OTHER_POOLS_HINT}")),
-        ),
+    if let Some(unusable) = error.downcast_ref::<RuntimeDirectoryError>() {
+        return CommandError::settings(message.hint(unusable.hint()));
     }
+    let hint = error.downcast_ref::<PoolError>().map(PoolError::hint);
+    CommandError::failed(message.hint(hint.unwrap_or("`wsgate status` lists the pools")))
 }

@@ -24,14 +24,15 @@ pub(super) fn of_pool(status: &PoolStatus, now: u64, width: usize) -> String {
         Escaped(&status.preload),
         state(status)
     );
-    for line in loads(status, now) {
+    for line in loads(status, now).into_iter().chain(status.stopped_sentence()) {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  {line}");
     }
     text.push_str(&totals(status));
     // An idle process of a warm pool has served no request.
-    let is_shown =
-        |worker: &&WorkerStatus| status.mode != PoolMode::Warm || worker.busy || worker.leaving;
+    let is_shown = |worker: &&WorkerStatus| {
+        status.mode != PoolMode::Warm || worker.busy || worker.leaving || worker.stopped
+    };
     let mut shown = status.workers.iter().filter(is_shown).peekable();
     if shown.peek().is_none() {
         return text;
@@ -84,17 +85,12 @@ fn loads(status: &PoolStatus, now: u64) -> Vec<String> {
 
 /// The row of a thread of a worker.
 fn worker(worker: &WorkerStatus) -> String {
-    let state = match (worker.busy, worker.leaving) {
-        (true, _) => "busy",
-        (false, true) => "ends",
-        (false, false) => "idle",
-    };
     let request = worker.request.as_ref().map_or_else(String::new, |request| {
         format!("{} {} {}", request.method, request.target, request.id)
     });
     row([
         &worker.pid.to_string(),
-        state,
+        worker.state(),
         &time(worker.milliseconds),
         &worker.requests.to_string(),
         &time(worker.cpu_milliseconds),
@@ -108,7 +104,7 @@ fn worker(worker: &WorkerStatus) -> String {
 /// A row of the table. At 80 columns there is room for a short request; its id is the last word.
 fn row([pid, state, time, requests, cpu, memory, age, last, request]: [&str; 9]) -> String {
     let mut row = format!(
-        "  {pid:>8} {state:<5} {time:>8} {requests:>8} {cpu:>8} {memory:>7} {age:>7} {last:>4} \
+        "  {pid:>8} {state:<7} {time:>8} {requests:>8} {cpu:>8} {memory:>7} {age:>7} {last:>4} \
          {request}"
     );
     row.truncate(row.trim_end().len());

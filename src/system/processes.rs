@@ -2,6 +2,7 @@
 
 use std::{fs, str::FromStr, time::Duration};
 
+use control::process_state::StopCause;
 use rustix::{
     param::{clock_ticks_per_second, page_size},
     time::{ClockId, clock_gettime},
@@ -46,6 +47,8 @@ pub(crate) struct ProcessUse {
     pub(crate) cpu: Duration,
     /// Resident memory in bytes.
     pub(crate) resident: u64,
+    /// Is the process stopped, by a signal or a debugger?
+    pub(crate) is_stopped: bool,
 }
 
 impl ProcessUse {
@@ -70,14 +73,9 @@ impl ProcessUse {
             age: uptime.saturating_sub(time(field(22)?)),
             cpu: time(field(14)?.saturating_add(field(15)?)),
             resident: field(24)?.saturating_mul(page_size),
+            is_stopped: StopCause::in_stat(stat).is_some(),
         })
     }
-}
-
-/// Is the process `pid` stopped, by a signal or by a debugger?
-pub(crate) fn is_stopped(pid: i32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    matches!(status_field(&status, "State"), Some('T' | 't'))
 }
 
 /// The numbers of all processes that this process sees.
@@ -126,6 +124,7 @@ mod tests {
             age: Duration::from_secs(50),
             cpu: Duration::from_secs(3),
             resident: 300 * 4096,
+            is_stopped: false,
         };
         let parsed = ProcessUse::parse(stat, Duration::from_secs(60), 100, 4096);
         assert_eq!(parsed, Some(expected));

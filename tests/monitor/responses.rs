@@ -100,10 +100,25 @@ fn everything_is_answered_while_all_workers_are_stopped() {
     workers.iter().for_each(|&pid| signal(pid, Signal::STOP));
     let connection = pool.connect();
     connection.send(&FastcgiRequest::get("/").bytes());
-    for path in ["/", "/metrics", "/pools.json", "/healthz", "/readyz?pool=app"] {
+    for path in ["/", "/metrics", "/pools.json", "/healthz"] {
         let response = monitor.get(path);
         assert_eq!((response.status, response.exit), (200, 0), "{path}: {response:?}");
     }
+    let pids: Vec<String> = workers.iter().map(i32::to_string).collect();
+    let sentence = format!(
+        "2 workers are stopped by a signal and serve nothing: kill -CONT {}",
+        pids.join(" ")
+    );
+    let ready = monitor.get("/readyz?pool=app");
+    assert_eq!((ready.status, ready.text()), (503, format!("{sentence}\n")));
+    assert!(monitor.get("/").text().contains(&sentence));
+    assert!(monitor.metrics().contains(&sample("wsgate_workers_stopped", "", "2")));
+    let status = pool.run_wsgate(&["status", "app"]).text();
+    assert!(status.contains(&sentence), "{status}");
+    assert_eq!(status.matches(" stopped  ").count(), 2, "{status}");
+    assert_eq!(pool.run_wsgate(&["top", "app"]).text().matches(" stopped ").count(), 2);
+    signal(workers[0], Signal::CONT);
+    eventually("a worker serves again", || monitor.get("/readyz?pool=app").status == 200);
     assert!(monitor.metrics().contains(&sample("wsgate_pool_up", "", "1")));
     workers.iter().for_each(|&pid| signal(pid, Signal::CONT));
     drop(connection);

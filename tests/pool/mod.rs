@@ -59,6 +59,7 @@ mod status;
 mod status_page;
 mod stderr;
 mod stopped_readers;
+mod stopped_supervisors;
 mod telemetry;
 mod threads;
 mod timeouts;

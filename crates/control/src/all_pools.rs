@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{self, Write as _},
+    io::Write as _,
     os::unix::{fs::MetadataExt as _, net::UnixStream},
     path::Path,
     thread::{
@@ -12,12 +12,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
-    connection::{MAX_ANSWER_BYTES, STATUS_TIMEOUT, connected, no_answer, parsed, read_some},
+    connection::{
+        Found, MAX_ANSWER_BYTES, STATUS_TIMEOUT, check_runs, connected, failed, parsed, peer,
+        read_some, socket_path,
+    },
     other_users::directories,
+    pool_error::PoolError,
     pool_status::PoolStatus,
     protocol::ControlCommand,
     sockets::names,
@@ -26,6 +30,9 @@ use crate::{
 
 /// Maximum size of all responses of a directory in bytes.
 const MAX_DIRECTORY_BYTES: usize = 2 * MAX_ANSWER_BYTES;
+
+/// How long a pool may take to make room in its accept queue.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The status of all pools that this user may control, and the errors of pools that did not
 /// respond. Root sees the pools of all users.
@@ -52,9 +59,9 @@ pub fn all() -> Result<(Vec<PoolStatus>, Vec<anyhow::Error>)> {
     });
     let (mut statuses, mut troubles) = (Vec::new(), Vec::new());
     for (directory, name, answer) in answers {
-        match answer.and_then(|answer| parsed(&answer)) {
+        match answer.and_then(|answer| Ok(parsed(&name, &answer)?)) {
             Ok(status) => statuses.extend(status.map(|status| located(status, directory))),
-            Err(error) => troubles.push(error.context(no_answer(&name))),
+            Err(error) => troubles.push(error),
         }
     }
     let key = |status: &PoolStatus| (status.name.clone(), status.user.clone());
@@ -75,25 +82,24 @@ pub(crate) fn located(status: PoolStatus, directory: &Path) -> PoolStatus {
 /// Asks all pools of `directory` in parallel, so that a slow pool does not delay the others.
 fn ask_all(directory: &Path) -> Vec<(String, Result<Vec<u8>>)> {
     let (mut asked, mut done) = (Vec::new(), Vec::new());
+    let due = Instant::now() + STATUS_TIMEOUT;
     for name in names(directory) {
-        match request_status(directory, &name) {
+        match request_status(directory, &name, due) {
             Ok(Some(stream)) => asked.push((name, stream, Vec::new())),
-            // The pool was killed and left its socket.
             Ok(None) => {}
             Err(error) => done.push((name, Err(error))),
         }
     }
-    let due = Instant::now() + STATUS_TIMEOUT;
     let mut bytes = MAX_DIRECTORY_BYTES;
     while !asked.is_empty() {
         let left = Timespec::try_from(due.saturating_duration_since(Instant::now())).ok();
         let mut watched: Vec<_> =
             asked.iter().map(|(_, stream, _)| PollFd::new(stream, PollFlags::IN)).collect();
         if matches!(poll(&mut watched, left.as_ref()), Ok(0)) {
-            let late = asked
-                .drain(..)
-                .map(|(name, ..)| (name, Err(io::Error::from(io::ErrorKind::TimedOut).into())));
-            done.extend(late);
+            done.extend(asked.drain(..).map(|(name, stream, _)| {
+                let error = PoolError::silent(&name, peer(&stream));
+                (name, Err(error.into()))
+            }));
             break;
         }
         for (name, mut stream, mut answer) in std::mem::take(&mut asked) {
@@ -105,25 +111,39 @@ fn ask_all(directory: &Path) -> Vec<(String, Result<Vec<u8>>)> {
                         asked.push((name, stream, answer));
                     }
                     None => {
-                        done.push((name, Err(anyhow!("the answers of its directory are too long"))))
+                        let reason = &"the answers of its directory are too long";
+                        let error = PoolError::invalid(&name, reason);
+                        done.push((name, Err(error.into())));
                     }
                 },
-                Err(error) => done.push((name, Err(error.into()))),
+                Err(error) => {
+                    let error = failed(&stream, &name, &error);
+                    done.push((name, Err(error.into())));
+                }
             }
         }
     }
     done
 }
 
-/// A non-blocking connection on which the status was requested; `None` if the pool is not running.
+/// A non-blocking connection on which the status was requested; `None` if there is no such pool.
 ///
 /// # Errors
-/// If the pool cannot be asked.
-fn request_status(directory: &Path, name: &str) -> Result<Option<UnixStream>> {
-    let Some(mut stream) = connected(directory, name, Duration::from_millis(100))? else {
-        return Ok(None);
+/// If the pool cannot be asked: it was killed, or its supervisor is stopped.
+fn request_status(directory: &Path, name: &str, due: Instant) -> Result<Option<UnixStream>> {
+    let left = due.saturating_duration_since(Instant::now());
+    // No limit at all is 0 for the kernel.
+    let limit = left.clamp(Duration::from_millis(1), CONNECT_TIMEOUT);
+    let mut stream = match connected(directory, name, limit)? {
+        Found::Pool(stream) => stream,
+        Found::Killed => {
+            return Err(PoolError::killed(name, &socket_path(directory, name)).into());
+        }
+        Found::Nothing => return Ok(None),
     };
-    stream.write_all(ControlCommand::Status.line().as_bytes())?;
-    stream.set_nonblocking(true)?;
+    check_runs(&stream, name)?;
+    let sent = stream.write_all(ControlCommand::Status.line().as_bytes());
+    let sent = sent.and_then(|()| stream.set_nonblocking(true));
+    sent.map_err(|error| failed(&stream, name, &error))?;
     Ok(Some(stream))
 }

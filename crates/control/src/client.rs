@@ -13,21 +13,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
-use rustix::{net::sockopt, process::geteuid};
+use anyhow::{Context as _, Result, bail};
+use rustix::process::geteuid;
 
 use crate::{
     all_pools::located,
-    connection::{STATUS_TIMEOUT, connected, no_answer, parsed, read_all},
+    connection::{
+        Found, STATUS_TIMEOUT, check_runs, connected, failed, parsed, peer, read_all, socket_path,
+    },
     other_users,
+    pool_error::PoolError,
     pool_status::PoolStatus,
     process_stacks::{PoolProcess, ProcessStacks},
     protocol::{ControlCommand, ReloadResult},
     runtime_directory::{
         RuntimeDirectories, {self},
     },
+    sockets::PoolSocket,
     user_name::UserNames,
 };
+
+/// Hint about pools that were not found.
+pub const OTHER_POOLS_HINT: &str = "run `sudo -u USER wsgate status` for another user's pools; set \
+    WSGATE_RUNTIME_DIR for pools in another runtime directory";
 
 /// How long root waits for another user's pool to carry out a command.
 const FOREIGN_COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
@@ -81,7 +89,8 @@ pub fn stacks(name: &str, pid: Option<i32>) -> Result<Vec<ProcessStacks>> {
     }
     let stacks = processes.iter().filter(is_asked).map(|process| {
         let answer = pool.ask(ControlCommand::Stacks(process.pid))?;
-        let answer = serde_json::from_slice(&answer).with_context(|| no_answer(name))?;
+        let answer =
+            serde_json::from_slice(&answer).map_err(|error| PoolError::invalid(name, &error))?;
         Ok(ProcessStacks::new(process.role, answer))
     });
     stacks.collect()
@@ -113,17 +122,19 @@ impl FoundPool {
         self.owner != geteuid().as_raw()
     }
 
+    /// A connection to the pool, whose supervisor is not stopped.
     fn connect(&self) -> Result<UnixStream> {
         let name = &self.name;
-        let found =
-            connected(&self.directory, name, STATUS_TIMEOUT).with_context(|| no_answer(name))?;
-        found.with_context(|| format!("the pool `{name}` has ended"))
+        let found = connected(&self.directory, name, STATUS_TIMEOUT)?;
+        let stream = found.pool().with_context(|| format!("the pool `{name}` has ended"))?;
+        check_runs(&stream, name)?;
+        Ok(stream)
     }
 
     /// The status; `None` if the pool exits meanwhile.
     fn status(&self) -> Result<Option<PoolStatus>> {
         let answer = self.ask(ControlCommand::Status)?;
-        parsed(&answer).with_context(|| no_answer(&self.name))
+        Ok(parsed(&self.name, &answer)?)
     }
 
     /// Sends a command that the pool answers at once. Returns the response, which is empty if the
@@ -133,7 +144,7 @@ impl FoundPool {
         let mut answer = Vec::new();
         let sent = stream.write_all(command.line().as_bytes());
         let received = sent.and_then(|()| read_all(&mut stream, &mut answer));
-        received.map(|()| answer).with_context(|| no_answer(&self.name))
+        received.map(|()| answer).map_err(|error| failed(&stream, &self.name, &error).into())
     }
 
     /// The Python processes of the pool.
@@ -143,7 +154,8 @@ impl FoundPool {
         if answer.is_empty() {
             bail!("the pool `{}` runs an older wsgate, without stacks; restart it", self.name);
         }
-        serde_json::from_slice(&answer).with_context(|| no_answer(&self.name))
+        serde_json::from_slice(&answer)
+            .map_err(|error| PoolError::invalid(&self.name, &error).into())
     }
 
     /// Sends a command, and sends it again if the pool cut the connection. Returns the response.
@@ -166,14 +178,15 @@ impl FoundPool {
 
     fn send_once(&self, command: ControlCommand, due: Option<Instant>) -> Result<String> {
         let mut stream = self.connect()?;
-        stream.write_all(command.line().as_bytes()).with_context(|| no_answer(&self.name))?;
+        let sent = stream.write_all(command.line().as_bytes());
+        sent.map_err(|error| failed(&stream, &self.name, &error))?;
         let mut answer = Vec::new();
         let mut is_idle = false;
         loop {
             match read_all(&mut stream, &mut answer) {
                 Ok(()) => return Ok(String::from_utf8_lossy(&answer).into_owned()),
                 Err(error) if error.kind() == io::ErrorKind::TimedOut && !is_idle => {}
-                Err(error) => return Err(anyhow!(error).context(no_answer(&self.name))),
+                Err(error) => return Err(failed(&stream, &self.name, &error).into()),
             }
             self.check_due(due)?;
             let is_working = self.has_left_its_name(&stream)?
@@ -199,10 +212,8 @@ impl FoundPool {
     /// # Errors
     /// If the pool that has the name now does not respond.
     fn has_left_its_name(&self, stream: &UnixStream) -> Result<bool> {
-        let peer = |stream: &UnixStream| sockopt::socket_peercred(stream).ok().map(|peer| peer.pid);
-        let found = connected(&self.directory, &self.name, STATUS_TIMEOUT);
-        let found = found.with_context(|| no_answer(&self.name))?;
-        Ok(found.is_none_or(|found| peer(&found) != peer(stream)))
+        let found = connected(&self.directory, &self.name, STATUS_TIMEOUT)?;
+        Ok(found.pool().is_none_or(|found| peer(&found) != peer(stream)))
     }
 
     fn check_due(&self, due: Option<Instant>) -> Result<()> {
@@ -229,25 +240,46 @@ fn find_all(name: &str) -> Result<Vec<FoundPool>> {
         None => runtime_directory::of_pools()?,
     };
     let users = UserNames::read();
-    let mut pools = Vec::new();
+    let (mut pools, mut killed) = (Vec::new(), None);
     for directory in found {
         let owner = fs::metadata(&directory)?.uid();
-        if user.is_none_or(|user| users.name(owner) == user)
-            && connected(&directory, name, STATUS_TIMEOUT)
-                .with_context(|| no_answer(name))?
-                .is_some()
-        {
-            pools.push(FoundPool { directory, name: name.to_owned(), owner });
+        if user.is_some_and(|user| users.name(owner) != user) {
+            continue;
+        }
+        match connected(&directory, name, STATUS_TIMEOUT)? {
+            Found::Pool(_) => pools.push(FoundPool { directory, name: name.to_owned(), owner }),
+            Found::Killed => killed = Some(PoolError::killed(name, &socket_path(&directory, name))),
+            Found::Nothing => {}
         }
     }
-    match user {
+    match (user, killed) {
         _ if !pools.is_empty() => Ok(pools),
-        Some(user) => bail!("no pool named `{name}` of the user `{user}` runs"),
-        None => bail!(
-            "no pool named `{name}` runs as user {}; looked in {}",
-            geteuid().as_raw(),
-            shown(searched.iter())
-        ),
+        (_, Some(killed)) => Err(killed.into()),
+        (Some(user), None) => Err(PoolError::new(
+            format!("no pool named `{name}` of the user `{user}` runs"),
+            "`wsgate status` lists the pools",
+        )
+        .into()),
+        (None, None) => {
+            let user = geteuid().as_raw();
+            let looked = shown(searched.iter());
+            let sentence =
+                format!("no pool named `{name}` runs as user {user}; looked in {looked}");
+            Err(PoolError::new(sentence, elsewhere_hint(name, &users)).into())
+        }
+    }
+}
+
+/// Where a pool may be that does not run as this user.
+fn elsewhere_hint(name: &str, users: &UserNames) -> String {
+    let sockets = PoolSocket::find_all().unwrap_or_default();
+    let others = sockets.iter().filter(|socket| socket.name() == name);
+    let others: Vec<String> =
+        others.map(|socket| format!("`{}/{name}`", users.name(socket.owner()))).collect();
+    if others.is_empty() {
+        format!("`wsgate status` lists this user's pools; {OTHER_POOLS_HINT}")
+    } else {
+        format!("name the pool with its user: {}", others.join(", "))
     }
 }
 
@@ -271,7 +303,7 @@ fn find(name: &str) -> Result<FoundPool> {
              {directories}"
         );
     }
-    pools.pop().with_context(|| no_answer(name))
+    pools.pop().with_context(|| format!("the pool `{name}` has ended"))
 }
 
 /// The message that no pool is running, with the directories that were searched.

@@ -1,10 +1,16 @@
 //! Status of a pool: the output of `wsgate status --json`, and the response on the control socket.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::histogram::HistogramStatus;
+
+/// Maximum number of process IDs in one sentence.
+const MAX_SHOWN: usize = 64;
 
 /// Protocol that a pool serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +103,24 @@ pub struct PoolStatus {
 }
 
 impl PoolStatus {
+    /// The process IDs of workers that are stopped.
+    pub fn stopped_workers(&self) -> BTreeSet<i32> {
+        let stopped = self.workers.iter().filter(|worker| worker.stopped);
+        stopped.map(|worker| worker.pid).collect()
+    }
+
+    /// The sentence about workers that are stopped, with the command that continues them.
+    pub fn stopped_sentence(&self) -> Option<String> {
+        let stopped = self.stopped_workers();
+        let pids: Vec<String> = stopped.iter().take(MAX_SHOWN).map(i32::to_string).collect();
+        (!stopped.is_empty()).then(|| {
+            let (count, pids) = (stopped.len(), pids.join(" "));
+            let (workers, serve) =
+                if count == 1 { ("worker is", "serves") } else { ("workers are", "serve") };
+            format!("{count} {workers} stopped by a signal and {serve} nothing: kill -CONT {pids}")
+        })
+    }
+
     /// Adds the totals of `earlier`, the last status of the program that another one has replaced
     /// in an upgrade. The supervisor continues `counters` itself.
     pub fn add_earlier(&mut self, earlier: &Self) {
@@ -237,6 +261,8 @@ pub struct WorkerStatus {
     pub busy: bool,
     /// The worker was asked to stop, and accepts no more connections.
     pub leaving: bool,
+    /// The worker is stopped by a signal or a debugger: its requests do not go on.
+    pub stopped: bool,
     /// How long the thread has been busy or idle.
     pub milliseconds: u64,
     /// Age of the worker in seconds.
@@ -264,6 +290,18 @@ pub struct RequestStatus {
     pub method: String,
     /// Target: path and query.
     pub target: String,
+}
+
+impl WorkerStatus {
+    /// The state in one word of at most seven letters.
+    pub fn state(&self) -> &'static str {
+        match self {
+            Self { stopped: true, .. } => "stopped",
+            Self { busy: true, .. } => "busy",
+            Self { leaving: true, .. } => "ends",
+            _ => "idle",
+        }
+    }
 }
 
 impl fmt::Display for RequestStatus {

@@ -8,7 +8,11 @@ use std::{
 };
 
 use crate::{
-    other_users::directories, pool_name::check_name, protocol::SOCKET_SUFFIX,
+    connection::socket_path,
+    other_users::directories,
+    pool_error::{PoolError, listener_of},
+    pool_name::check_name,
+    protocol::SOCKET_SUFFIX,
     runtime_directory::RuntimeDirectoryError,
 };
 
@@ -51,7 +55,12 @@ impl PoolSocket {
 
     /// The path of the socket.
     pub fn path(&self) -> PathBuf {
-        self.directory.join(format!("{}{SOCKET_SUFFIX}", self.name))
+        socket_path(&self.directory, &self.name)
+    }
+
+    /// The error that the pool does not make room for a connection.
+    pub fn silent(&self) -> PoolError {
+        PoolError::silent(&self.name, listener_of(&self.directory, &self.name))
     }
 
     /// The user ID of the pool: the owner of the directory. A link in it may lead to a socket of

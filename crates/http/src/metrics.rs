@@ -61,13 +61,11 @@ fn pools(records: &PoolRecords) -> Vec<Pool<'_>> {
     records
         .iter()
         .map(|(socket, record)| {
-            // A pool that does not answer keeps its labels.
-            let user = record.user().map_or_else(|| socket.owner().to_string(), str::to_owned);
             let mut name = socket.name().to_owned();
             if !known.insert((name.clone(), socket.owner())) {
                 name = format!("{name} in {}", socket.directory().display());
             }
-            Pool { name, user, record }
+            Pool { name, user: record.user().to_owned(), record }
         })
         .collect()
 }
@@ -172,6 +170,9 @@ impl MetricsText<'_> {
             let pids: BTreeSet<i32> = status.workers.iter().map(|worker| worker.pid).collect();
             Some(pids.len())
         });
+        let help = "Worker processes that a signal or a debugger has stopped.";
+        self.out.family("wsgate_workers_stopped", Gauge, help);
+        self.each(|status| Some(status.stopped_workers().len()));
         self.out.family("wsgate_workers_min", Gauge, "Minimum number of workers.");
         self.each(|status| Some(status.min));
         self.out.family("wsgate_workers_max", Gauge, "Maximum number of workers.");

@@ -4,15 +4,16 @@ use std::{
     cell::Cell,
     io::{
         self,
-        ErrorKind::{InvalidData, PermissionDenied, UnexpectedEof},
+        ErrorKind::{ConnectionRefused, NotFound, WouldBlock},
     },
-    time::Duration,
 };
 
 use control::{
-    connection::{MAX_ANSWER_BYTES, STATUS_TIMEOUT, parsed},
+    connection::{MAX_ANSWER_BYTES, STATUS_TIMEOUT, is_socket, parsed},
+    pool_error::PoolError,
     pool_status::PoolStatus,
     process_stacks::{ProcessRole, ProcessStacks},
+    process_state::StopCause,
     protocol::ControlCommand,
     sockets::PoolSocket,
 };
@@ -39,24 +40,43 @@ impl Budget {
     }
 }
 
-/// Asks the pool at `socket` for its status.
+/// Why a pool has not answered.
+#[derive(Debug)]
+pub(crate) enum QueryError {
+    /// There is no such pool any more.
+    Absent,
+    /// The pool exists, and cannot be asked.
+    Failed(PoolError),
+}
+
+impl From<PoolError> for QueryError {
+    fn from(error: PoolError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Asks the pool at `socket` for its status. `note_peer` gets the process ID of its supervisor.
 ///
 /// # Errors
-/// `NotFound` or `ConnectionRefused` if no such pool is running; else why its answer is no status.
-pub(crate) async fn status(socket: &PoolSocket, budget: &Budget) -> io::Result<PoolStatus> {
-    let answer = exchange(socket, ControlCommand::Status, budget).await?;
-    let status = parsed(&answer).map_err(|error| io::Error::new(InvalidData, error))?;
-    status.ok_or_else(|| io::Error::new(UnexpectedEof, "the pool has ended"))
+/// Why there is no answer.
+pub(crate) async fn status(
+    socket: &PoolSocket,
+    budget: &Budget,
+    note_peer: impl FnOnce(i32),
+) -> Result<PoolStatus, QueryError> {
+    let answer = exchange(socket, ControlCommand::Status, budget, note_peer).await?;
+    parsed(socket.name(), &answer)?.ok_or(QueryError::Absent)
 }
 
 /// Asks the pool at `socket` for the Python stacks of its worker `pid`.
 ///
 /// # Errors
 /// As for [`status`].
-pub(crate) async fn stacks(socket: &PoolSocket, pid: i32) -> io::Result<ProcessStacks> {
-    let answer = exchange(socket, ControlCommand::Stacks(pid), &Budget::default()).await?;
-    let answer =
-        serde_json::from_slice(&answer).map_err(|error| io::Error::new(InvalidData, error))?;
+pub(crate) async fn stacks(socket: &PoolSocket, pid: i32) -> Result<ProcessStacks, QueryError> {
+    let command = ControlCommand::Stacks(pid);
+    let answer = exchange(socket, command, &Budget::default(), |_| {}).await?;
+    let answer = serde_json::from_slice(&answer)
+        .map_err(|error| PoolError::invalid(socket.name(), &error))?;
     Ok(ProcessStacks::new(ProcessRole::Worker, answer))
 }
 
@@ -65,30 +85,51 @@ async fn exchange(
     socket: &PoolSocket,
     command: ControlCommand,
     budget: &Budget,
-) -> io::Result<Vec<u8>> {
-    within(STATUS_TIMEOUT, async {
-        let mut stream = UnixStream::connect(socket.path()).await?;
-        if stream.peer_cred()?.uid() != socket.owner() {
-            // A link may lead to another user's socket.
-            return Err(io::Error::new(PermissionDenied, "its socket belongs to another user"));
-        }
-        stream.write_all(command.line().as_bytes()).await?;
-        let mut answer = Vec::new();
-        loop {
-            let count = stream.read_buf(&mut answer).await?;
-            if count == 0 {
-                break;
+    note_peer: impl FnOnce(i32),
+) -> Result<Vec<u8>, QueryError> {
+    let name = socket.name();
+    let mut stream =
+        UnixStream::connect(socket.path()).await.map_err(|error| match error.kind() {
+            ConnectionRefused if is_socket(&socket.path()) => {
+                PoolError::killed(name, &socket.path()).into()
             }
-            budget.spend(count)?;
-            if answer.len() > MAX_ANSWER_BYTES {
-                return Err(io::Error::other("its answer is too long"));
-            }
+            NotFound | ConnectionRefused => QueryError::Absent,
+            WouldBlock => socket.silent().into(),
+            _ => PoolError::invalid(name, &error).into(),
+        })?;
+    let peer = stream.peer_cred().map_err(|error| PoolError::invalid(name, &error))?;
+    if peer.uid() != socket.owner() {
+        // A link may lead to another user's socket.
+        return Err(PoolError::invalid(name, &"its socket belongs to another user").into());
+    }
+    let pid = peer.pid();
+    if let Some(pid) = pid {
+        note_peer(pid);
+        if StopCause::of(pid).is_some() {
+            return Err(PoolError::silent(name, Some(pid)).into());
         }
-        Ok(answer)
-    })
-    .await
+    }
+    match timeout(STATUS_TIMEOUT, transfer(&mut stream, command, budget)).await {
+        Ok(answer) => Ok(answer.map_err(|error| PoolError::invalid(name, &error))?),
+        Err(_) => Err(PoolError::silent(name, pid).into()),
+    }
 }
 
-async fn within<T>(limit: Duration, future: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    timeout(limit, future).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+async fn transfer(
+    stream: &mut UnixStream,
+    command: ControlCommand,
+    budget: &Budget,
+) -> io::Result<Vec<u8>> {
+    stream.write_all(command.line().as_bytes()).await?;
+    let mut answer = Vec::new();
+    loop {
+        let count = stream.read_buf(&mut answer).await?;
+        if count == 0 {
+            return Ok(answer);
+        }
+        budget.spend(count)?;
+        if answer.len() > MAX_ANSWER_BYTES {
+            return Err(io::Error::other("its answer is too long"));
+        }
+    }
 }

@@ -6,12 +6,12 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    io,
     rc::Rc,
     time::Duration,
 };
 
 use control::{
+    pool_error::PoolError,
     pool_status::{PoolStatus, WorkerStatus},
     process_stacks::ProcessStacks,
     sockets::PoolSocket,
@@ -27,7 +27,7 @@ use tokio::{
 use crate::{
     cpu_time::CpuTime,
     history::{History, Sample},
-    pool_query::{Budget, stacks, status},
+    pool_query::{Budget, QueryError, stacks, status},
 };
 
 /// Time between two samples.
@@ -53,6 +53,10 @@ enum Pending {
 #[derive(Default)]
 pub(crate) struct PoolRecord {
     latest: Option<Rc<PoolStatus>>,
+    /// Name of the pool's user, or the number of a user without a name.
+    user: String,
+    /// The process at the other end of the last connection: the supervisor.
+    supervisor: Option<i32>,
     /// Why the last request has no answer.
     failure: Option<String>,
     failures: u64,
@@ -67,9 +71,15 @@ impl PoolRecord {
         self.latest.as_deref().filter(|_| self.failure.is_none())
     }
 
-    /// The pool's user, if the pool has ever answered.
-    pub(crate) fn user(&self) -> Option<&str> {
-        self.latest.as_ref().map(|status| status.user.as_str())
+    /// Name of the pool's user, or the number of a user without a name.
+    pub(crate) fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Is this the pool `name` or `USER/NAME`?
+    pub(crate) fn is_named(&self, socket: &PoolSocket, name: &[u8]) -> bool {
+        let pool = socket.name().as_bytes();
+        pool == name || [self.user.as_bytes(), b"/", pool].concat() == name
     }
 
     /// Why the last request has no answer.
@@ -92,11 +102,12 @@ impl PoolRecord {
         self.cpu.total()
     }
 
-    fn fail(&mut self, reason: &str) {
+    fn fail(&mut self, error: &PoolError) {
         if self.failure.is_none() {
             self.failures += 1;
         }
-        self.failure = Some(shorten(&Escaped(reason).to_string(), MAX_ERROR_BYTES).into_owned());
+        let reason = format!("{error}; {}", error.hint());
+        self.failure = Some(shorten(&Escaped(&reason).to_string(), MAX_ERROR_BYTES).into_owned());
     }
 }
 
@@ -146,30 +157,31 @@ impl Pools {
         let asked = self.ask();
         while self.is_awaited(&asked) && timeout_at(due, self.answered.notified()).await.is_ok() {}
         let mut records = self.records.borrow_mut();
-        let silent = records.values_mut().filter(|record| record.pending == Some(Pending::Status));
-        for record in silent {
-            record.fail("it does not answer; its supervisor may be stopped");
+        for (socket, record) in records.iter_mut() {
+            if record.pending == Some(Pending::Status) {
+                record.fail(&PoolError::silent(socket.name(), record.supervisor));
+            }
         }
         self.version.update(|version| version + 1);
         self.refreshed.set(Some(begun));
     }
 
-    /// Asks the pool `name` for the Python stacks of its worker `pid`; `None` if the last status
+    /// Asks the pool `name` or `USER/NAME` for the Python stacks of its worker `pid`; `None` if the last status
     /// has no such worker.
     pub(crate) async fn stacks(
         self: &Rc<Self>,
         name: &[u8],
         pid: i32,
-    ) -> Option<io::Result<ProcessStacks>> {
+    ) -> Option<Result<ProcessStacks, String>> {
         self.refresh().await;
         let socket = {
             let mut records = self.records.borrow_mut();
             let (socket, record) = records.iter_mut().find(|(socket, record)| {
                 let mut workers = record.status().into_iter().flat_map(|status| &status.workers);
-                socket.name().as_bytes() == name && workers.any(|worker| worker.pid == pid)
+                record.is_named(socket, name) && workers.any(|worker| worker.pid == pid)
             })?;
             if record.pending.is_some() {
-                return Some(Err(io::Error::other("the pool is being asked; try again")));
+                return Some(Err("the pool is being asked; try again".to_owned()));
             }
             record.pending = Some(Pending::Stacks);
             socket.clone()
@@ -181,11 +193,13 @@ impl Pools {
             if let Some(record) = pools.records.borrow_mut().get_mut(&socket) {
                 record.pending = None;
             }
-            answer.map(|mut stacks| {
-                let threads = stacks.threads.iter_mut();
-                without_queries(threads.filter_map(|thread| thread.status.as_mut()));
-                stacks
-            })
+            let mut stacks = answer.map_err(|error| match error {
+                QueryError::Absent => "the pool has ended".to_owned(),
+                QueryError::Failed(error) => format!("{error}; {}", error.hint()),
+            })?;
+            let threads = stacks.threads.iter_mut();
+            without_queries(threads.filter_map(|thread| thread.status.as_mut()));
+            Ok(stacks)
         });
         asked.await.ok()
     }
@@ -231,7 +245,8 @@ impl Pools {
         *records = sockets
             .into_iter()
             .map(|socket| {
-                let record = before.remove(&socket).unwrap_or_default();
+                let mut record = before.remove(&socket).unwrap_or_default();
+                record.user = self.users.borrow().name(socket.owner());
                 (socket, record)
             })
             .collect();
@@ -248,7 +263,12 @@ impl Pools {
             let budget = budgets.entry(socket.owner()).or_default().clone();
             let (pools, socket) = (self.clone(), socket.clone());
             spawn_local(async move {
-                let answer = status(&socket, &budget).await;
+                let note_peer = |pid| {
+                    if let Some(record) = pools.records.borrow_mut().get_mut(&socket) {
+                        record.supervisor = Some(pid);
+                    }
+                };
+                let answer = status(&socket, &budget, note_peer).await;
                 pools.note(&socket, answer);
             });
         }
@@ -262,7 +282,7 @@ impl Pools {
             .any(|socket| records.get(socket).is_some_and(|record| record.pending.is_some()))
     }
 
-    fn note(&self, socket: &PoolSocket, answer: io::Result<PoolStatus>) {
+    fn note(&self, socket: &PoolSocket, answer: Result<PoolStatus, QueryError>) {
         let mut records = self.records.borrow_mut();
         let Some(record) = records.get_mut(socket) else { return };
         record.pending = None;
@@ -270,18 +290,17 @@ impl Pools {
             Ok(mut status) => {
                 // A pool of another user may claim anything.
                 socket.name().clone_into(&mut status.name);
-                status.user = self.users.borrow().name(socket.owner());
+                status.user.clone_from(&record.user);
                 status.directory = socket.directory().to_string_lossy().into_owned();
                 record.cpu.add(&status);
                 without_queries(&mut status.workers);
                 record.latest = Some(Rc::new(status));
                 record.failure = None;
             }
-            Err(error) if is_stale(&error) && record.latest.is_none() => {
+            Err(QueryError::Absent) => {
                 records.remove(socket);
             }
-            Err(error) if is_stale(&error) => record.fail("the pool was killed"),
-            Err(error) => record.fail(&error.to_string()),
+            Err(QueryError::Failed(error)) => record.fail(&error),
         }
         drop(records);
         self.version.update(|version| version + 1);
@@ -297,9 +316,4 @@ fn without_queries<'a>(workers: impl IntoIterator<Item = &'a mut WorkerStatus>) 
         let path_end = request.target.find('?').unwrap_or(request.target.len());
         request.target.truncate(path_end);
     }
-}
-
-/// Has the pool left its socket? Such a socket refuses connections.
-fn is_stale(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }

@@ -142,7 +142,7 @@ impl Routes {
         match self.pools.stacks(&name, pid).await {
             Some(Ok(stacks)) => self.html(self.page.render_stacks(&stacks).into()),
             Some(Err(error)) => {
-                sentence(StatusCode::SERVICE_UNAVAILABLE, &Escaped(&error.to_string()).to_string())
+                sentence(StatusCode::SERVICE_UNAVAILABLE, &Escaped(&error).to_string())
             }
             None => sentence(StatusCode::NOT_FOUND, "no pool with this name has this worker"),
         }
@@ -162,18 +162,14 @@ impl Routes {
         };
         self.pools.refresh().await;
         self.pools.read(|records, _| {
-            let named = records.iter().filter(|(socket, record)| {
-                let pool = socket.name().as_bytes();
-                let of_user = record.user().map(|user| [user.as_bytes(), b"/", pool].concat());
-                pool == name || of_user.is_some_and(|of_user| of_user == name)
-            });
+            let named = records.iter().filter(|(socket, record)| record.is_named(socket, &name));
             let mut reasons = named.map(|(_, record)| unreadiness(record)).peekable();
             if reasons.peek().is_none() {
                 return sentence(StatusCode::NOT_FOUND, "no pool with this name is running");
             }
             match reasons.flatten().next() {
                 None => sentence(StatusCode::OK, "ready"),
-                Some(reason) => sentence(StatusCode::SERVICE_UNAVAILABLE, reason),
+                Some(reason) => sentence(StatusCode::SERVICE_UNAVAILABLE, &reason),
             }
         })
     }
@@ -197,14 +193,17 @@ fn parameter(query: &str, name: &str) -> Option<Vec<u8>> {
 }
 
 /// Why a pool cannot serve a request now.
-fn unreadiness(record: &PoolRecord) -> Option<&'static str> {
-    let Some(status) = record.status() else { return Some("the pool does not answer") };
-    let has_worker = status.workers.iter().any(|worker| !worker.leaving);
+fn unreadiness(record: &PoolRecord) -> Option<String> {
+    let Some(status) = record.status() else {
+        return Some(record.failure().unwrap_or("the pool has not answered yet").to_owned());
+    };
+    let mut workers = status.workers.iter().filter(|worker| !worker.leaving).peekable();
     match status {
-        PoolStatus { stopping: true, .. } => Some("the pool is stopping"),
+        PoolStatus { stopping: true, .. } => Some("the pool is stopping".to_owned()),
         // The next connection starts a worker.
         PoolStatus { resting: true, .. } => None,
-        _ if !has_worker => Some("no worker of the pool serves"),
+        _ if workers.peek().is_none() => Some("no worker of the pool serves".to_owned()),
+        _ if workers.all(|worker| worker.stopped) => status.stopped_sentence(),
         _ => None,
     }
 }
@@ -221,6 +220,7 @@ fn json(records: &PoolRecords) -> String {
             None => serde_json::json!({
                 "name": socket.name(),
                 "directory": socket.directory().to_string_lossy(),
+                "user": record.user(),
                 "up": false,
                 "failure": record.failure(),
             }),

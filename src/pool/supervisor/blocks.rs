@@ -113,13 +113,14 @@ impl Blocks {
         readings
             .filter(|(_, pid, _)| is_worker(*pid))
             .map(|(number, pid, reading)| {
-                let ProcessUse { age, cpu, resident } = used(reading.pid);
+                let ProcessUse { age, cpu, resident, is_stopped } = used(reading.pid);
                 WorkerStatus {
                     pid: reading.pid,
                     number: u32::try_from(number / self.threads + 1).unwrap_or(u32::MAX),
                     thread: reading.thread,
                     busy: reading.busy,
                     leaving: is_leaving(pid),
+                    stopped: is_stopped,
                     milliseconds: milliseconds(reading.elapsed()),
                     age: age.as_secs(),
                     requests: reading.served,

@@ -11,6 +11,7 @@ use std::{
 use control::{
     pool_status::WorkerStatus,
     process_stacks::{PoolProcess, ProcessRole, ProcessStacks, StacksAnswer, StacksOutcome},
+    process_state::StopCause,
 };
 use diagnostics::message::LogMessage;
 use rustix::process::{Pid, Signal, getpid};
@@ -21,7 +22,7 @@ use crate::{
         stacks_command::Shown,
         supervisor::{action::Action, workers::Workers},
     },
-    system::processes::{children_of, is_stopped},
+    system::processes::children_of,
 };
 
 /// How long a process may take to write its stacks. `docs/operate.md` and the message of the
@@ -146,7 +147,7 @@ impl StackRequests {
             };
             let outcome = match find(pid) {
                 None => StacksOutcome::NoProcess,
-                Some(_) if is_stopped(pid) => StacksOutcome::Stopped,
+                Some(_) if StopCause::of(pid).is_some() => StacksOutcome::Stopped,
                 Some(process) => {
                     // A request number is never zero, as in a file that nobody has written.
                     self.last = self.last.checked_add(1).unwrap_or(1);

@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use control::{all_pools, client, process_stacks::ProcessStacks};
+use control::{all_pools, client, pool_error::PoolError, process_stacks::ProcessStacks};
 
 use crate::pool::top::table::Snapshot;
 
@@ -90,12 +90,20 @@ pub(super) fn answer(question: Question) -> Answer {
                 None => all_pools::all(),
             };
             let (pools, failures) = found.unwrap_or_else(|error| (Vec::new(), vec![error]));
-            let failures = failures.iter().map(|failure| format!("{failure:#}")).collect();
+            let failures = failures.iter().map(sentence).collect();
             Answer::Status(Snapshot { pools, failures })
         }
         Question::Stacks(name, pid) => {
             let stacks = client::stacks(&name, Some(pid));
-            Answer::Stacks(stacks.map_err(|error| format!("{error:#}")))
+            Answer::Stacks(stacks.map_err(|error| sentence(&error)))
         }
+    }
+}
+
+/// The error, and the next step.
+fn sentence(error: &anyhow::Error) -> String {
+    match error.downcast_ref::<PoolError>() {
+        Some(error) => format!("{error}; {}", error.hint()),
+        None => format!("{error:#}"),
     }
 }

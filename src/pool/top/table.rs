@@ -89,11 +89,7 @@ impl Snapshot {
                 pool: pool.name.clone(),
                 user: pool.user.clone(),
                 pid: thread.pid,
-                state: match (thread.busy, thread.leaving) {
-                    (true, _) => "busy",
-                    (false, true) => "ends",
-                    (false, false) => "idle",
-                },
+                state: thread.state(),
                 busy: thread.busy,
                 milliseconds: thread.milliseconds,
                 requests: thread.requests,
@@ -166,7 +162,7 @@ fn columns(width: usize, name_width: usize, cells: [&str; 8]) -> String {
     let mut line = format!("{:<name_width$} {pid:>8}", cut(&Escaped(pool).to_string(), name_width));
     // Writing to a string cannot fail.
     if width >= STATE_WIDTH {
-        let _ = write!(line, " {state:<5}");
+        let _ = write!(line, " {state:<7}");
     }
     let _ = write!(line, " {time:>10}");
     if width >= FULL_WIDTH {

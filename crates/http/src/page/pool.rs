@@ -103,6 +103,7 @@ pub(super) fn pool(number: usize, socket: &PoolSocket, record: &PoolRecord) -> M
 
 fn problems(status: &PoolStatus) -> Markup {
     html! {
+        @if let Some(stopped) = status.stopped_sentence() { p.problem { (stopped) } }
         @if let Some(failed) = &status.failed_load {
             p.problem {
                 "Loading new code failed " (time(failed.seconds)) " ago: " (shown(&failed.reason))
@@ -200,7 +201,7 @@ fn workers(number: usize, status: &PoolStatus) -> Markup {
                             tr {
                                 td.number { (worker.number) "." (worker.thread) }
                                 td.number { (worker.pid) }
-                                td { (state(worker)) }
+                                td { (worker.state()) }
                                 td.number { (seconds(worker.milliseconds)) }
                                 td.number { (worker.requests) }
                                 td.number { (mebibytes(worker.rss)) }
@@ -217,14 +218,6 @@ fn workers(number: usize, status: &PoolStatus) -> Markup {
             }
             @if left_out > 0 { p { "And " (left_out) " more threads." } }
         }
-    }
-}
-
-fn state(worker: &WorkerStatus) -> &'static str {
-    match (worker.busy, worker.leaving) {
-        (true, _) => "busy",
-        (false, true) => "leaving",
-        (false, false) => "idle",
     }
 }
 
