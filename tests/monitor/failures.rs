@@ -143,7 +143,7 @@ fn a_pool_that_is_killed_between_scrapes_is_shown_as_down() {
     assert!(metrics.contains("wsgate_requests_total{pool=\"other\""), "{metrics}");
     assert_eq!(monitor.get("/readyz?pool=app").status, 503);
     let page = monitor.get("/").text();
-    assert!(page.contains("` was killed: nobody listens"), "{page}");
+    assert!(page.contains("` was killed, and has left"), "{page}");
     monitor.stop();
     other.stop();
 }

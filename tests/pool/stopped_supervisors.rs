@@ -56,7 +56,7 @@ fn a_stopped_supervisor_is_named_at_once_with_the_command_that_continues_it() {
 }
 
 #[test]
-fn a_killed_supervisor_is_named_until_its_socket_is_gone() {
+fn a_killed_supervisor_is_named_until_its_socket_is_removed() {
     let (pool, other) = two_pools();
     let control = pool.setup().path("run/app.pool");
     signal(pool.pid(), Signal::KILL);

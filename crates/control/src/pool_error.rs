@@ -41,7 +41,7 @@ impl PoolError {
                 format!("ask again; see with `top -p {pid}` what the process does"),
             ),
             None => Self::new(
-                format!("the pool `{name}` has ended: process {pid} is gone"),
+                format!("the pool `{name}` has ended: process {pid} has exited"),
                 "start the pool again; its error log says why it has ended",
             ),
         }
@@ -51,7 +51,7 @@ impl PoolError {
     pub fn killed(name: &str, path: &Path) -> Self {
         let path = path.display();
         Self::new(
-            format!("the pool `{name}` was killed: nobody listens at its control socket `{path}`"),
+            format!("the pool `{name}` was killed, and has left its control socket `{path}`"),
             format!("start the pool again, or remove the socket: rm {path}"),
         )
     }
@@ -79,8 +79,9 @@ impl fmt::Display for PoolError {
 
 impl Error for PoolError {}
 
-/// The process that listens at the control socket of the pool `name` in `directory`, by the kernel's
-/// list of sockets; `None` if the list does not show that, such as after a new name of the pool.
+/// The process that listens at the control socket of the pool `name` in `directory`, by the
+/// kernel's list of sockets; `None` if the list does not show that, such as after a new name of the
+/// pool.
 pub(crate) fn listener_of(directory: &Path, name: &str) -> Option<i32> {
     let list = fs::read_to_string("/proc/net/unix").ok()?;
     // A pool opens the socket as NAME.PID.new, and renames the file.

@@ -166,8 +166,8 @@ impl Pools {
         self.refreshed.set(Some(begun));
     }
 
-    /// Asks the pool `name` or `USER/NAME` for the Python stacks of its worker `pid`; `None` if the last status
-    /// has no such worker.
+    /// Asks the pool `name` or `USER/NAME` for the Python stacks of its worker `pid`; `None` if the
+    /// last status has no such worker.
     pub(crate) async fn stacks(
         self: &Rc<Self>,
         name: &[u8],
