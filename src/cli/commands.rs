@@ -69,7 +69,7 @@ pub(super) enum Command {
     Init(init::args::InitArgs),
     /// Serve a warm pool, which a CGI request starts
     #[command(hide = true)]
-    WarmPool(pool::warm_pool::WarmPoolArgs),
+    WarmPool(Box<pool::warm_pool::WarmPoolArgs>),
     /// Print a man page
     #[command(hide = true)]
     Man {
