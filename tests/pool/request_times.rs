@@ -1,9 +1,9 @@
 //! The histograms in the status: how long requests took, and how long they waited.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::{
-    pool::{ECHO, GATED},
+    pool::{ECHO, GATED, connection_queue::AT_THE_GATE},
     support::{
         fastcgi_client::FastcgiRequest,
         pool::{Pool, PoolSetup},
@@ -43,7 +43,7 @@ fn a_request_is_in_the_bucket_of_its_time() {
     let mut connection = pool.connect();
     connection.send(&FastcgiRequest::get("/slow").bytes());
     pool.await_log("slow");
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    std::thread::sleep(Duration::from_millis(1100));
     pool.open_gate();
     connection.response();
     eventually("the request is counted", || count(&status(&pool)["duration"]) == 1);
@@ -66,5 +66,51 @@ fn the_time_since_x_request_start_is_the_time_that_a_request_waited() {
     eventually("one request is counted", || count(&status(&pool)["waiting"]) == 1);
     let sum = status(&pool)["waiting"]["sum_microseconds"].as_u64().unwrap();
     assert!((60_000_000..3_600_000_000).contains(&sum), "{sum}");
+    pool.stop();
+}
+
+/// A request that waited 500 ms or more for the worker, which was busy with another one, and the
+/// waiting times of both. `start` is their `X-Request-Start`.
+fn waited_in_the_queue(start: Option<&str>) -> (Pool, serde_json::Value, Duration) {
+    let mut pool = PoolSetup::new(GATED).gated().args(&["--queue", "60"]).start();
+    let request = |path: &str| {
+        let request = FastcgiRequest::post(path, "body");
+        match start {
+            Some(start) => request.param("HTTP_X_REQUEST_START", start),
+            None => request,
+        }
+    };
+    let mut busy = pool.connect();
+    busy.send(&request("/slow").bytes());
+    pool.await_log(AT_THE_GATE);
+    let begun = Instant::now();
+    let mut waiting = pool.connect();
+    waiting.send(&request("/other").bytes());
+    eventually("the supervisor has the request", || status(&pool)["queued"] == 1);
+    std::thread::sleep(Duration::from_millis(500));
+    pool.open_gate();
+    busy.response();
+    assert_eq!(waiting.response().text(), "/other|body");
+    let longest = begun.elapsed();
+    eventually("both are counted", || count(&status(&pool)["duration"]) == 2);
+    let times = status(&pool)["waiting"].clone();
+    (pool, times, longest)
+}
+
+#[test]
+fn the_time_in_the_queue_of_the_supervisor_is_time_that_a_request_waited() {
+    let (pool, times, longest) = waited_in_the_queue(None);
+    assert_eq!(count(&times), 1, "{times}");
+    let sum = Duration::from_micros(times["sum_microseconds"].as_u64().unwrap());
+    assert!((Duration::from_millis(500)..=longest).contains(&sum), "{sum:?} of {longest:?}");
+    pool.stop();
+}
+
+#[test]
+fn a_wait_in_the_queue_of_the_supervisor_counts_once_if_the_web_server_tells_it() {
+    let begun = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() - 60.0;
+    let (pool, times, _) = waited_in_the_queue(Some(&format!("t={begun:.3}")));
+    assert_eq!(count(&times), 2, "{times}");
+    assert!(times["sum_microseconds"].as_u64() >= Some(120_000_000), "{times}");
     pool.stop();
 }

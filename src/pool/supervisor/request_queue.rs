@@ -24,7 +24,7 @@ use rustix::{
 use wire::{
     connection_queue::{ConnectionHistory, ConnectionQueue, QueuedConnection},
     running_clock,
-    scoreboard::{Scoreboard, Wakeup},
+    scoreboard::{HistogramSum, Scoreboard, Wakeup},
 };
 
 use crate::{
@@ -58,8 +58,10 @@ pub(in crate::pool) struct RequestQueue {
     waiting: VecDeque<WaitingRequest>,
     /// Connections without a request.
     silent: VecDeque<QueuedConnection>,
-    /// When the requests arrived that workers can take, in the order in which they were passed on.
-    passed_on: VecDeque<Instant>,
+    /// The connections that workers can take, in the order in which they were passed on.
+    passed_on: VecDeque<PassedOn>,
+    /// How long the requests waited that workers have taken, where the web server does not tell.
+    waits: HistogramSum,
     acceptor: Acceptor,
     refuser: Refuser,
     log: RefusalLog,
@@ -72,6 +74,12 @@ pub(in crate::pool) struct RequestQueue {
 /// A connection with a request.
 struct WaitingRequest {
     connection: QueuedConnection,
+    since: Instant,
+}
+
+/// A connection that workers can take.
+struct PassedOn {
+    has_request: bool,
     since: Instant,
 }
 
@@ -96,6 +104,7 @@ impl RequestQueue {
             waiting: VecDeque::new(),
             silent: VecDeque::new(),
             passed_on: VecDeque::new(),
+            waits: HistogramSum::default(),
             acceptor: Acceptor::new(settings),
             refuser: Refuser::new(MAX_REFUSED),
             log: RefusalLog::default(),
@@ -159,6 +168,12 @@ impl RequestQueue {
         self.waiting.len()
     }
 
+    /// How long the requests waited here that workers have taken. Empty if workers learn the whole
+    /// waiting time from the web server.
+    pub(super) fn waits(&self) -> &HistogramSum {
+        &self.waits
+    }
+
     /// Takes out the first connection, for a pool without workers that cannot start one.
     pub(super) fn take(&mut self) -> Option<OwnedFd> {
         let first = self.waiting.pop_front().map(|first| first.connection);
@@ -214,11 +229,13 @@ impl RequestQueue {
     /// the supervisor when that may change.
     fn check_idle(&mut self) -> bool {
         let is_waiting = self.waiting() > 0;
-        self.scoreboard.want_wakeup(if is_waiting { Wakeup::Always } else { Wakeup::WhenBusy });
+        // A worker that begins a request may have taken it from the queue.
+        let is_queued = is_waiting || self.passed_on.iter().any(|passed_on| passed_on.has_request);
+        self.scoreboard.want_wakeup(if is_queued { Wakeup::Always } else { Wakeup::WhenBusy });
         let has_idle = self.scoreboard.has_idle();
         let now = running_clock::instant();
         self.busy_since = (!has_idle).then(|| self.busy_since.unwrap_or(now));
-        if !has_idle && !is_waiting {
+        if !has_idle && !is_queued {
             // The bell would ring with each request of a busy pool.
             self.scoreboard.want_wakeup(Wakeup::Never);
         }
@@ -244,12 +261,18 @@ impl RequestQueue {
     fn pass_on(&mut self, threads: usize, has_idle: bool, sockets: &Sockets) {
         // Workers take connections in the order in which they were passed on.
         let taken = self.passed_on.len().saturating_sub(sockets.queued());
-        self.passed_on.drain(..taken);
+        let now = running_clock::instant();
+        for taken in self.passed_on.drain(..taken) {
+            if taken.has_request && !self.scoreboard.knows_waits() {
+                self.waits.observe(now.saturating_duration_since(taken.since));
+            }
+        }
         while self.passed_on.len() < threads
             && let Some(first) = self.waiting.front()
             && self.relay.push(first.connection.socket.as_fd(), first.connection.history).is_ok()
         {
-            self.passed_on.extend(self.waiting.pop_front().map(|first| first.since));
+            let since = self.waiting.pop_front().map(|first| first.since);
+            self.passed_on.extend(since.map(|since| PassedOn { has_request: true, since }));
         }
         while has_idle
             && self.waiting.is_empty()
@@ -257,7 +280,7 @@ impl RequestQueue {
             && self.relay.push(first.socket.as_fd(), first.history).is_ok()
         {
             self.silent.pop_front();
-            self.passed_on.push_back(running_clock::instant());
+            self.passed_on.push_back(PassedOn { has_request: false, since: now });
         }
     }
 
@@ -279,7 +302,7 @@ impl RequestQueue {
         let limit = self.limits.time;
         let is_overdue = |since: Instant| limit.is_some_and(|limit| now >= since + limit);
         while self.refuser.has_room() {
-            if self.passed_on.front().is_some_and(|&since| is_overdue(since)) {
+            if self.passed_on.front().is_some_and(|first| is_overdue(first.since)) {
                 self.passed_on.pop_front();
                 match sockets.take_queued() {
                     Some(connection) if has_input(&connection) == Ok(true) => {
@@ -338,7 +361,8 @@ impl RequestQueue {
     pub(super) fn next_due(&self) -> Option<Instant> {
         let now = running_clock::instant();
         let waiting = self.waiting.front().map(|first| first.since);
-        let first = waiting.into_iter().chain(self.passed_on.front().copied()).min();
+        let first =
+            waiting.into_iter().chain(self.passed_on.front().map(|first| first.since)).min();
         let overdue = first.zip(self.limits.time).map(|(since, limit)| since + limit);
         let overdue = overdue.filter(|_| self.refuser.has_room());
         let settled = self.busy_since.map(|since| since + SETTLE_TIME).filter(|due| *due > now);

@@ -306,7 +306,10 @@ impl Supervisor {
         let workers = self.workers.status();
         let age = self.lifetime.age().as_secs();
         scoreboard.record_busy();
-        let (duration, waiting) = scoreboard.request_times();
+        let (duration, mut waiting) = scoreboard.request_times();
+        if let Some(queue) = &self.resources.request_queue {
+            waiting.merge(queue.waits());
+        }
         let service = self.configuration.service();
         let waiting_here = self.resources.request_queue.as_ref().map_or(0, RequestQueue::waiting);
         let mut status = PoolStatus {

@@ -223,6 +223,7 @@ impl WorkerStatus {
 
     /// Records how long the request of the thread has waited before.
     pub(crate) fn observe_waiting(&self, thread: u32, waited: Duration) {
+        self.scoreboard.note_known_waits();
         let is_own = self.line(thread).is_some();
         if let Some(histograms) =
             self.scoreboard.histograms(self.line_number(thread)).filter(|_| is_own)

@@ -64,13 +64,18 @@ pub struct HistogramSum {
 impl Histogram {
     /// Counts `time`. Only the thread of the line calls this.
     pub fn observe(&self, time: Duration) {
-        let microseconds = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BOUNDS_MICROSECONDS.partition_point(|&bound| bound < microseconds);
+        let (bucket, microseconds) = bucket_of(time);
         if let Some(count) = self.counts.get(bucket) {
             add(count, 1);
         }
         add(&self.sum_microseconds, microseconds);
     }
+}
+
+/// The bucket of `time`, and its microseconds.
+fn bucket_of(time: Duration) -> (usize, u64) {
+    let microseconds = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    (BOUNDS_MICROSECONDS.partition_point(|&bound| bound < microseconds), microseconds)
 }
 
 /// Adds without an atomic read and write, since no other thread writes.
@@ -79,6 +84,21 @@ fn add(number: &AtomicU64, more: u64) {
 }
 
 impl HistogramSum {
+    /// Counts `time`.
+    pub fn observe(&mut self, time: Duration) {
+        let (bucket, microseconds) = bucket_of(time);
+        self.counts.iter_mut().skip(bucket).take(1).for_each(|count| *count += 1);
+        self.sum_microseconds = self.sum_microseconds.wrapping_add(microseconds);
+    }
+
+    /// Adds the counts of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        for (sum, count) in self.counts.iter_mut().zip(&other.counts) {
+            *sum = sum.wrapping_add(*count);
+        }
+        self.sum_microseconds = self.sum_microseconds.wrapping_add(other.sum_microseconds);
+    }
+
     /// Adds the counts of `histogram`.
     pub fn add(&mut self, histogram: &Histogram) {
         for (sum, count) in self.counts.iter_mut().zip(&histogram.counts) {

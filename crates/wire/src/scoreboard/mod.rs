@@ -69,6 +69,8 @@ struct PoolHeader {
     is_full: AtomicU32,
     /// Warnings that were logged already: bits of [`OneTimeWarning`].
     warned: AtomicU32,
+    /// A worker has learned from the web server how long a request waited.
+    knows_waits: AtomicU32,
     /// Number of lines in use; there may be room for more.
     lines: AtomicU32,
     /// Attempts to load the code.
@@ -339,6 +341,19 @@ impl Scoreboard {
     /// Attempts to load the code.
     pub fn code_loads(&self) -> &CodeLoads {
         &self.header().code_loads
+    }
+
+    /// Records that workers learn from the web server how long requests waited.
+    pub fn note_known_waits(&self) {
+        let knows_waits = &self.header().knows_waits;
+        if knows_waits.load(Ordering::Relaxed) == 0 {
+            knows_waits.store(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Do workers learn from the web server how long requests waited?
+    pub fn knows_waits(&self) -> bool {
+        self.header().knows_waits.load(Ordering::Relaxed) != 0
     }
 
     /// Marks `warning` as logged. Returns whether no worker had logged it before.
