@@ -169,7 +169,7 @@ pub(crate) fn environment(settings: &Settings, request: &Request) -> BTreeMap<Os
 }
 
 /// The style of this process, for the process that it starts.
-fn log_settings() -> LogSettings {
+pub(crate) fn log_settings() -> LogSettings {
     let LogStyle { format, pool, prefix } = log_style::get();
     LogSettings {
         is_json: format == LogFormat::Json,

@@ -21,18 +21,25 @@ use wire::{
 
 use crate::{
     exit::CommandError,
+    guard::start::log_settings,
     pool::{
         address::Address, file_creator::FileCreator, inherited_sockets::InheritedSockets,
         listen_error::refused, listeners::Listener, monitor_args::MonitorArgs,
         socket_access::SocketAccess, unix_listener::SocketFile,
     },
-    system::installed_file::{
-        NotInstalled, {self},
+    system::{
+        installed_file::{
+            NotInstalled, {self},
+        },
+        log_style,
     },
 };
 
 /// The program that speaks HTTP.
 const PROGRAM: &str = "wsgate-http";
+
+/// The name of a monitor in its log messages.
+const LOG_NAME: &str = "monitor";
 
 /// Where a monitor listens by default.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:9180";
@@ -51,6 +58,7 @@ pub(crate) fn run(args: &MonitorArgs) -> CommandError {
 }
 
 fn start(args: &MonitorArgs) -> Result<CommandError, CommandError> {
+    log_style::set_for_pool(args.log_format.unwrap_or_default().into(), LOG_NAME.to_owned());
     // Before any file is opened: a number could be a descriptor of wsgate.
     let mut inherited = InheritedSockets::take_over(&args.listen)?;
     let mut addresses = inherited.addresses(&args.listen);
@@ -122,6 +130,7 @@ fn execute(program: &Path, token: Option<String>, listeners: &[Listener]) -> Com
             })
             .collect(),
         token,
+        log: log_settings(),
     };
     let Ok(message) = encode(&launch) else { return failed(&"its settings are too long") };
     let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);

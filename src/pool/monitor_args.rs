@@ -4,9 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::pool::{
-    address::Address,
-    socket_access::{FileMode, SocketOwner},
+use crate::{
+    config::options::LogForm,
+    pool::{
+        address::Address,
+        socket_access::{FileMode, SocketOwner},
+    },
 };
 
 /// Permissions of the monitor's Unix sockets: the status names requests of all pools.
@@ -38,6 +41,10 @@ pub(crate) struct MonitorArgs {
     /// token. No other user may be able to read FILE. /healthz needs no token.
     #[arg(long, value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
+
+    /// Write log messages in FORMAT [default: text]
+    #[arg(long, value_name = "FORMAT", value_enum, help_heading = "Logging")]
+    pub(super) log_format: Option<LogForm>,
 }
 
 impl MonitorArgs {

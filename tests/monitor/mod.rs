@@ -4,6 +4,7 @@ mod browser;
 mod failures;
 mod hostile;
 mod listening;
+mod log;
 mod metrics;
 mod prometheus;
 mod responses;

@@ -24,9 +24,11 @@ use std::process::ExitCode;
 
 use diagnostics::{
     error_log,
+    log_style::{self, LogFormat, LogStyle, Prefix},
     message::{Code, LogMessage, Subject},
 };
 use tokio::task::LocalSet;
+use wire::launch::LogSettings;
 
 use crate::{launch::Received, server::Server};
 
@@ -38,7 +40,11 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 const EXIT_SETTINGS: u8 = 78;
 
 fn main() -> ExitCode {
-    match Received::from_gateway().map_err(|error| not_started(&error)).and_then(run) {
+    let received = Received::from_gateway().map_err(|error| not_started(&error));
+    if let Ok(Received { launch, .. }) = &received {
+        log_style::set(style(&launch.log));
+    }
+    match received.and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             log(&message);
@@ -71,6 +77,14 @@ fn run(received: Received) -> Result<(), LogMessage> {
 fn not_started(error: &std::io::Error) -> LogMessage {
     LogMessage::new(Code::NoHttpProgram, format!("the monitor cannot start: {error}"))
         .hint("start it by `wsgate monitor` of the same build; install wsgate again if that fails")
+}
+
+fn style(settings: &LogSettings) -> LogStyle {
+    LogStyle {
+        format: if settings.is_json { LogFormat::Json } else { LogFormat::Text },
+        pool: settings.pool.clone(),
+        prefix: if settings.has_priority { Prefix::Priority } else { Prefix::Time },
+    }
 }
 
 fn log(message: &LogMessage) {

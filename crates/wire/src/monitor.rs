@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::message::{Kind, Message};
+use crate::{
+    launch::LogSettings,
+    message::{Kind, Message},
+};
 
 /// The settings of a monitor. The listening sockets come with the message, in the same order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,6 +14,8 @@ pub struct MonitorLaunch {
     pub listeners: Vec<MonitorListener>,
     /// The token that clients must send.
     pub token: Option<String>,
+    /// How the log is written.
+    pub log: LogSettings,
 }
 
 /// A listening socket of a monitor.

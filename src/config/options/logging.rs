@@ -44,12 +44,22 @@ pub(crate) struct LoggingOptions {
 }
 
 /// The form of the lines of logs.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ValueEnum)]
 pub(crate) enum LogForm {
     /// Lines for people; the access log has Apache's combined format
+    #[default]
     Text,
     /// One JSON object a line, with the same keys in each log
     Json,
+}
+
+impl From<LogForm> for LogFormat {
+    fn from(form: LogForm) -> Self {
+        match form {
+            LogForm::Text => Self::Text,
+            LogForm::Json => Self::Json,
+        }
+    }
 }
 
 impl ActsIn for LoggingOptions {
@@ -79,10 +89,7 @@ impl LoggingOptions {
     }
 
     fn format(&self) -> LogFormat {
-        match self.log_format {
-            None | Some(LogForm::Text) => LogFormat::Text,
-            Some(LogForm::Json) => LogFormat::Json,
-        }
+        self.log_format.unwrap_or_default().into()
     }
 
     /// The path of the file, relative to `base`. `-` is standard error itself.

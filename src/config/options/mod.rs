@@ -24,7 +24,7 @@ pub(crate) use crate::config::options::{
     app::{AppOptions, DebugOption, ForkOptions, RequestOptions, ResponseTimeoutOption},
     contexts::{Context, OptionGroup},
     fastcgi::{FastcgiOptions, WorkerLimits},
-    logging::LoggingOptions,
+    logging::{LogForm, LoggingOptions},
     path_timeouts::PathTimeoutOption,
     sendfile::SendfileOption,
     trusted_proxies::TrustOptions,
