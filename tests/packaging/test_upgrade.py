@@ -109,8 +109,11 @@ class Upgrade(Case):
         status = self.run_program((venv or self.venv) / "bin/wsgate", "status", "--json").stdout
         return [json.loads(line)["pid"] for line in status.splitlines()]
 
-    def test_a_fastcgi_pool_serves_on_and_reloads(self):
-        code = 'import sys\nAPP = "old"\n' + APP.replace("sys.prefix", '(APP + " " + sys.prefix)')
+    def serve_fastcgi(self, code):
+        """A pool of the script `app.wsgi` with two workers, and a function that requests it once.
+
+        Gives the pool, its log, the function, and the bodies of the responses.
+        """
         script = self.write("app.wsgi", code=code)
         address = f"unix:{self.place}/app.sock"
         wsgate = self.venv / "bin/wsgate"
@@ -134,6 +137,11 @@ class Upgrade(Case):
             return "" if is_whole else f"{ended.stdout}{ended.stderr}{log.read_text()}"
 
         self.await_truth("the pool serves", lambda: request() == "")
+        return pool, log, request, responses
+
+    def test_a_fastcgi_pool_serves_on_and_reloads(self):
+        code = 'import sys\nAPP = "old"\n' + APP.replace("sys.prefix", '(APP + " " + sys.prefix)')
+        pool, log, request, responses = self.serve_fastcgi(code)
         with Requests(request) as requests:
             requests.await_more(20)
             self.upgrade()
@@ -144,6 +152,31 @@ class Upgrade(Case):
             requests.await_more(20)
         self.assertEqual(requests.failures, [])
         self.assertIn("W0713", log.read_text())
+
+    def test_a_fastcgi_pool_changes_to_the_build_that_pip_has_installed(self):
+        pool, log, request, _ = self.serve_fastcgi(APP)
+        old = self.status()
+        with Requests(request) as requests:
+            requests.await_more(20)
+            self.upgrade()
+            requests.await_more(20)
+            self.assertEqual(self.status()["build"], old["build"])
+            self.run_program(self.venv / "bin/wsgate", "reload", "--binary", "app")
+            requests.await_more(20)
+            new = self.status()
+        print(f"{requests.count} requests", end=" ")
+        self.assertEqual(requests.failures, [])
+        self.assertEqual(new["build"], self.build())
+        self.assertNotEqual(new["build"], old["build"])
+        self.assertEqual((new["pid"], new["pid"]), (old["pid"], pool.pid))
+        self.assertFalse({worker["pid"] for worker in new["workers"]}
+                         & {worker["pid"] for worker in old["workers"]})
+        self.assertIn("W0727", log.read_text())
+
+    def status(self):
+        """The status of the pool `app`."""
+        status = self.run_program(self.venv / "bin/wsgate", "status", "--json", "app").stdout
+        return json.loads(status)
 
     def await_truth(self, what, is_so):
         deadline = time.monotonic() + 60
