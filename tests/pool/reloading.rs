@@ -55,6 +55,48 @@ fn new_code_answers_after_a_reload() {
 }
 
 #[test]
+fn no_request_after_the_result_of_a_reload_is_served_by_the_old_code() {
+    for [threads, preload] in [["1", "yes"], ["3", "yes"], ["1", "no"]] {
+        let options = ["--workers", "4", "--threads", threads, "--preload", preload];
+        let pool = PoolSetup::new(&release(1)).args(&options).start();
+        let mut kept: Vec<_> = (0..3).map(|_| pool.connect()).collect();
+        let keep = FastcgiRequest::get("/").keep();
+        kept.iter_mut().for_each(|connection| drop(connection.ask(&keep)));
+        for number in 2..12 {
+            pool.setup().release(&release(number));
+            let ended = pool.run_wsgate(&["reload", "app"]);
+            assert_eq!(ended.code(), Some(0), "{options:?}: {}", ended.stderr);
+            let expected = format!("release {number}");
+            for _ in 0..8 {
+                let response = pool.ask(&FastcgiRequest::get("/")).text();
+                assert_eq!(response, expected, "{options:?}");
+            }
+            for connection in &mut kept {
+                assert_eq!(connection.ask(&keep).text(), expected, "{options:?}, kept alive");
+            }
+        }
+        pool.stop();
+    }
+}
+
+#[test]
+fn a_busy_worker_with_old_code_does_not_delay_the_result_of_a_reload() {
+    let mut pool = PoolSetup::new(GATED).gated().start();
+    let mut slow = pool.connect();
+    slow.send(&FastcgiRequest::get("/slow").bytes());
+    pool.await_log("at the gate");
+    pool.setup().release(&release(2));
+    // The worker is busy, and takes no other request.
+    let begin = std::time::Instant::now();
+    assert_eq!(pool.run_wsgate(&["reload", "app"]).code(), Some(0));
+    assert!(begin.elapsed() < DEADLINE / 4, "{:?}", begin.elapsed());
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "release 2");
+    pool.open_gate();
+    assert_eq!(slow.response().text(), "/slow|");
+    pool.stop();
+}
+
+#[test]
 fn a_pool_that_still_has_its_old_code_replaces_workers_with_the_same_code() {
     let mut pool = PoolSetup::new(&release(1)).start();
     pool.setup().release("raise RuntimeError");

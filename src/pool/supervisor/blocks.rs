@@ -144,6 +144,14 @@ impl Blocks {
         self.readings(block).any(|reading| reading.busy)
     }
 
+    /// May a worker that was asked to stop accept a connection? A busy one finds out that it is to
+    /// stop before it accepts another.
+    pub(super) fn may_accept(&self, pid: Pid, block: u32) -> bool {
+        self.readings(block).any(|reading| {
+            reading.pid != number_of(pid) || !(reading.busy || reading.leaving || reading.missing)
+        })
+    }
+
     /// The memory in bytes that the block's worker has measured.
     pub(super) fn memory(&self, block: u32) -> Option<u64> {
         self.readings(block).map(|reading| reading.resident).max()
@@ -283,8 +291,15 @@ mod tests {
         assert_eq!(blocks.requests_of(worker.pid), ["request"]);
         line(1).mark_missing();
         assert!(blocks.idle_for(&worker).is_some(), "there is no such thread");
-        line(1).leave();
+        assert!(blocks.may_accept(worker.pid, worker.block), "the first thread is idle");
+        line(0).begin("request");
+        assert!(!blocks.may_accept(worker.pid, worker.block));
+        line(0).end();
+        [0, 1].map(|number| line(number).leave());
         assert!(blocks.idle_for(&worker).is_none());
+        assert!(!blocks.may_accept(worker.pid, worker.block));
+        let other = Pid::from_raw(101).unwrap();
+        assert!(blocks.may_accept(other, worker.block), "it has not begun yet");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use control::{
 };
 use diagnostics::{log_style, message::LogMessage};
 use rustix::event::PollFd;
+use wire::running_clock;
 
 use crate::{
     pool::{
@@ -29,6 +30,9 @@ use crate::{
 /// oldest is disconnected.
 const MAX_WAITING_CLIENTS: usize = 256;
 
+/// How long the result of a reload may wait until no older worker takes requests.
+const REPLACE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Control interfaces of a pool.
 pub(super) struct Control {
     name: String,
@@ -39,6 +43,8 @@ pub(super) struct Control {
     status_clients: Vec<UnixStream>,
     /// Clients that wait for the end of a reload.
     reload_clients: Vec<UnixStream>,
+    /// New code serves; clients learn that when no older worker takes requests, or at this time.
+    loaded: Option<(ReloadResult, Instant)>,
     /// Clients that wait for the end of an upgrade.
     upgrade_clients: Vec<UnixStream>,
     /// Clients that wait for the end of the pool. Closing the connection is the response.
@@ -55,6 +61,7 @@ impl Control {
             notifier: Notifier::from_environment(stop_limit),
             status_clients: Vec::new(),
             reload_clients: Vec::new(),
+            loaded: None,
             upgrade_clients: Vec::new(),
             stop_clients: Vec::new(),
         }
@@ -176,6 +183,25 @@ impl Control {
         self.notifier.announce_reload();
     }
 
+    /// New code serves, and older workers are replaced from now on.
+    pub(super) fn begin_replacement(&mut self, note: String) {
+        let due = running_clock::instant() + REPLACE_TIMEOUT;
+        self.loaded = Some((ReloadResult::Done(note), due));
+    }
+
+    /// Code is loaded again: its result is that of a reload whose workers are being replaced, too.
+    pub(super) fn begin_load(&mut self) {
+        self.loaded = None;
+    }
+
+    /// Reports that new code serves, unless a worker `has_older` code. A worker may hang.
+    pub(super) fn end_replacement(&mut self, has_older: impl FnOnce() -> bool) {
+        let now = running_clock::instant();
+        if let Some((result, _)) = self.loaded.take_if(|(_, due)| *due <= now || !has_older()) {
+            self.report_load(&result);
+        }
+    }
+
     /// Reports the result of a reload, or of the first load, to the service manager and to clients.
     pub(super) fn report_load(&mut self, result: &ReloadResult) {
         self.notifier.announce_reloaded(matches!(result, ReloadResult::Done(_)));
@@ -206,7 +232,8 @@ impl Control {
     /// Time of the next timeout or watchdog message.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let socket = self.socket.as_ref().and_then(ControlSocket::next_due);
-        socket.into_iter().chain(self.notifier.next_due()).min()
+        let loaded = self.loaded.as_ref().map(|(_, due)| *due);
+        socket.into_iter().chain(self.notifier.next_due()).chain(loaded).min()
     }
 }
 

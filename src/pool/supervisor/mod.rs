@@ -217,6 +217,7 @@ impl Supervisor {
             let actions = self.workers.fill_slots(template.generation());
             self.carry_out(actions);
         }
+        self.control.end_replacement(|| self.workers.has_older(self.code.generation()));
         self.refuse_requests();
         self.answer_status_requests();
         let actions = self.workers.kill_overdue();
@@ -363,7 +364,7 @@ impl Supervisor {
         let note = self.adopt_config();
         self.refusals.note_success();
         self.log.log(&message);
-        self.control.report_load(&ReloadResult::Done(note));
+        self.control.begin_replacement(note);
         for error in self.resources.sockets.publish() {
             self.log.log(
                 &LogMessage::new(LogCode::WarmPoolFailed, format!("{error:#}")).hint(

@@ -120,6 +120,7 @@ impl Supervisor {
     /// # Errors
     /// The log message about the configuration.
     pub(super) fn reload(&mut self) -> Result<(), LogMessage> {
+        self.control.begin_load();
         let min = self.workers.scale().min();
         if let Some(config) = self.configuration.read_next(min, &self.resources)? {
             self.code.set_next_config(config);

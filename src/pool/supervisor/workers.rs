@@ -360,6 +360,15 @@ impl Workers {
         self.slots.workers().any(|(_, worker)| worker.pid == pid) || self.leaving.contains(pid)
     }
 
+    /// May a worker of another generation take a request that arrives now?
+    pub(super) fn has_older(&self, generation: u64) -> bool {
+        self.slots.workers().any(|(_, worker)| worker.generation != generation)
+            || self.leaving.iter().any(|leaving| {
+                self.blocks.may_accept(leaving.pid, leaving.block)
+                    && self.blocks.holder(leaving.block) != Some(generation)
+            })
+    }
+
     /// How long ago a request was served; zero if one is being served.
     pub(super) fn last_request(&self) -> Option<Duration> {
         self.blocks.last_request()

@@ -182,7 +182,6 @@ impl<C: Connection> Worker<C> {
     /// requests.
     pub(super) fn drain(&self, thread: &mut ServingThread<'_, '_, C>) {
         self.events.stop();
-        self.status.mark_stopping(thread.caller.thread());
         let py = thread.caller.py();
         // The kernel wakes only one thread of one worker for a connection. If this thread was
         // woken, it must accept the connection. A process that cannot wait for connections leaves
@@ -197,6 +196,9 @@ impl<C: Connection> Worker<C> {
         let (begun, deadline) = (running_clock::instant(), Instant::now() + STOP_TIMEOUT);
         let limit = MAX_DRAIN_TIME.min(Duration::from_secs(self.service.drain_seconds.max(1)) / 2);
         let mut left = self.connections.take_all();
+        py.detach(|| self.queue.iter().for_each(|queue| queue.give_all(&mut left, deadline)));
+        // A reload is over when no thread with the old code takes requests.
+        self.status.mark_stopping(thread.caller.thread());
         while !left.is_empty() && running_clock::elapsed(begun) < limit {
             py.detach(|| self.queue.iter().for_each(|queue| queue.give_all(&mut left, deadline)));
             left.retain(|(_, connection)| !connection.can_close());
