@@ -2,13 +2,18 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::Args;
+use clap::{Args, Command};
 
 use crate::{
-    call::server::Server,
+    call::{
+        body_options::BodyOptions,
+        curl_options::IgnoredOptions,
+        request_options::{CallOptions, OutputOptions},
+        server::Server,
+    },
     config::options::{
         AppOptions, Context, DebugOption, OptionGroup, PathTimeoutOption, RequestOptions,
-        ScriptOptions, TrustOptions, contexts::ActsIn,
+        ScriptOptions, TrustOptions, contexts::ActsIn, seconds,
     },
 };
 
@@ -29,6 +34,15 @@ pub(crate) struct CallArgs {
 
     #[command(flatten)]
     pub(crate) call: CallOptions,
+
+    #[command(flatten)]
+    pub(crate) body: BodyOptions,
+
+    #[command(flatten)]
+    pub(crate) output: OutputOptions,
+
+    #[command(flatten)]
+    pub(crate) ignored: IgnoredOptions,
 
     #[command(flatten)]
     pub(crate) via: ViaOptions,
@@ -63,53 +77,6 @@ impl CallArgs {
     }
 }
 
-/// One request and the output of its response, described as for curl.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Request")]
-pub(crate) struct CallOptions {
-    /// Send a request with METHOD [default: GET, or POST with --data]
-    #[arg(short = 'X', long = "request", value_name = "METHOD")]
-    pub(crate) method: Option<String>,
-
-    /// Add a request header, `Name: value` (repeatable)
-    #[arg(short = 'H', long = "header", value_name = "HEADER")]
-    pub(crate) headers: Vec<String>,
-
-    /// Send DATA as the request body: text, @FILE, or @- for standard input (repeatable)
-    ///
-    /// `&` joins the values of several options.
-    #[arg(short = 'd', long = "data", value_name = "DATA")]
-    pub(crate) data: Vec<String>,
-
-    /// Set HTTPS to `on`, as for a request over TLS
-    #[arg(long)]
-    pub(crate) https: bool,
-
-    /// Send the request to HOST, as NAME or NAME:PORT
-    #[arg(long, value_name = "HOST", default_value = "localhost")]
-    pub(crate) host: String,
-
-    /// Send USER and PASSWORD in an Authorization header (Basic)
-    #[arg(long, value_name = "USER:PASSWORD")]
-    pub(crate) auth: Option<String>,
-
-    /// Set REMOTE_USER, as if the web server had authenticated USER
-    #[arg(long, value_name = "USER")]
-    pub(crate) remote_user: Option<String>,
-
-    /// Print the response headers, too
-    #[arg(short = 'i', long, help_heading = "Output")]
-    pub(crate) include: bool,
-
-    /// Print the environ of the request to standard error
-    #[arg(short = 'v', long, help_heading = "Output")]
-    pub(crate) verbose: bool,
-}
-
-impl ActsIn for CallOptions {
-    const CONTEXTS: &'static [Context] = &[Context::Call, Context::Via];
-}
-
 /// A request to a FastCGI server that is already running.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "FastCGI server")]
@@ -135,6 +102,32 @@ impl ActsIn for ViaOptions {
 }
 
 /// The groups of options that `wsgate call` alone has.
-pub(crate) fn groups() -> [OptionGroup; 2] {
-    [OptionGroup::of::<CallOptions>(), OptionGroup::of::<ViaOptions>()]
+pub(crate) fn groups() -> [OptionGroup; 5] {
+    [
+        OptionGroup::of::<CallOptions>(),
+        OptionGroup::of::<BodyOptions>(),
+        OptionGroup::of::<OutputOptions>(),
+        OptionGroup::of::<IgnoredOptions>(),
+        OptionGroup::of::<ViaOptions>(),
+    ]
+}
+
+/// The command `wsgate call` with curl's names of options that all commands have.
+pub(crate) fn with_names_of_curl(command: Command) -> Command {
+    command.mut_arg("timeout", |timeout| {
+        timeout.short('m').alias("max-time").value_parser(seconds_rounded_up)
+    })
+}
+
+/// A number of seconds; a fraction, which curl allows, counts as a whole second.
+fn seconds_rounded_up(value: &str) -> Result<u64, String> {
+    let whole = match value.split_once('.') {
+        Some((whole, fraction)) if fraction.bytes().all(|digit| digit.is_ascii_digit()) => {
+            let more = u64::from(fraction.bytes().any(|digit| digit != b'0'));
+            let whole: u64 = if whole.is_empty() { 0 } else { seconds(0)(whole)? };
+            (whole + more).to_string()
+        }
+        _ => value.to_owned(),
+    };
+    seconds(0)(&whole)
 }

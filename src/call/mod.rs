@@ -2,12 +2,23 @@
 //! the response.
 
 pub(crate) mod args;
+mod body;
+mod body_files;
+mod body_options;
 mod compose;
+mod cookies;
+mod curl_options;
 mod exchange;
-mod print;
+mod multipart;
+mod output;
+mod request_options;
+mod request_plan;
 mod response_failure;
 mod server;
+mod transfer;
+mod url;
 mod via;
+mod write_out;
 
 use std::{
     ffi::OsStr,
@@ -23,11 +34,7 @@ use diagnostics::message::{Code, LogMessage};
 use wire::{app::Source, launch::Work};
 
 use crate::{
-    call::{
-        args::CallArgs,
-        compose::{ComposedRequest, UnusableBody},
-        print::Printed,
-    },
+    call::{args::CallArgs, request_plan::ComposedRequest},
     config::{
         missing_path::MissingPath,
         script_line,
@@ -49,73 +56,37 @@ pub(crate) fn run(args: &CallArgs) -> Result<Exit, CommandError> {
     }
     let (app, base) = application(args.app.as_deref().unwrap_or_default())?;
     let script = match &app.source {
-        Source::File(path) => Some(OsStr::from_bytes(path)),
+        Source::File(path) => Some(OsStr::from_bytes(path).to_owned()),
         Source::Module(_) => None,
     };
     let options = script_line::complete(args.script_options(), &app, &base)
         .map_err(CommandError::settings)?;
     let args = CallArgs { request: options.request.clone(), ..args.clone() };
-    // Files for the body are opened before the working directory changes.
-    let composed = compose(&args, args.target.as_deref(), script)?;
-    let ComposedRequest { mut request, body } = composed;
-    let options = options.for_request(&request);
-    let settings = Settings::resolve(&options, app, &base).map_err(CommandError::settings)?;
     let load_timeout =
         options.request.timeout.is_none().then_some(Duration::from_secs(INTERACTIVE_TIMEOUT_SECS));
-    // No web server would send the file.
-    let settings = Settings { load_timeout, offload: None, ..settings };
-    request.debug = settings.debug;
-    MissingPath::of_loading(&settings).iter().for_each(|missing| request.log(&missing.message()));
-    let (printed, exit) = guard::run_with_pipe(
-        body,
-        |channels| guard::run(&settings, Work::Cgi, &request, channels),
-        |response| {
-            print::response(
-                BufReader::new(File::from(response)),
-                args.call.include,
-                request.is_head(),
-            )
-        },
-    )
-    .map_err(|error| CommandError::failed(start_error::message(&settings, &error)))?;
-    if exit == Exit::Interrupted {
-        // A log message has reported the failure.
-        return Ok(exit);
-    }
-    Ok(match printed.map_err(not_passed_on)? {
-        Printed::Response { status } if status < 400 && exit == Exit::Success => Exit::Success,
-        // The error page or a log message gives the reason.
-        Printed::Response { .. } => Exit::Failure,
-        // The response could not be sent, and a log message gives the reason.
-        Printed::NotAResponse(_) => {
-            return Err(not_passed_on(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "it ended within its headers",
-            )));
+    transfer::run(&args, args.target.as_deref(), script.as_deref(), |composed, receive| {
+        let ComposedRequest { mut request, body } = composed;
+        let options = options.for_request(&request);
+        let settings =
+            Settings::resolve(&options, app.clone(), &base).map_err(CommandError::settings)?;
+        // No web server would send the file.
+        let settings = Settings { load_timeout, offload: None, ..settings };
+        request.debug = settings.debug;
+        MissingPath::of_loading(&settings)
+            .iter()
+            .for_each(|missing| request.log(&missing.message()));
+        let (printed, exit) = guard::run_with_pipe(
+            body,
+            |channels| guard::run(&settings, Work::Cgi, &request, channels),
+            |response| receive(&mut BufReader::new(File::from(response))),
+        )
+        .map_err(|error| CommandError::failed(start_error::message(&settings, &error)))?;
+        if exit == Exit::Interrupted {
+            // A log message has reported the failure.
+            return Ok((output::Printed::OutputClosed, exit));
         }
-        Printed::OutputClosed => Exit::Success,
+        Ok((printed.map_err(not_passed_on)?, exit))
     })
-}
-
-/// The request that `args` describe, printed if `--verbose` is given.
-fn compose(
-    args: &CallArgs,
-    target: Option<&str>,
-    script: Option<&OsStr>,
-) -> Result<ComposedRequest, CommandError> {
-    let composed = ComposedRequest::new(args, target.unwrap_or("/"), script).map_err(|error| {
-        match error.downcast_ref::<UnusableBody>() {
-            Some(_) => CommandError::settings(
-                LogMessage::new(Code::BadSetting, format!("{error:#}"))
-                    .hint("check the path after `@`, and the permissions of the file"),
-            ),
-            None => wrong_argument(format!("{error:#}")),
-        }
-    })?;
-    if args.call.verbose {
-        compose::print_variables(&composed.request);
-    }
-    Ok(composed)
 }
 
 fn wrong_argument(sentence: String) -> CommandError {

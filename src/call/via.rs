@@ -9,14 +9,15 @@ use fastcgi_server::{bodies::Role, client::Request};
 use crate::{
     call::{
         args::CallArgs,
-        compose,
         exchange::{Exchange, ID},
         not_passed_on,
-        print::{
-            Printed, {self},
-        },
+        output::Printed,
+        request_plan::ComposedRequest,
         response_failure::{failure_of, not_a_response},
         server::Server,
+        transfer::{
+            Receiver, {self},
+        },
         wrong_argument,
     },
     exit::{CommandError, Exit},
@@ -39,7 +40,18 @@ pub(super) fn run(args: &CallArgs, server: &Server) -> Result<Exit, CommandError
             wrong_argument(format!("the target `{}` is not UTF-8: write %XX", target.display()))
         })
     });
-    let composed = compose(args, target.transpose()?, script)?;
+    transfer::run(args, target.transpose()?, script, |composed, receive| {
+        exchange(args, server, composed, receive)
+    })
+}
+
+/// Sends one request, and passes its response to `receive`.
+fn exchange(
+    args: &CallArgs,
+    server: &Server,
+    composed: ComposedRequest,
+    receive: Receiver<'_>,
+) -> Result<(Printed, Exit), CommandError> {
     let mut start = Vec::new();
     let request = Request::new(ID);
     request.append_begin(Role::Responder, false, &mut start);
@@ -56,10 +68,9 @@ pub(super) fn run(args: &CallArgs, server: &Server) -> Result<Exit, CommandError
     let length = body.metadata().map_or(0, |found| found.len());
     let mut exchange = Exchange::connect(server, args.request.timeout, start, body.take(length))
         .map_err(CommandError::failed)?;
-    let printed = print::response(&mut exchange, args.call.include, composed.request.is_head())
-        .map_err(not_passed_on)?;
+    let printed = receive(&mut exchange).map_err(not_passed_on)?;
     let failure = match &printed {
-        Printed::OutputClosed => return Ok(Exit::Success),
+        Printed::OutputClosed => return Ok((printed, Exit::Success)),
         Printed::Response { .. } => exchange.finish().map_or_else(Some, |end| failure_of(&end)),
         Printed::NotAResponse(start) => {
             // A refused request or a cut response is reported first.
@@ -77,10 +88,8 @@ pub(super) fn run(args: &CallArgs, server: &Server) -> Result<Exit, CommandError
         }
     };
     exchange.end_line();
-    match (failure, printed) {
-        (Some(message), _) => Err(CommandError::failed(message)),
-        (None, Printed::Response { status }) if status < 400 => Ok(Exit::Success),
-        // The error page gives the reason.
-        (None, _) => Ok(Exit::Failure),
+    match failure {
+        Some(message) => Err(CommandError::failed(message)),
+        None => Ok((printed, Exit::Success)),
     }
 }

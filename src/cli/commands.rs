@@ -178,6 +178,10 @@ pub(super) fn prepared(command: clap::Command) -> clap::Command {
 
 /// `command` with the help of options that mean something else in it than in other commands.
 fn in_own_words(command: clap::Command) -> clap::Command {
+    let command = match command.get_name() {
+        "call" => call::args::with_names_of_curl(command),
+        _ => command,
+    };
     let texts: &[(&str, &str, &str)] = match command.get_name() {
         "call" => &[
             (
@@ -250,10 +254,10 @@ mod tests {
     use super::*;
 
     /// The verbs that help texts start with.
-    const VERBS: [&str; 26] = [
-        "Add", "Change", "Check", "Close", "Keep", "Limit", "Listen", "Load", "Log", "Name",
-        "Print", "Read", "Reload", "Replace", "Return", "Run", "Send", "Serve", "Set", "Show",
-        "Start", "Stop", "Trust", "Use", "Wait", "Write",
+    const VERBS: [&str; 27] = [
+        "Add", "Change", "Check", "Close", "Ignore", "Keep", "Limit", "Listen", "Load", "Log",
+        "Name", "Print", "Read", "Reload", "Replace", "Return", "Run", "Send", "Serve", "Set",
+        "Show", "Start", "Stop", "Trust", "Use", "Wait", "Write",
     ];
 
     #[test]

@@ -23,7 +23,7 @@ fn data_may_come_from_a_file_byte_for_byte() {
     let shell = Shell::new();
     let bytes: Vec<u8> = (0..=255).cycle().take(700_000).collect();
     fs::write(shell.path("body"), &bytes).unwrap();
-    let ended = shell.run(&["echo.wsgi", "-d", "@body"]);
+    let ended = shell.run(&["echo.wsgi", "--data-binary", "@body"]);
     assert!(ended.stdout == bytes, "{} bytes", ended.stdout.len());
     fs::write(shell.path("empty"), "").unwrap();
     assert_eq!(shell.run(&["echo.wsgi", "-d", "@empty"]).text(), "");
@@ -34,7 +34,8 @@ fn data_may_come_from_a_file_byte_for_byte() {
 fn data_may_come_from_standard_input_byte_for_byte() {
     let shell = Shell::new();
     let bytes: Vec<u8> = (0..=255).rev().cycle().take(700_000).collect();
-    let ended = child_process::run(&mut shell.call(&["echo.wsgi", "-d", "@-"]), bytes.clone());
+    let ended =
+        child_process::run(&mut shell.call(&["echo.wsgi", "--data-binary", "@-"]), bytes.clone());
     assert!(ended.stdout == bytes, "{} bytes", ended.stdout.len());
     assert_eq!(child_process::run(&mut shell.call(&["echo.wsgi", "-d", "@-"]), "").text(), "");
     assert_eq!(

@@ -1,6 +1,8 @@
 //! `wsgate call`: one request from the shell.
 
 mod bodies;
+mod copied;
+mod curl;
 mod outcome;
 mod printing;
 mod requests;

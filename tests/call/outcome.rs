@@ -161,7 +161,7 @@ fn wrong_arguments_are_an_error_with_exit_code_2() {
         (&["status.wsgi", "--timeout", "soon"], "soon"),
         (&["status.wsgi", "--timeout", "-1"], "invalid value '-1' for '--timeout <SECONDS>'"),
         (&["status.wsgi", "--mode", "lukewarm"], "it is for CGI, `wsgate check`, `wsgate init`"),
-        (&["status.wsgi", "--auth", "ada"], "--auth has no colon: write USER:PASSWORD"),
+        (&["status.wsgi", "--user", "ada"], "--user has no colon: write USER:PASSWORD"),
         (&["status.wsgi", "-X", "GE T"], "GE T"),
         (&["status.wsgi", "-X", ""], "method"),
         (&["status.wsgi:1x"], "1x"),

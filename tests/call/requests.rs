@@ -94,7 +94,7 @@ fn header_adds_a_field_and_overrides_a_default() {
         "--header",
         "Accept:text/html",
         "-H",
-        "X-Empty:",
+        "X-Empty;",
         "-H",
         "Host: h:81",
     ]);
@@ -151,7 +151,7 @@ fn https_host_and_script_name_set_the_url_of_the_application() {
 #[test]
 fn auth_and_remote_user_set_the_user() {
     let shell = Shell::new();
-    let seen = shell.seen(&["--auth", "ada:love:lace"]);
+    let seen = shell.seen(&["--user", "ada:love:lace"]);
     assert_eq!(
         (&seen["HTTP_AUTHORIZATION"], &seen["REMOTE_USER"]),
         (&json!("Basic YWRhOmxvdmU6bGFjZQ=="), &json!(null))

@@ -60,7 +60,7 @@ fn a_pool_gets_the_variables_that_the_application_alone_gets() {
             "--https",
             "--host",
             "www.example.org",
-            "--auth",
+            "--user",
             "me:secret",
             "--remote-user",
             "me",
@@ -180,10 +180,12 @@ fn a_response_that_arrives_while_the_body_is_sent_is_read() {
     let pool = PoolProcess::start(&shell, "mirror.wsgi", &[]);
     let bytes: Vec<u8> = (0..=255).cycle().take(20_000_001).collect();
     fs::write(shell.path("body"), &bytes).unwrap();
-    let ended = ask(&shell, &["-d", "@body"]);
+    let ended = ask(&shell, &["--data-binary", "@body"]);
     assert!(ended.stdout == bytes, "{} bytes: {}", ended.stdout.len(), ended.stderr);
-    let ended =
-        child_process::run(&mut shell.call(&["--via", "unix:app.sock", "-d", "@-"]), bytes.clone());
+    let ended = child_process::run(
+        &mut shell.call(&["--via", "unix:app.sock", "--data-binary", "@-"]),
+        bytes.clone(),
+    );
     assert!(ended.stdout == bytes, "{} bytes: {}", ended.stdout.len(), ended.stderr);
     pool.end();
 }
@@ -267,8 +269,12 @@ fn a_large_file_goes_through_little_memory() {
         let wait = move || fs::File::open(path).unwrap().read_exact(&mut [0]).unwrap();
         script.stdout("Content-Type: text/plain\r\n\r\nall").then(wait).end(0, 0)
     });
-    let mut running =
-        RunningProcess::start(piped(&mut shell.call(&["--via", "unix:app.sock", "-d", "@large"])));
+    let mut running = RunningProcess::start(piped(&mut shell.call(&[
+        "--via",
+        "unix:app.sock",
+        "--data-binary",
+        "@large",
+    ])));
     running.await_output("all");
     let status =
         fs::read_to_string(format!("/proc/{}/status", running.pid().as_raw_nonzero())).unwrap();

@@ -48,6 +48,8 @@ fn value(option: &str) -> Option<&'static str> {
         "METHOD" => "GET",
         "HEADER" => "A: b",
         "USER:PASSWORD" => "a:b",
+        "FIELD" | "COOKIES" => "a=b",
+        "AGENT" | "URL" => "x",
         "OWNER" | "USER" | "GROUP" | "NAME" | "HOST" | "DATA" => "root",
         other => panic!("what is a {other} of {option}?"),
     })
@@ -191,7 +193,8 @@ const ON_A_LINE: [&str; 5] = [
     "--access-log has no effect on a `#!` line; it is for `wsgate fastcgi`\n",
     "--host has no effect on a `#!` line; it is for `wsgate call`, `wsgate call --via`\n",
     "--via has no effect on a `#!` line; it is for `wsgate call --via`\n",
-    "--user has no effect on a `#!` line; it is for `wsgate fastcgi`, `wsgate check`\n",
+    "--user has no effect on a `#!` line; it is for `wsgate fastcgi`, `wsgate call`, `wsgate call \
+        --via`, `wsgate check`\n",
 ];
 
 /// One first line serves CGI, FastCGI and the shell, and may have options of all of them.

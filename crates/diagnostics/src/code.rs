@@ -280,6 +280,14 @@ codes! {
     NoPools = 906: Notice,
     /// `wsgate stacks`: a process has not answered.
     NoStacks = 907: Error,
+    /// `wsgate call`: an option of curl is ignored.
+    OptionIgnored = 910: Notice,
+    /// `wsgate call -L`: the application is not asked for the URL of a redirect.
+    NotFollowed = 911: Warning,
+    /// `wsgate call --fail`: the status of the response is 400 or more.
+    FailedStatus = 912: Error,
+    /// `wsgate call --compressed`: the response has an encoding that wsgate does not know.
+    UnknownEncoding = 913: Warning,
     /// A bug in wsgate.
     Internal = 999: Error,
 }

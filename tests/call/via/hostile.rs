@@ -228,10 +228,10 @@ fn a_response_without_reading_the_body_is_understood() {
     let server = ScriptedServer::listen(&shell, |script| {
         script.without_reading().stdout("Status: 413 Too Large\r\n\r\nno").end(0, 0)
     });
-    let ended = ask(&shell, &["-d", "@large"]);
+    let ended = ask(&shell, &["--data-binary", "@large"]);
     assert_eq!((ended.text().as_str(), ended.stderr.as_str(), ended.code()), ("no", "", Some(1)));
     server.asked();
-    let (text, log) = served(&shell, &["-d", "@large"], Script::without_reading);
+    let (text, log) = served(&shell, &["--data-binary", "@large"], Script::without_reading);
     assert!(text.is_empty() && log.starts_with("wsgate: error[W0903]: "), "{log}");
 }
 
