@@ -16,7 +16,10 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::check::{quoted, report::Report, web_root::WebRoot};
+use crate::{
+    check::{quoted, report::Report, web_root::WebRoot},
+    config::script_line::is_plain_name,
+};
 
 /// The program that looks at files and `.htaccess` files. Python has the regular expressions that
 /// Apache has.
@@ -103,11 +106,19 @@ fn hint(root: &Path, script: &Path) -> String {
     );
     let rules = root.join(".htaccess");
     let is_missing = fs::symlink_metadata(&rules).is_err();
-    if is_missing && script == root.join("app.wsgi") {
+    if is_missing && script.parent() == Some(root) {
+        let own = env::current_exe().map_or_else(|_| "wsgate".to_owned(), |own| quoted(&own));
+        // Without a name, wsgate writes the rules for `app.wsgi`.
+        let usual = root.join("app.wsgi");
+        let command = if script == usual {
+            format!("{own} init {}", quoted(root))
+        } else if script.file_name().is_some_and(is_plain_name) {
+            format!("{own} init {}", quoted(script))
+        } else {
+            format!("mv -n {} {} && {own} init {}", quoted(script), quoted(&usual), quoted(root))
+        };
         return format!(
-            "{moved}; or let wsgate write a `.htaccess` that keeps clients from them: {} init {}",
-            env::current_exe().map_or_else(|_| "wsgate".to_owned(), |own| quoted(&own)),
-            quoted(root)
+            "{moved}; or let wsgate write a `.htaccess` that keeps clients from them: {command}"
         );
     }
     // A denial for all but the script would be one for `/` and static files, too, which a front

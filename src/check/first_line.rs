@@ -16,7 +16,11 @@ use std::{
 use rustix::fs::{Access, access};
 
 use crate::{
-    check::{quoted, report::Report},
+    check::{
+        mended_line::{MendedLine, misspelt, program_with_space, replaced_link},
+        quoted,
+        report::Report,
+    },
     config::script_line::{base_name, beginning},
     python::elf::Elf,
 };
@@ -68,6 +72,11 @@ pub(super) fn other_wsgate(program: &Path) -> Option<PathBuf> {
 }
 
 impl Script<'_> {
+    /// The commands that write the wsgate of this check into the line.
+    fn mended(&self) -> MendedLine<'_> {
+        MendedLine::new(self.path, &self.wsgate)
+    }
+
     /// Reports on a file that does not begin with `#!`.
     fn without_program(&self, report: &mut Report, start: &[u8]) {
         let shown = self.path.display();
@@ -102,10 +111,11 @@ impl Script<'_> {
                  hint: write the two characters #! first: sed -i '{mend}' {file}"
             ));
         } else {
+            let what = if start.is_empty() { "is empty" } else { "has no `#!` line" };
             let missing = format!(
-                "`{shown}` has no `#!` line\nhint: for a web server that runs the file as a CGI \
-                 script: sed -i '1i #!{}' {file} && chmod +x {file}",
-                self.wsgate.display()
+                "`{shown}` {what}\nhint: for a web server that runs the file as a CGI script: {} \
+                 && chmod +x {file}",
+                self.mended().prepended(start.is_empty())
             );
             if is_executable(self.path) && self.is_for_web_server {
                 report.problem(missing);
@@ -134,10 +144,20 @@ impl Script<'_> {
         let this = self.wsgate.display();
         let Some(&program) = words.first() else {
             report.problem(format!(
-                "the `#!` line of `{shown}` names no program\nhint: sed -i '1s|.*|#!{this}|' {file}"
+                "the `#!` line of `{shown}` names no program\nhint: {}",
+                self.mended().replaced()
             ));
             return None;
         };
+        if let Some(program) = program_with_space(line) {
+            report.problem(format!(
+                "the `#!` line of `{shown}` names `{}`, and the kernel takes what stands before \
+                 the space for the program\nhint: write a path without a space: {}",
+                String::from_utf8_lossy(program),
+                self.mended().with_other_program(program)
+            ));
+            return None;
+        }
         let begins = line.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
         let (end, most) = (2 + begins + program.len(), kernel_limit());
         let program = Path::new(OsStr::from_bytes(program));
@@ -145,9 +165,10 @@ impl Script<'_> {
             report.problem(format!(
                 "the program on the `#!` line of `{shown}` has a path of {} bytes, and the kernel \
                  reads {most} bytes of the line\n\
-                 hint: make a short link to it, such as ln -s {} ~/w, and write its full path",
+                 hint: use a link with a short path: {}",
                 end - 2 - begins,
-                program.display()
+                MendedLine::new(self.path, program)
+                    .with_other_program(program.as_os_str().as_bytes())
             ));
         }
         if base_name(program.as_os_str().as_bytes()) == b"env" {
@@ -226,8 +247,8 @@ impl Script<'_> {
         let Some(program) = named else {
             report.problem(format!(
                 "the `#!` line of `{shown}` names no program after `env`\nhint: write the path of \
-                 wsgate: sed -i '1s|.*|#!{}|' {file}",
-                self.wsgate.display()
+                 wsgate: {}",
+                self.mended().replaced()
             ));
             return;
         };
@@ -242,9 +263,8 @@ impl Script<'_> {
             report.problem(format!(
                 "`env` on the `#!` line of `{shown}` does not find `{name}` with the PATH of a web \
                  server, `{path}`\n\
-                 hint: write the path of wsgate: sed -i \
-                 '1s|^.*env *\\(-S *\\)*{name}|#!{}|' {file}",
-                self.wsgate.display()
+                 hint: write the path of wsgate: {}",
+                self.mended().sed(&format!("^.*env *\\(-S *\\)*{name}"), "#!")
             ));
         }
         if access(self.path, Access::EXEC_OK).is_err() {
@@ -257,10 +277,9 @@ impl Script<'_> {
         let text = format!(
             "the `#!` line of `{}` starts `{program}`, not wsgate: a web server that runs the file \
              gets no response of the application\n\
-             hint: sed -i '1s|.*|#!{}|' {}",
+             hint: {}",
             self.path.display(),
-            self.wsgate.display(),
-            quoted(self.path)
+            self.mended().replaced()
         );
         if is_executable(self.path) && self.is_for_web_server {
             report.problem(text);
@@ -271,11 +290,9 @@ impl Script<'_> {
 
     /// Why the kernel cannot run `program`, and what to do. Nothing if it can.
     fn unusable(&self, program: &Path) -> Option<(String, String)> {
-        let install = format!(
-            "write the path of wsgate: sed -i '1s|^#! *[^ ]*|#!{}|' {}",
-            self.wsgate.display(),
-            quoted(self.path)
-        );
+        let name = program.as_os_str().as_bytes();
+        let install =
+            format!("write the path of wsgate: {}", self.mended().with_other_program(name));
         if !program.is_absolute() {
             return Some((
                 "is not a path from `/`: the kernel looks for it in the working directory"
@@ -285,6 +302,13 @@ impl Script<'_> {
         }
         let found = match fs::metadata(program) {
             Ok(found) => found,
+            // Such as the link that `wsgate init` has made, to a virtualenv that was moved.
+            Err(_) if program.is_symlink() => {
+                return Some((
+                    "is a link to something that does not exist".to_owned(),
+                    format!("let it lead to this wsgate: {}", replaced_link(program, &self.wsgate)),
+                ));
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Some(("does not exist".to_owned(), install));
             }
@@ -318,20 +342,6 @@ fn damage(program: &Path) -> Option<String> {
     let own = Elf::read(&File::open("/proc/self/exe").ok()?).ok()??;
     (own.machine != elf.machine)
         .then(|| format!("is for {}, and this machine is not", elf.machine_name()))
-}
-
-/// The `sed` command for a first line that almost begins with `#!`.
-fn misspelt(start: &[u8]) -> Option<&'static str> {
-    let line = start.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    if line.starts_with(b"!#") {
-        return Some("1s/^!#/#!/");
-    }
-    let rest = line.strip_prefix(b"#")?.trim_ascii();
-    if rest.starts_with(b"!") {
-        return Some("1s/^# *!/#!/");
-    }
-    let program = rest.split(u8::is_ascii_whitespace).next().unwrap_or_default();
-    (rest.starts_with(b"/") && base_name(program).starts_with(b"wsgate")).then_some("1s|^# */|#!/|")
 }
 
 /// Has `program` a name of wsgate?
@@ -373,22 +383,6 @@ mod tests {
             [("3.10.0-1160.el7", 128), ("5.0.21", 128), ("5.1", 256), ("6.1.0-18-amd64", 256)]
         {
             assert_eq!(limit_of(release), most, "{release}");
-        }
-    }
-
-    #[test]
-    fn a_misspelt_first_line_is_no_comment() {
-        for line in [
-            "# !/usr/bin/wsgate",
-            "#  ! /x",
-            "!#/usr/bin/wsgate",
-            "#/usr/bin/wsgate",
-            "# /x/wsgate -v",
-        ] {
-            assert!(misspelt(line.as_bytes()).is_some(), "{line}");
-        }
-        for line in ["# /usr/bin/python is needed", "# A comment!", "import os", ""] {
-            assert!(misspelt(line.as_bytes()).is_none(), "{line}");
         }
     }
 }

@@ -7,6 +7,7 @@ mod describe;
 mod error_log;
 mod exposed;
 mod first_line;
+mod mended_line;
 mod reader;
 mod report;
 mod suexec;
@@ -91,7 +92,9 @@ pub(crate) fn run(checked: CheckedApp) -> Result<Exit, CommandError> {
         report.line("note", format!("{} loads the application, not root", reader.name));
         Some(variables)
     });
-    let settings = script_line::complete(checked.options, &app, &base).and_then(|options| {
+    // The defects of the line are reported already. Its options may be those that loading needs.
+    let completed = script_line::complete_as(checked.options, &app, &base, mended_line::meant);
+    let settings = completed.and_then(|options| {
         let mut options = with_limit(options, checked.timeout);
         options.app.env.splice(0..0, variables.unwrap_or_default());
         if is_real_root() && reader.as_ref().is_some_and(|reader| reader.uid != 0) {

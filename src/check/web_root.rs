@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Names of document roots.
-const NAMES: [&str; 8] =
-    ["public_html", "htdocs", "httpdocs", "www", "html", "public", "webroot", "wwwroot"];
+use crate::system::document_root;
 
 /// Directories of all sites of a machine.
 const ALL_SITES: [&str; 3] = ["/var/www", "/srv/www", "/srv/http"];
@@ -47,17 +45,14 @@ fn root_at(directory: &Path) -> Option<Option<PathBuf>> {
     if holds_sites(directory) {
         return Some(Some(directory.to_owned()));
     }
-    if NAMES.iter().any(|name| is_named(directory, name)) {
+    if document_root::is_named_so(directory) {
         return Some(Some(directory.to_owned()));
     }
     let is_site = directory.parent().is_some_and(holds_sites);
     if is_site && PROGRAMS.iter().any(|name| is_named(directory, name)) {
         return None;
     }
-    is_site.then(|| {
-        let has_root = NAMES.iter().any(|name| directory.join(name).is_dir());
-        (!has_root).then(|| directory.to_owned())
-    })
+    is_site.then(|| (!document_root::is_in(directory)).then(|| directory.to_owned()))
 }
 
 fn has_rules(directory: &&&Path) -> bool {

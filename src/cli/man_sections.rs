@@ -356,7 +356,10 @@ const INIT: Sections = Sections {
         "Applications are recognised by their files: Flask, Django (manage.py), wsgi.py, \
          passenger_wsgi.py, and files of PasteDeploy. Without an application, a sample is written \
          outside of DIR.",
-        "wsgate init never changes a file that exists. It writes all files, or none.",
+        "If DIR is a script that starts wsgate, such as ~/public_html/shop.cgi, only the .htaccess \
+         for that script is written.",
+        "wsgate init never changes a file that exists. It writes all files, or none. For files of \
+         an earlier run, the message has the command that replaces them.",
     ],
     files: &[INIT_FILES],
     environment: &[&[("HOME", "The home directory of the user.")]],

@@ -50,7 +50,11 @@ impl FirstLine {
     /// # Errors
     /// If the file cannot be read, or its `#!` line has an unclosed quote.
     pub(crate) fn of(script: &Path) -> io::Result<Self> {
-        let line = first_line(script)?;
+        Self::parse(&first_line(script)?)
+    }
+
+    /// Reads the line `line`.
+    fn parse(line: &[u8]) -> io::Result<Self> {
         if line.starts_with(b"\x7fELF") {
             return Ok(Self::OtherProgram);
         }
@@ -70,24 +74,21 @@ impl FirstLine {
     }
 }
 
-/// The arguments of wsgate on the `#!` line of `script`; `None` if the line does not start wsgate.
-///
-/// # Errors
-/// The log message, if the script cannot be read.
-fn arguments_of(script: &Path) -> Result<Vec<OsString>, LogMessage> {
-    match FirstLine::of(script) {
-        Ok(FirstLine::Wsgate(arguments)) => Ok(arguments),
-        Ok(FirstLine::OtherProgram | FirstLine::NoProgram) => Ok(Vec::new()),
-        Err(error) => Err(unreadable(script, &error)),
-    }
-}
-
 /// The options on the `#!` line of `script`.
 ///
 /// # Errors
 /// The log message, if the script cannot be read or its line has a wrong option.
 pub(crate) fn options_of(script: &Path) -> Result<ScriptOptions, LogMessage> {
-    let arguments = arguments_of(script)?;
+    options_on(FirstLine::of(script), script)
+}
+
+/// The options on `line`, the first one of `script`.
+fn options_on(line: io::Result<FirstLine>, script: &Path) -> Result<ScriptOptions, LogMessage> {
+    let arguments = match line {
+        Ok(FirstLine::Wsgate(arguments)) => arguments,
+        Ok(FirstLine::OtherProgram | FirstLine::NoProgram) => Vec::new(),
+        Err(error) => return Err(unreadable(script, &error)),
+    };
     parse(arguments).map_err(|error| {
         LogMessage::new(
             Code::BadScriptOptions,
@@ -122,6 +123,20 @@ pub(crate) fn complete(
     app: &App,
     base: &Path,
 ) -> Result<ScriptOptions, LogMessage> {
+    complete_as(options, app, base, |_| None)
+}
+
+/// `options`, completed as by [`complete`]. If `meant` returns another first line for the text of
+/// the script, that one counts.
+///
+/// # Errors
+/// The log message, if that line has a wrong option.
+pub(crate) fn complete_as(
+    options: ScriptOptions,
+    app: &App,
+    base: &Path,
+    meant: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
+) -> Result<ScriptOptions, LogMessage> {
     let Source::File(path) = &app.source else {
         return Ok(options);
     };
@@ -130,7 +145,10 @@ pub(crate) fn complete(
         // `Settings::resolve` reports this in full.
         return Ok(options);
     }
-    let line = options_of(&script)?;
+    let line = match beginning(&script).ok().and_then(|text| meant(&text)) {
+        Some(line) => options_on(FirstLine::parse(&line), &script)?,
+        None => options_of(&script)?,
+    };
     Ok(options.completed_by(line, script.parent().unwrap_or(base)))
 }
 
@@ -180,6 +198,11 @@ fn wsgate_arguments(words: &[Vec<u8>]) -> Option<&[Vec<u8>]> {
         }
     }
     program.starts_with(PROGRAM_NAME).then_some(rest)
+}
+
+/// Can `name`, the name of a script, stand in the rules of a web server as it is?
+pub(crate) fn is_plain_name(name: &OsStr) -> bool {
+    name.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte))
 }
 
 /// The file name at the end of `path`.

@@ -2,14 +2,18 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{
+    Args,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 
 use crate::config::options::Mode;
 
 /// The arguments of `wsgate init`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct InitArgs {
-    /// Directory of the web server, such as ~/public_html or ~/public_html/cgi-bin
+    /// Directory of the web server, such as ~/public_html or ~/public_html/cgi-bin, or a script
+    /// there that needs a `.htaccess` file
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
 
@@ -18,7 +22,7 @@ pub(crate) struct InitArgs {
     /// Without this option, wsgate looks for Flask, Django, `wsgi.py`, `passenger_wsgi.py` and
     /// PasteDeploy files in the working directory and in DIR. If there is none, wsgate writes a
     /// sample to ~/wsgate-apps.
-    #[arg(long, value_name = "APP", help_heading = "Files")]
+    #[arg(long, value_name = "APP", value_parser = plain_text(), help_heading = "Files")]
     pub(crate) app: Option<String>,
 
     /// Set the mode on the `#!` line: a warm pool (`warm`, `resident`) or a new interpreter for
@@ -29,4 +33,13 @@ pub(crate) struct InitArgs {
     /// Show the files with their content, and write nothing
     #[arg(long, help_heading = "Files")]
     pub(crate) dry_run: bool,
+}
+
+/// A parser that names a value that is not UTF-8: neither a `#!` line nor Python code can hold it.
+fn plain_text() -> impl TypedValueParser<Value = String> {
+    OsStringValueParser::new().try_map(|value| {
+        value
+            .into_string()
+            .map_err(|value| format!("`{}` is not UTF-8: rename the file", value.display()))
+    })
 }

@@ -3,7 +3,9 @@
 //! The files that exist are never changed. All files are written, or none.
 
 pub(crate) mod args;
+mod private_directory;
 mod python_text;
+mod ready_script;
 mod recognition;
 mod script;
 mod web_directory;
@@ -19,6 +21,7 @@ use diagnostics::message::{Code, LogMessage};
 use rustix::process::geteuid;
 
 use crate::{
+    config::options::Mode,
     exit::{CommandError, Exit, print},
     init::{
         args::InitArgs,
@@ -41,7 +44,18 @@ const CGI_BIN: &str = include_str!("../../apache/cgi-bin.htaccess");
 /// If the directory cannot be used, or a file exists.
 pub(crate) fn run(args: &InitArgs) -> Result<Exit, CommandError> {
     let web = WebDirectory::open(&args.dir).map_err(CommandError::settings)?;
-    if args.app.is_none() && script::is_ready(&web.script()) && !web.has_rules() {
+    if web.is_script_named && args.app.is_some() {
+        return Err(CommandError::usage(
+            LogMessage::new(
+                Code::BadSetting,
+                format!("--app has no effect on the script `{}`", web.script().display()),
+            )
+            .hint("name its directory to write another script"),
+        ));
+    }
+    let has_script =
+        args.app.is_none() && ready_script::is_ready(&web.script()) && !web.has_rules();
+    if web.is_script_named || has_script {
         return write_rules(args, &web);
     }
     let app = find_app(args, &web)?;
@@ -73,7 +87,7 @@ pub(crate) fn run(args: &InitArgs) -> Result<Exit, CommandError> {
         text += &notes(&web, &app, &plan);
         return print(text.as_bytes());
     }
-    let mut transaction = Transaction::default();
+    let mut transaction = Transaction::new(again(args));
     for directory in &directories {
         text += &transaction.create_directory(directory, modes.directory)?;
     }
@@ -93,7 +107,8 @@ pub(crate) fn run(args: &InitArgs) -> Result<Exit, CommandError> {
 /// The `.htaccess` file for `web`.
 fn rules(web: &WebDirectory) -> PlannedFile {
     let content = if web.is_cgi_bin() { CGI_BIN } else { FRONT_CONTROLLER };
-    PlannedFile::new(&web.rules(), content, web.modes.rules).with_other_lines()
+    let content = web.rules_for_script(content);
+    PlannedFile::new(&web.rules(), &content, web.modes.rules).with_other_lines()
 }
 
 /// Writes the `.htaccess` file alone, for a script that wsgate runs already.
@@ -103,12 +118,31 @@ fn write_rules(args: &InitArgs, web: &WebDirectory) -> Result<Exit, CommandError
     if args.dry_run {
         text += &rules(web).shown();
     } else {
-        let mut transaction = Transaction::default();
+        let mut transaction = Transaction::new(again(args));
         text += &transaction.write(&rules(web))?;
         transaction.keep();
     }
-    text.extend(web.notes().iter().map(|note| format!("note: {note}\n")));
+    text.extend(web.notes(&script).iter().map(|note| format!("note: {note}\n")));
     print(text.as_bytes())
+}
+
+/// The command with `args`, for a person who runs it again.
+fn again(args: &InitArgs) -> String {
+    let mut command = format!("{} init {}", this_program(), quoted(&args.dir));
+    if let Some(app) = &args.app {
+        command += &format!(" --app {}", quoted(Path::new(app)));
+    }
+    match args.mode {
+        Mode::Cold => command += " --mode cold",
+        Mode::Warm => {}
+        Mode::Resident => command += " --mode resident",
+    }
+    command
+}
+
+/// This program, as a shell reads its path.
+fn this_program() -> String {
+    script::this_program().map_or_else(|_| "wsgate".to_owned(), |program| quoted(&program))
 }
 
 /// The application of `--app`, or the first that is found: in the working directory, in the
@@ -147,7 +181,7 @@ fn is_own(directory: &Path) -> bool {
 
 /// What a person should know about the files.
 fn notes(web: &WebDirectory, app: &FoundApp, plan: &ScriptPlan) -> String {
-    let mut notes = web.notes();
+    let mut notes = web.notes(&app.file);
     notes.extend(plan.note.clone());
     if app.file.starts_with(&web.path) {
         notes.push(format!(
@@ -180,6 +214,11 @@ fn next_steps(web: &WebDirectory, plan: &ScriptPlan) -> String {
 /// `path` as a shell reads it.
 fn quoted(path: &Path) -> String {
     shlex::try_quote(&path.to_string_lossy()).map_or_else(|_| String::new(), String::from)
+}
+
+/// The log message of a setting that is refused.
+fn refused(sentence: String, hint: &str) -> LogMessage {
+    LogMessage::new(Code::BadSetting, sentence).hint(hint.to_owned())
 }
 
 /// Is `path` plain text? Other paths cannot stand on a `#!` line, or in Python code.

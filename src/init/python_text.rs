@@ -30,6 +30,16 @@ pub(super) fn callable_in(text: &str) -> Option<Callable> {
     Some(Callable { name: factory.to_owned(), is_factory: true })
 }
 
+/// Can the module with `text` have the object `name`? Without the name in the text, only code that
+/// makes names itself defines it.
+pub(super) fn may_define(text: &str, name: &str) -> bool {
+    let makes_names = ["import *", "globals()", "__getattr__", "exec(", "setattr("]
+        .iter()
+        .any(|it| text.contains(it));
+    let is_part = |one: char| one == '_' || one.is_alphanumeric();
+    makes_names || text.split(|one| !is_part(one)).any(|word| word == name)
+}
+
 /// Does `line`, which is not indented, give `name` a value?
 fn binds(line: &str, name: &str) -> bool {
     if let Some((_, imported)) =

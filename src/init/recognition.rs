@@ -18,7 +18,8 @@ use crate::{
     init::{
         check_name,
         python_text::{
-            Callable, callable_in, is_module, is_name, literal, settings_module, string_setting,
+            Callable, callable_in, is_module, is_name, literal, may_define, settings_module,
+            string_setting,
         },
     },
 };
@@ -26,6 +27,9 @@ use crate::{
 /// Files that may hold an application, the first first.
 const FILES: [&str; 6] =
     ["wsgi.py", "passenger_wsgi.py", "app.py", "main.py", "application.py", "server.py"];
+
+/// The directory of a project that may have its packages.
+const SOURCE: &str = "src";
 
 /// How much of a file is looked at.
 const MAX_BYTES: u64 = 1 << 20;
@@ -100,7 +104,9 @@ impl FoundApp {
                 let file = fs::canonicalize(&path).map_err(|error| {
                     missing(format!("`{}` cannot be opened: {error}", path.display()))
                 })?;
-                let callable = callable.or_else(|| callable_in(&read(&file)));
+                let text = read(&file);
+                check_callable(&file, &text, callable.as_ref())?;
+                let callable = callable.or_else(|| callable_in(&text));
                 let callable = callable.ok_or_else(|| {
                     missing(format!(
                         "`{}` seems to define no application; name it: --app {app}:NAME",
@@ -111,9 +117,16 @@ impl FoundApp {
                 Ok(Self::in_file(&file, callable))
             }
             Source::Module(module) => {
-                let directory = fs::canonicalize(&base).unwrap_or(base);
+                let mut directory = fs::canonicalize(&base).unwrap_or(base);
+                let source = directory.join(SOURCE);
+                if file_of(&directory, &module).is_none() && file_of(&source, &module).is_some() {
+                    directory = source;
+                }
                 let file = file_of(&directory, &module);
                 let text = file.as_deref().map(read).unwrap_or_default();
+                if let Some(file) = &file {
+                    check_callable(file, &text, callable.as_ref())?;
+                }
                 let callable = callable.or_else(|| callable_in(&text)).ok_or_else(|| {
                     missing(match &file {
                         Some(file) => format!(
@@ -160,6 +173,7 @@ impl FoundApp {
                 })
             })
             .or_else(|| Self::of_package(directory))
+            .or_else(|| Self::of_package(&directory.join(SOURCE)))
             .or_else(|| {
                 let found = entries(directory)
                     .into_iter()
@@ -300,6 +314,29 @@ impl FoundApp {
             note: None,
         })
     }
+}
+
+/// Checks that `text`, the content of `file`, defines `callable`, as far as text can show that.
+///
+/// # Errors
+/// If the name does not occur.
+fn check_callable(
+    file: &Path,
+    text: &str,
+    callable: Option<&Callable>,
+) -> Result<(), CommandError> {
+    let Some(name) = callable.and_then(|callable| callable.name.split('.').next()) else {
+        return Ok(());
+    };
+    if may_define(text, name) {
+        return Ok(());
+    }
+    let other = callable_in(text).map_or_else(
+        || "name an object of the file with --app FILE:NAME".to_owned(),
+        |found| format!("the file defines `{}`", found.name),
+    );
+    let sentence = format!("`{}` does not define `{name}`", file.display());
+    Err(CommandError::usage(LogMessage::new(Code::BadSetting, sentence).hint(other)))
 }
 
 /// Python code that imports `callable` from `module` as `application`.

@@ -2,14 +2,14 @@
 
 use std::{
     env, fs, io,
-    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
 use diagnostics::message::{Code, LogMessage};
 
 use crate::{
-    config::{options::Mode, script_line},
+    config::options::Mode,
     init::{check_name, recognition::FoundApp, web_directory::WebDirectory},
     python::interpreter,
 };
@@ -17,6 +17,10 @@ use crate::{
 /// The longest path of a program on a `#!` line, in bytes. Kernels before 5.1 cut the line after
 /// 127 bytes. wsgate reads its options from the file, so they may be longer.
 const MAX_PROGRAM_BYTES: usize = 127 - "#! ".len();
+
+/// The second line of each script that `wsgate init` writes.
+pub(super) const COMMENT: &str =
+    "# Written by `wsgate init`. The web server runs this file at each request.";
 
 /// The script of an application.
 pub(super) struct ScriptPlan {
@@ -79,28 +83,14 @@ impl ScriptPlan {
             let path = shlex::try_quote(&path).map_err(|_| too_long(&program))?;
             line += &format!(" {option} {path}");
         }
-        let comment = "# Written by `wsgate init`. The web server runs this file at each request.";
-        let content = format!("{line}\n{comment}\n{}", app.code);
+        let content = format!("{line}\n{COMMENT}\n{}", app.code);
         let needs_private_directory = error_log.is_some() || link.is_some();
         Ok(Self { content, program, error_log, link, needs_private_directory, note })
     }
 }
 
-/// Is `script` a file that the kernel runs with a wsgate?
-pub(super) fn is_ready(script: &Path) -> bool {
-    let is_executable = fs::symlink_metadata(script)
-        .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o100 != 0);
-    if !is_executable {
-        return false;
-    }
-    let start = script_line::beginning(script).unwrap_or_default();
-    let line = start.strip_prefix(b"#!").unwrap_or_default().trim_ascii_start();
-    let program = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
-    script_line::base_name(program).starts_with(b"wsgate")
-}
-
 /// The path of this program, without links.
-fn this_program() -> io::Result<PathBuf> {
+pub(super) fn this_program() -> io::Result<PathBuf> {
     fs::canonicalize(env::current_exe()?)
 }
 

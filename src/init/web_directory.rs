@@ -2,18 +2,25 @@
 //! files need, and the directory for what clients must not see.
 
 use std::{
-    env, fs,
+    ffi::OsStr,
+    fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
-use diagnostics::message::{Code, LogMessage};
+use diagnostics::message::LogMessage;
 use rustix::process::{getegid, geteuid};
 
 use crate::{
-    init::{check_name, missing_above},
+    config::script_line::is_plain_name,
+    init::{
+        check_name, missing_above, private_directory, quoted, ready_script, refused, this_program,
+    },
     system::{trusted_path::is_real_root, users},
 };
+
+/// The name of a script that wsgate writes.
+const SCRIPT: &str = "app.wsgi";
 
 /// The name of directories whose files the web server runs.
 const CGI_BIN: &str = "cgi-bin";
@@ -56,16 +63,29 @@ pub(super) struct WebDirectory {
     pub(super) modes: FileModes,
     /// The directory for the sample and the log, if the user has a home directory.
     pub(super) private_directory: Option<PathBuf>,
+    /// The name of the script in the directory.
+    script: String,
+    /// The person has named the script, not the directory.
+    pub(super) is_script_named: bool,
     home: Option<PathBuf>,
     exists: bool,
 }
 
 impl WebDirectory {
-    /// The directory at `path`, which need not exist if the one above it does.
+    /// The directory at `path`, which need not exist if the one above it does, or the directory of
+    /// the script at `path`.
     ///
     /// # Errors
     /// Why no application can be served from there.
     pub(super) fn open(path: &Path) -> Result<Self, LogMessage> {
+        let named = path.file_name().filter(|_| ready_script::is_ready(path));
+        let (path, script) = match named {
+            None => (path, SCRIPT.to_owned()),
+            Some(name) => (
+                path.parent().filter(|above| *above != Path::new("")).unwrap_or(Path::new(".")),
+                script_name(name)?,
+            ),
+        };
         let exists = path.exists();
         let path = resolved(path, exists)?;
         check_name(&path)?;
@@ -73,6 +93,16 @@ impl WebDirectory {
         if let Some(home) = home.as_ref().filter(|home| home.starts_with(&path)) {
             return Err(refused(
                 format!("`{}` contains the home directory `{}`", path.display(), home.display()),
+                "name the directory that the web server shows, such as ~/public_html",
+            ));
+        }
+        let is_above = |directory: &&Path| home.as_ref().is_none_or(|home| home != *directory);
+        if let Some(venv) = path.ancestors().take_while(is_above).find(|one| is_virtualenv(one)) {
+            return Err(refused(
+                format!(
+                    "`{}` is a virtualenv, and clients could request its programs",
+                    venv.display()
+                ),
                 "name the directory that the web server shows, such as ~/public_html",
             ));
         }
@@ -87,12 +117,26 @@ impl WebDirectory {
         }
         let private_directory =
             home.as_ref().map(|home| home.join(APPS).join(place_of(&path, home)));
-        Ok(Self { path, modes, private_directory, home, exists })
+        if let (Some(home), Some(private)) = (&home, &private_directory) {
+            private_directory::check(&home.join(APPS), private, &path)?;
+        }
+        let is_script_named = named.is_some();
+        Ok(Self { path, modes, private_directory, script, is_script_named, home, exists })
     }
 
     /// The script of the application.
     pub(super) fn script(&self) -> PathBuf {
-        self.path.join("app.wsgi")
+        self.path.join(&self.script)
+    }
+
+    /// `rules`, which are for [`SCRIPT`], for the script of this directory.
+    pub(super) fn rules_for_script(&self, rules: &str) -> String {
+        let escaped = |name: &str| name.replace('.', "\\.");
+        let extension = |name: &str| name.rfind('.').map_or("", |at| &name[at..]).to_owned();
+        rules
+            .replace(SCRIPT, &self.script)
+            .replace(&escaped(SCRIPT), &escaped(&self.script))
+            .replace(&escaped(&extension(SCRIPT)), &escaped(&extension(&self.script)))
     }
 
     /// The `.htaccess` file.
@@ -120,15 +164,16 @@ impl WebDirectory {
         self.private_directory.as_deref().map(missing_above).unwrap_or_default()
     }
 
-    /// What a person should know about the directory.
-    pub(super) fn notes(&self) -> Vec<String> {
+    /// What a person should know about the directory, but for the file `app`.
+    pub(super) fn notes(&self, app: &Path) -> Vec<String> {
         let mut notes = Vec::new();
         let shown = self.path.display();
+        let directory = quoted(&self.path);
         if let Ok(found) = fs::metadata(&self.path) {
             if found.mode() & 0o020 != 0 {
                 notes.push(format!(
                     "the group may write in `{shown}`, and suexec runs no script there: chmod g-w \
-                     {shown}"
+                     {directory}"
                 ));
             }
             if found.uid() != geteuid().as_raw() {
@@ -143,7 +188,7 @@ impl WebDirectory {
                 let named = |gid: u32| users::group_name(gid).unwrap_or_else(|| gid.to_string());
                 notes.push(format!(
                     "`{shown}` belongs to group {}, and suexec runs only scripts of your own \
-                     group: chgrp {} {shown}",
+                     group: chgrp {} {directory}",
                     named(found.gid()),
                     named(group)
                 ));
@@ -153,27 +198,29 @@ impl WebDirectory {
             let rules = self.rules();
             notes.push(format!(
                 "only you can enter `{shown}`, and a web server with a user of its own answers \
-                 403: if the host has such a web server: chmod o+x {shown} && chmod o+r {}",
-                rules.display()
+                 403: if the host has such a web server: chmod o+x {directory} && chmod o+r {}",
+                quoted(&rules)
             ));
         } else if fs::metadata(self.rules()).is_ok_and(|found| found.mode() & 0o044 == 0) {
             let rules = self.rules();
             notes.push(format!(
-                "the web server may not be able to read `{0}`: chmod o+r {0}",
-                rules.display()
+                "the web server may not be able to read `{}`: chmod o+r {}",
+                rules.display(),
+                quoted(&rules)
             ));
         }
         for closed in self.closed_directories() {
             notes.push(format!(
-                "the web server may not be able to enter `{0}`: chmod o+x {0}",
-                closed.display()
+                "the web server may not be able to enter `{}`: chmod o+x {}",
+                closed.display(),
+                quoted(&closed)
             ));
         }
-        let private = self.private_files();
+        let private = self.private_files(app);
         if !private.is_empty() {
             notes.push(format!(
-                "`{shown}` has {}: clients cannot fetch them while `.htaccess` is there; better \
-                 keep them elsewhere",
+                "`{shown}` has {}, which only `.htaccess` keeps from clients: better keep such \
+                 files elsewhere",
                 private.join(", ")
             ));
         }
@@ -197,10 +244,11 @@ impl WebDirectory {
         above.filter(is_closed).map(Path::to_owned).collect()
     }
 
-    /// Names of files in the directory that clients should not see.
-    fn private_files(&self) -> Vec<String> {
+    /// Names of files in the directory that clients should not see, but for the file `app`.
+    fn private_files(&self, app: &Path) -> Vec<String> {
         let entries = fs::read_dir(&self.path).into_iter().flatten().filter_map(Result::ok);
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let names = names.filter(|name| self.path.join(name) != app);
         let is_private = |name: &String| {
             PRIVATE_NAMES.contains(&name.as_str())
                 || PRIVATE_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
@@ -225,16 +273,14 @@ fn resolved(path: &Path, exists: bool) -> Result<PathBuf, LogMessage> {
             Ok(path)
         } else {
             Err(refused(
-                format!("`{}` is not a directory", path.display()),
-                "name the directory that the web server shows, such as ~/public_html",
+                format!("`{}` is not a directory, and no script that wsgate runs", path.display()),
+                "name the directory that the web server shows, such as ~/public_html; or a script \
+                 whose `#!` line starts wsgate, which `wsgate check` checks",
             ))
         };
     }
     if fs::symlink_metadata(path).is_ok() {
-        return Err(refused(
-            format!("`{}` is a link to something that does not exist", path.display()),
-            "remove the link, or create its target",
-        ));
+        return Err(private_directory::dangling(path));
     }
     let absolute = std::path::absolute(path).map_err(|error| unusable(path, &error))?;
     let (Some(above), Some(name)) = (absolute.parent(), absolute.file_name()) else {
@@ -251,13 +297,17 @@ fn check_owner(path: &Path, found: &fs::Metadata) -> Result<(), LogMessage> {
         let name = user.as_deref().and_then(|line| line.split(':').next()).unwrap_or("USER");
         return Err(refused(
             format!("`{shown}` belongs to `{name}`, and files of root would not be run there"),
-            &format!("run the command as that user: sudo -u {name} -H wsgate init {shown}"),
+            &format!(
+                "run the command as that user: sudo -u {name} -H {} init {}",
+                this_program(),
+                quoted(path)
+            ),
         ));
     }
     if found.mode() & 0o002 != 0 {
         return Err(refused(
             format!("every user may write in `{shown}`, and could replace the script"),
-            &format!("chmod o-w {shown}"),
+            &format!("chmod o-w {}", quoted(path)),
         ));
     }
     Ok(())
@@ -265,15 +315,7 @@ fn check_owner(path: &Path, found: &fs::Metadata) -> Result<(), LogMessage> {
 
 /// The home directory of the user, without links.
 fn home() -> Option<PathBuf> {
-    let uid = geteuid().as_raw();
-    let is_own = |home: &PathBuf| fs::metadata(home).is_ok_and(|found| found.uid() == uid);
-    let of_passwd = || {
-        let line = users::passwd(&uid.to_string())?;
-        Some(PathBuf::from(line.trim_end().split(':').nth(5)?))
-    };
-    let home = env::var_os("HOME").map(PathBuf::from).filter(is_own);
-    let home = home.or_else(|| of_passwd().filter(is_own))?;
-    fs::canonicalize(home).ok()
+    fs::canonicalize(users::home(geteuid().as_raw())?).ok()
 }
 
 /// Where the application of `path` stands, below the directory for applications. Several sites may
@@ -283,13 +325,25 @@ fn place_of<'a>(path: &'a Path, home: &Path) -> &'a Path {
     path.strip_prefix(home).or_else(|_| path.strip_prefix("/")).unwrap_or(path)
 }
 
+/// Is `directory` a virtualenv, or an environment of conda?
+fn is_virtualenv(directory: &Path) -> bool {
+    directory.join("pyvenv.cfg").is_file() || directory.join("conda-meta").is_dir()
+}
+
+/// The name of a script, if the rules of a web server can hold it.
+fn script_name(name: &OsStr) -> Result<String, LogMessage> {
+    let plain = name.to_str().filter(|_| is_plain_name(name));
+    plain.map(str::to_owned).ok_or_else(|| {
+        refused(
+            format!("`.htaccess` cannot name the script `{}`", name.display()),
+            "rename it: letters, digits, `.`, `_` and `-` are possible",
+        )
+    })
+}
+
 fn unusable(path: &Path, error: &std::io::Error) -> LogMessage {
     refused(
         format!("`{}` cannot be used: {error}", path.display()),
         "create the directory, or check the path",
     )
-}
-
-fn refused(sentence: String, hint: &str) -> LogMessage {
-    LogMessage::new(Code::BadSetting, sentence).hint(hint.to_owned())
 }

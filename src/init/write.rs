@@ -10,7 +10,10 @@ use std::{
 use diagnostics::message::{Code, LogMessage};
 use rustix::process::geteuid;
 
-use crate::{exit::CommandError, init::quoted};
+use crate::{
+    exit::CommandError,
+    init::{quoted, this_program},
+};
 
 /// A file to be written.
 pub(super) struct PlannedFile {
@@ -46,6 +49,12 @@ impl PlannedFile {
         self
     }
 
+    /// A line of the content by which files of an earlier `wsgate init` are recognised.
+    fn marker(&self) -> Option<&str> {
+        let is_marked = self.has_other_lines || self.content.starts_with("#!");
+        self.content.lines().find(|line| !line.starts_with("#!")).filter(|_| is_marked)
+    }
+
     /// Does the file exist with this content?
     fn is_written(&self) -> bool {
         let content = self.content.trim_end();
@@ -58,13 +67,19 @@ impl PlannedFile {
 }
 
 /// Files and directories that were created, and that are removed again unless all were.
-#[derive(Default)]
 pub(super) struct Transaction {
+    /// The command that a person runs again.
+    again: String,
     files: Vec<PathBuf>,
     directories: Vec<PathBuf>,
 }
 
 impl Transaction {
+    /// Nothing was created yet. `again` is the command that a person runs again.
+    pub(super) fn new(again: String) -> Self {
+        Self { again, files: Vec::new(), directories: Vec::new() }
+    }
+
     /// Creates the directory `path`. Returns a line about it.
     ///
     /// # Errors
@@ -90,7 +105,10 @@ impl Transaction {
         if fs::read_link(path).is_ok_and(|found| found == target) {
             return Ok(format!("kept {}\n", path.display()));
         }
-        symlink(target, path).map_err(|error| not_written(path, &error))?;
+        symlink(target, path).map_err(|error| match fs::read_link(path) {
+            Ok(other) => self.other_link((path, target), &other),
+            Err(_) => not_written(path, &error),
+        })?;
         self.files.push(path.to_owned());
         Ok(format!("linked {} to {}\n", path.display(), target.display()))
     }
@@ -105,24 +123,90 @@ impl Transaction {
             return Ok(format!("kept {}, which has this content already\n", path.display()));
         }
         if fs::symlink_metadata(path).is_ok() {
-            return Err(exists(file));
+            return Err(self.exists(file));
         }
         let write = || -> io::Result<()> {
             let directory = path.parent().unwrap_or(Path::new("/"));
             let draft = tempfile::Builder::new().prefix(".wsgate-").tempfile_in(directory);
-            // That error names the draft.
-            let mut draft = draft.map_err(|error| io::Error::from(error.kind()))?;
-            draft.write_all(content.as_bytes())?;
+            // Errors of the draft itself have its name, which nobody knows.
+            let draft = draft.map_err(|error| io::Error::from(error.kind()))?;
+            draft.as_file().write_all(content.as_bytes())?;
             draft.as_file().set_permissions(Permissions::from_mode(*mode))?;
-            draft.persist_noclobber(path)?;
+            // The file system may report a full disk only now.
+            draft.as_file().sync_all()?;
+            draft.persist_noclobber(path).map_err(|error| error.error)?;
             Ok(())
         };
         write().map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => exists(file),
+            io::ErrorKind::AlreadyExists => self.exists(file),
             _ => not_written(path, &error),
         })?;
         self.files.push(path.clone());
         Ok(format!("wrote {} (mode {mode:o})\n", path.display()))
+    }
+
+    /// The error about a file that stands where `file` should be written.
+    fn exists(&self, file: &PlannedFile) -> CommandError {
+        let path = &file.path;
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        let is_own = text.lines().any(|line| file.marker().is_some_and(|own| own == line));
+        let what = match fs::symlink_metadata(path) {
+            Ok(found) if found.is_symlink() => "a symbolic link",
+            Ok(found) if found.is_dir() => "a directory",
+            _ if is_own => "an earlier `wsgate init` wrote it, or lines of it",
+            _ => "another file",
+        };
+        let (shown, again) = (quoted(path), &self.again);
+        let hint = if is_own && file.has_other_lines {
+            format!(
+                "replace it: mv {shown} {0} && {again}; then copy lines of your own from {0}",
+                quoted(&path.with_extension("old"))
+            )
+        } else if is_own && has_same_code(&text, &file.content) {
+            format!("replace it: rm {shown} && {again}")
+        } else if is_own {
+            format!(
+                "it serves another application. To replace it: rm {shown} && {again}; to keep it: \
+                 {} check {shown} says whether its first line needs a change",
+                this_program()
+            )
+        } else if file.has_other_lines {
+            "append the lines that --dry-run shows behind it, and run `wsgate init` again"
+                .to_owned()
+        } else {
+            "rename it and run the command again; or run the command with --dry-run, and add the \
+             lines that it shows by hand"
+                .to_owned()
+        };
+        let message = LogMessage::new(
+            Code::BadSetting,
+            format!("`{}` exists: {what}, and nothing was written", path.display()),
+        )
+        .hint(hint);
+        CommandError::failed(if first.is_empty() {
+            message
+        } else {
+            message.detail(format!("its first line: {first}"))
+        })
+    }
+
+    /// The error about a link at `path` to `other` instead of `target`.
+    fn other_link(&self, (path, target): (&Path, &Path), other: &Path) -> CommandError {
+        let message = LogMessage::new(
+            Code::BadSetting,
+            format!(
+                "`{}` is a link to `{}`, not to this wsgate, and nothing was written",
+                path.display(),
+                other.display()
+            ),
+        );
+        CommandError::failed(message.hint(format!(
+            "replace the link: ln -sfn {} {} && {}",
+            quoted(target),
+            quoted(path),
+            self.again
+        )))
     }
 
     /// Keeps everything that was created.
@@ -148,31 +232,9 @@ fn has_lines(text: &[u8], block: &str) -> bool {
     lines.windows(block.len().max(1)).any(|window| window == block)
 }
 
-/// The error about a file that stands where another should be written.
-fn exists(file: &PlannedFile) -> CommandError {
-    let path = &file.path;
-    let what = match fs::symlink_metadata(path) {
-        Ok(found) if found.is_symlink() => "a symbolic link",
-        Ok(found) if found.is_dir() => "a directory",
-        _ => "another file",
-    };
-    let first = fs::read_to_string(path).unwrap_or_default();
-    let first = first.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    let message = LogMessage::new(
-        Code::BadSetting,
-        format!("`{}` exists: {what}, and nothing was written", path.display()),
-    )
-    .hint(if file.has_other_lines {
-        "append the lines that --dry-run shows behind it, and run `wsgate init` again"
-    } else {
-        "rename it and run the command again; or run the command with --dry-run, and add the lines \
-         that it shows by hand"
-    });
-    CommandError::failed(if first.is_empty() {
-        message
-    } else {
-        message.detail(format!("its first line: {first}"))
-    })
+/// Have two scripts the same lines but for their first?
+fn has_same_code(one: &str, other: &str) -> bool {
+    one.trim_end().lines().skip(1).eq(other.trim_end().lines().skip(1))
 }
 
 fn not_written(path: &Path, error: &io::Error) -> CommandError {

@@ -6,6 +6,7 @@ pub(crate) mod account;
 mod cgroups;
 pub(crate) mod closed_directory;
 pub(crate) mod command_line;
+pub(crate) mod document_root;
 pub(crate) mod error_log;
 pub(crate) mod hosts;
 pub(crate) mod installed_file;

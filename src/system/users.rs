@@ -3,9 +3,13 @@
 //! these programs, such as a small container, this module reads passwd(5) and group(5) directly.
 
 use std::{
-    fs,
+    env, fs,
+    os::unix::fs::MetadataExt as _,
+    path::PathBuf,
     process::{Command, Stdio},
 };
+
+use rustix::process::geteuid;
 
 /// The user or group ID in `text`, which has digits only. The highest ID means "no user" to the
 /// kernel.
@@ -83,6 +87,14 @@ pub(crate) fn passwd(user: &str) -> Option<String> {
             line(PASSWD, |fields| [fields.first(), fields.get(2)].contains(&Some(&user)))
         }
     }
+}
+
+/// The home directory of the user with the ID `uid`, which belongs to that user.
+pub(crate) fn home(uid: u32) -> Option<PathBuf> {
+    let is_own = |home: &PathBuf| fs::metadata(home).is_ok_and(|found| found.uid() == uid);
+    let variable = env::var_os("HOME").filter(|_| uid == geteuid().as_raw()).map(PathBuf::from);
+    let of_passwd = || passwd(&uid.to_string())?.trim_end().split(':').nth(5).map(PathBuf::from);
+    variable.filter(is_own).or_else(|| of_passwd().filter(is_own))
 }
 
 /// The first user ID of persons: lower ones belong to services (login.defs(5)).

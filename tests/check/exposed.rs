@@ -1,6 +1,6 @@
 //! Files below a document root that clients could fetch.
 
-use std::{fs, os::unix::fs::symlink, process::Command};
+use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
 use crate::{
     check::{CheckSite, HELLO, first_line::mend, only_problem},
@@ -178,17 +178,27 @@ fn a_link_to_a_directory_leads_clients_there_and_may_form_a_loop() {
 
 #[test]
 fn the_hint_mends_a_site_whose_script_has_any_name() {
-    for name in ["it's 100% new.wsgi", "a+b (\"c\").wsgi", "$HOME `x` \u{e9}.wsgi"] {
+    // `.htaccess` names the script, or the script gets the usual name.
+    for (name, named) in [
+        ("shop-2.wsgi", "shop-2.wsgi"),
+        ("index.cgi", "index.cgi"),
+        ("it's 100% new.wsgi", "app.wsgi"),
+        ("a+b (\"c\").wsgi", "app.wsgi"),
+        ("$HOME `x` \u{e9}.wsgi", "app.wsgi"),
+    ] {
         let site = CheckSite::new();
         let script = site.dir.script(&format!("public_html/{name}"), "#!WSGATE", HELLO);
         site.dir.file("public_html/settings.py", "");
-        let check = || site.check(&[script.to_str().unwrap()]);
-        let ended = check();
+        let check = |script: &Path| site.check(&[script.to_str().unwrap()]);
+        let ended = check(&script);
         only_problem(&ended, "source: ");
         mend(&ended);
-        assert_eq!(check().code(), Some(0), "{name}: {}", check().text());
+        let ended = check(&site.dir.path(&format!("public_html/{named}")));
+        assert_eq!(ended.code(), Some(0), "{name}: {}", ended.text());
         let rules = fs::read_to_string(site.dir.path("public_html/.htaccess")).unwrap();
-        assert_eq!(rules.lines().count(), 3, "{rules}");
+        assert!(rules.contains(&format!("<Files \"{named}\">")), "{rules}");
+        let escaped = named.replace('.', "\\.");
+        assert!(rules.contains(&format!("RewriteRule \"^{escaped}(?:/|\\z)\" - [L]")), "{rules}");
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A first line, where `WSGATE` stands for the path of the gateway, and what is said of it.
-const LINES: [(&str, &str); 15] = [
+const LINES: [(&str, &str); 18] = [
     ("\u{feff}#!WSGATE\n", "a byte order mark stands before the `#!`"),
     ("\n#!WSGATE\n", "is not at the very beginning of the file"),
     (" \t\n\n#!WSGATE --debug\n", "is not at the very beginning of the file"),
@@ -33,6 +33,9 @@ const LINES: [(&str, &str); 15] = [
     ("#!/usr/bin/env WSGATE --debug\n", "passes arguments to `env`"),
     ("#!/usr/bin/env -S wsgate-absent --debug\n", "does not find `wsgate-absent` with the PATH of"),
     ("#!/absent/wsgate --debug\n", "names `/absent/wsgate`, which does not exist"),
+    ("#!/absent/my venv/bin/wsgate --debug\n", "takes what stands before the space for the"),
+    ("#!/absent/a&b.c/wsgate --debug\n", "names `/absent/a&b.c/wsgate`, which does not exist"),
+    ("#!\n", "names no program"),
     ("#!bin/wsgate\n", "names `bin/wsgate`, which is not a path from `/`"),
 ];
 
@@ -42,7 +45,18 @@ pub(super) fn mend(ended: &ExitedProcess) {
     let text = ended.text();
     let (_, hint) = text.rsplit_once("hint: ").unwrap_or_else(|| panic!("no hint in {text}"));
     let hint = hint.lines().next().unwrap();
-    let starts = ["LC_ALL=C sed -i", "sed -i", "iconv ", "chmod ", "chown ", "chgrp ", "printf "];
+    let starts = [
+        "mkdir -p ",
+        "ln -sfn ",
+        "mv -n ",
+        "LC_ALL=C sed -i",
+        "sed -i",
+        "iconv ",
+        "chmod ",
+        "chown ",
+        "chgrp ",
+        "printf ",
+    ];
     let init = hint.rfind(": ").filter(|_| hint.contains(" init ")).map(|at| at + 2);
     let at = starts.iter().filter_map(|start| hint.find(start)).chain(init).min();
     let command = &hint[at.unwrap_or_else(|| panic!("no command in {hint}"))..];
@@ -62,6 +76,33 @@ fn a_wrong_first_line_is_a_problem_and_its_hint_mends_it() {
         let ended = site.check(&["app.wsgi"]);
         assert_eq!(ended.code(), Some(0), "{line:?}: {}{}", ended.text(), ended.stderr);
     }
+}
+
+#[test]
+fn the_options_of_a_wrong_first_line_are_used_all_the_same() {
+    let site = CheckSite::new();
+    site.dir.file("lib/helper.py", "");
+    let program = site.dir.wsgate();
+    let code = format!("import helper\n{}", dedent(HELLO));
+    for line in [
+        format!("\u{feff}#!{}", program.display()),
+        format!("\n#!{}", program.display()),
+        format!("# !{}", program.display()),
+        "#!/absent/my venv/bin/wsgate".to_owned(),
+        "#!/absent/wsgate".to_owned(),
+    ] {
+        let text = format!("{line} --path ../lib\n{code}");
+        site.dir.executable("site/app.wsgi", text);
+        only_problem(&site.check(&["app.wsgi"]), "`#!`");
+    }
+    // An empty file has another problem, too.
+    site.dir.executable("site/app.wsgi", "");
+    let ended = site.check(&["app.wsgi"]);
+    let hint = ended.text().lines().find_map(|it| Some(it.split_once(": printf ")?.1.to_owned()));
+    let command = format!("printf {}", hint.unwrap_or_else(|| panic!("{}", ended.text())));
+    assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success(), "{command}");
+    let text = fs::read_to_string(site.dir.path("site/app.wsgi")).unwrap();
+    assert_eq!(text, format!("#!{}\n", program.display()));
 }
 
 #[test]
@@ -144,7 +185,7 @@ fn a_program_with_a_path_that_the_kernel_does_not_read_is_a_problem() {
     site.dir.script("site/app.wsgi", &format!("#!{}", program.display()), HELLO);
     let ended = site.check(&["app.wsgi"]);
     only_problem(&ended, "and the kernel reads 256 bytes of the line");
-    assert!(ended.text().contains("ln -s "), "{}", ended.text());
+    assert!(ended.text().contains("ln -sfn "), "{}", ended.text());
     let run = Command::new(site.dir.path("site/app.wsgi")).output();
     assert!(run.is_err(), "the kernel refuses the script: {run:?}");
 }

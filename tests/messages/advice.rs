@@ -60,6 +60,14 @@ fn a_module_of_the_application_is_found_where_it_is() {
     let hint = hint_of(&probe, "W0302");
     assert!(hint.contains(&format!("add `--path {}/lib`", directory.display())), "{hint}");
 
+    // A package without `__init__.py`, in a project that has its packages below `src`.
+    let probe = Probe::new("import shop.pages");
+    let directory = probe.directory().to_owned();
+    fs::create_dir_all(directory.join("src/shop")).unwrap();
+    fs::write(directory.join("src/shop/pages.py"), "").unwrap();
+    let hint = hint_of(&probe, "W0302");
+    assert!(hint.contains(&format!("add `--path {}/src`", directory.display())), "{hint}");
+
     let probe = Probe::new("import site_settings");
     let file = probe.directory().join("sitesettings.py");
     fs::write(&file, "").unwrap();
@@ -76,6 +84,21 @@ fn a_module_of_the_application_is_found_where_it_is() {
     fs::write(&file, "").unwrap();
     let hint = hint_of(&probe, "W0302");
     assert!(hint.contains("hides a package of that name") && hint.contains("rename"), "{hint}");
+}
+
+#[test]
+fn a_source_file_in_utf_16_is_named_with_its_encoding() {
+    let utf_16: Vec<u8> =
+        "\u{feff}application = 1\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let probe = Probe::new("import helper");
+    fs::write(probe.directory().join("helper.py"), &utf_16).unwrap();
+    assert!(hint_of(&probe, "W0301").contains("is saved as UTF-16, or damaged"));
+    let probe = Probe::new("");
+    let script = probe.directory().join("app.wsgi");
+    fs::write(&script, utf_16).unwrap();
+    let hint = hint_of(&probe, "W0301");
+    let named = format!("`{}` is saved as UTF-16", script.display());
+    assert!(hint.starts_with(&named) && hint.contains("iconv -f UTF-16 -t UTF-8"), "{hint}");
 }
 
 #[test]

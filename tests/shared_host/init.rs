@@ -16,26 +16,26 @@ use crate::{
 };
 
 /// A user without a virtualenv, and wsgate where every user can run it.
-struct Account {
-    user: HostUser,
-    dir: InstallDir,
+pub(super) struct Account {
+    pub(super) user: HostUser,
+    pub(super) dir: InstallDir,
 }
 
 impl Account {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let account = Self { user: HostUser::new(), dir: InstallDir::new() };
         account.user.directory(&account.user.path("public_html"));
         account
     }
 
-    fn wsgate(&self, arguments: &str) -> ExitedProcess {
+    pub(super) fn wsgate(&self, arguments: &str) -> ExitedProcess {
         let program = self.dir.wsgate();
         let line = format!("{} {arguments}", program.display());
         self.user.run(&["/bin/sh", "-c", &line])
     }
 
     /// All files below the home directory, but those of a new account.
-    fn files(&self) -> Vec<String> {
+    pub(super) fn files(&self) -> Vec<String> {
         let find = "find . -mindepth 1 ! -name '.bash*' ! -name .profile -printf '%P %m\\n' | sort";
         self.user.run(&["/bin/sh", "-c", find]).text().lines().map(str::to_owned).collect()
     }
@@ -54,7 +54,7 @@ impl Account {
 }
 
 #[track_caller]
-fn is_refused(ended: &ExitedProcess, code: i32, said: &str) {
+pub(super) fn is_refused(ended: &ExitedProcess, code: i32, said: &str) {
     assert_eq!(ended.code(), Some(code), "{} {}", ended.text(), ended.stderr);
     let is_complete = ended.stderr.contains("[W0105]") && ended.stderr.contains("hint: ");
     assert!(ended.stderr.contains(said) && is_complete, "{}", ended.stderr);
@@ -288,7 +288,11 @@ fn directories_that_cannot_be_served_are_refused() {
     let mut as_root = Command::new(account.dir.wsgate());
     let ended = run(as_root.arg("init").arg(user.path("public_html")), "");
     is_refused(&ended, 78, &format!("belongs to `{}`", user.name));
-    assert!(ended.stderr.contains(&format!("sudo -u {} -H wsgate init", user.name)));
+    assert!(
+        ended
+            .stderr
+            .contains(&format!("hint: run the command as that user: sudo -u {} -H /", user.name))
+    );
     assert_eq!(account.files(), before);
 }
 
@@ -334,9 +338,7 @@ fn modes_follow_the_directory_and_its_dangers_are_named() {
                          chgrp {}",
         user.name
     );
-    for said in
-        [&group, "chmod g-w", "chmod o+x", "`.env`, `app.py`, `db.sqlite3`", "move it elsewhere"]
-    {
+    for said in [&group, "chmod g-w", "chmod o+x", "`.env`, `db.sqlite3`", "move it elsewhere"] {
         assert!(text.contains(said), "{said}: {text}");
     }
 }

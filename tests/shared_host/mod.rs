@@ -5,6 +5,7 @@
 
 mod host_user;
 mod init;
+mod replaced;
 
 use std::{
     fmt::Write as _,

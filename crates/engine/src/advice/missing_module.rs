@@ -7,7 +7,7 @@ use wire::app::Source;
 
 use crate::advice::{
     START, Start, distributions,
-    own_modules::{almost, directory_of},
+    own_modules::{almost, directory_of, source_directory_of},
     removed_modules::RemovedModule,
     running,
 };
@@ -36,7 +36,8 @@ pub(crate) fn advice(py: Python<'_>, name: &str) -> String {
     {
         return in_package(start, name, top, &file);
     }
-    if let Some(directory) = directory_of(start, top) {
+    let own = directory_of(start, top).or_else(|| source_directory_of(start, top));
+    if let Some(directory) = own {
         let option = match &start.source {
             Source::File(_) => "--path",
             Source::Module(_) => "--chdir",
@@ -60,7 +61,8 @@ pub(crate) fn advice(py: Python<'_>, name: &str) -> String {
 /// What to do about the module `name` of the application itself, which was not found.
 pub(crate) fn for_application(name: &str) -> String {
     let top = name.split('.').next().unwrap_or_default();
-    match START.get().and_then(|start| directory_of(start, top)) {
+    let own = |start| directory_of(start, top).or_else(|| source_directory_of(start, top));
+    match START.get().and_then(own) {
         Some(directory) => elsewhere("--chdir", top, &directory),
         None => "name a file by its path, or give the directory of the module with --chdir DIR"
             .to_owned(),

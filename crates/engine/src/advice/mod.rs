@@ -3,6 +3,7 @@
 
 mod callable;
 mod distributions;
+mod encoding;
 mod missing_module;
 mod own_modules;
 mod python2;
@@ -19,7 +20,7 @@ use diagnostics::limit_hints;
 use pyo3::{
     exceptions::{
         PyAttributeError, PyImportError, PyMemoryError, PyNameError, PyOSError, PyRuntimeError,
-        PySyntaxError,
+        PySyntaxError, PyValueError,
     },
     prelude::*,
 };
@@ -76,7 +77,7 @@ pub(crate) fn for_exception(py: Python<'_>, error: &PyErr) -> Option<String> {
     if let Some(name) = missing_module::name(py, error) {
         return Some(missing_module::advice(py, &name));
     }
-    if let Some(advice) = of_limit(py, error) {
+    if let Some(advice) = of_limit(py, error).or_else(|| of_encoding(py, error)) {
         return Some(advice);
     }
     let evidence = if error.is_instance_of::<PySyntaxError>(py) {
@@ -92,6 +93,15 @@ pub(crate) fn for_exception(py: Python<'_>, error: &PyErr) -> Option<String> {
         None
     };
     evidence.map(|evidence| python2::advice(&running(py), evidence))
+}
+
+/// The advice about `error`, if it is about the encoding of a source file. Python 3.11 and earlier
+/// raise ValueError for null bytes.
+fn of_encoding(py: Python<'_>, error: &PyErr) -> Option<String> {
+    let is_of_source = error.is_instance_of::<PySyntaxError>(py)
+        || error.is_instance_of::<PyValueError>(py) && !error.is_instance_of::<PyOSError>(py);
+    let text = || error.value(py).str().map(|text| text.to_string()).ok();
+    encoding::advice(py, error, &text().filter(|_| is_of_source)?)
 }
 
 /// The advice about `error`, if a limit of processes or memory is its cause.

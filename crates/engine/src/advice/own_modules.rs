@@ -35,6 +35,29 @@ pub(super) fn directory_of(start: &Start, name: &str) -> Option<PathBuf> {
     })
 }
 
+/// The directory `src` or `lib`, beside or above the application, that has the package `name`. The
+/// package may have no `__init__.py`.
+pub(super) fn source_directory_of(start: &Start, name: &str) -> Option<PathBuf> {
+    let owners = owners(start);
+    let bases = start.directories.iter().flat_map(|directory| directory.ancestors().take(2));
+    let mut sources = bases.flat_map(|base| [base.join("src"), base.join("lib")]);
+    sources.find(|source| {
+        let package = source.join(name);
+        !start.directories.contains(source)
+            && has_code(&package)
+            && is_trusted(source, &owners)
+            && is_trusted(&package, &owners)
+    })
+}
+
+/// Has `directory` a module or a package?
+fn has_code(directory: &Path) -> bool {
+    entries(directory).iter().any(|path| {
+        path.extension().is_some_and(|extension| extension == "py")
+            || path.join("__init__.py").is_file()
+    })
+}
+
 /// The files that may be the module `name` in `directory`.
 fn module_files(directory: &Path, name: &str) -> [PathBuf; 2] {
     [directory.join(format!("{name}.py")), directory.join(name).join("__init__.py")]
