@@ -100,8 +100,8 @@ pub(super) fn tcp(name: &str, error: &io::Error) -> CommandError {
              `0.0.0.0` means all"
         }
         io::ErrorKind::PermissionDenied => {
-            "ports below 1024 are for root: listen at a higher port, or start wsgate as root with \
-             --user"
+            "ports below 1024 are for root: listen at a higher port, start wsgate as root with \
+             --user, or let systemd listen there (ListenStream=)"
         }
         io::ErrorKind::NotFound => {
             "write an IP address such as 127.0.0.1, or add the name to /etc/hosts or the DNS"

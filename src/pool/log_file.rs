@@ -8,7 +8,10 @@ use std::{
 };
 
 use diagnostics::message::{Code, LogMessage};
-use rustix::io::{DupFlags, Errno, dup3};
+use rustix::{
+    io::{DupFlags, Errno, dup3},
+    process::geteuid,
+};
 
 use crate::{pool::file_creator::FileCreator, system::trusted_path::Untrusted};
 
@@ -56,11 +59,23 @@ impl LogFile {
             if let Some(message) = unsafe_log(path, &error) {
                 return message;
             }
-            let hint = if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
-                "wsgate cannot open a socket, or a named pipe without a reader; `-` means standard \
-                 error"
-            } else {
-                "create its directory, and allow this user to write in it"
+            let user = creator.owner().0.unwrap_or_else(|| geteuid().as_raw());
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let directory = parent.unwrap_or(Path::new(".")).display();
+            let hint = match error.kind() {
+                _ if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => {
+                    "wsgate cannot open a socket, or a named pipe without a reader; `-` means \
+                     standard error"
+                        .to_owned()
+                }
+                io::ErrorKind::NotFound => {
+                    format!("create the directory `{directory}`, and let user {user} write in it")
+                }
+                io::ErrorKind::PermissionDenied => format!(
+                    "let user {user} write in the directory `{directory}` and in the file, or name \
+                     another file"
+                ),
+                _ => format!("check that user {user} can create files in `{directory}`"),
             };
             LogMessage::new(
                 Code::BadSetting,

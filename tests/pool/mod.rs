@@ -35,6 +35,7 @@ pub(crate) mod load;
 mod load_failures;
 mod logs;
 mod lone_worker;
+mod missing_rights;
 mod notify;
 mod orphans;
 mod outliving;
