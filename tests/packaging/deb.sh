@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The deb in the distributions it is for, booted by systemd: installation, CGI behind Apache, a pool
-# behind nginx, an upgrade under load, and a purge that leaves nothing.
+# behind nginx, an upgrade in place under load, one that a pool cannot follow, and a purge that leaves nothing.
 #
 # Arguments: names of suites; all by default.
 . "$(dirname "$0")/lib.sh"
@@ -85,6 +85,7 @@ CONF
 }
 
 pool_pid() { inside systemctl show --property=MainPID --value wsgate@shop.service; }
+pool_program() { inside readlink "/proc/$(pool_pid)/exe"; }
 
 serve() {
     cp -a "$root/usr/share/doc/wsgate/examples/cgi-bin/." "$root/usr/lib/cgi-bin"
@@ -124,9 +125,31 @@ upgrade_under_load() {
     [ "$status" = 0 ] || fail "$suite: requests failed during the upgrade"
     rm -r "$root/root/load"
     after=$(pool_pid)
-    [ "$before" != "$after" ] || fail "$suite: the upgrade left the pool's old build running"
-    [ "$(inside readlink "/proc/$after/exe")" = /usr/bin/wsgate ] ||
+    [ "$before" = "$after" ] || fail "$suite: the upgrade restarted the pool"
+    [ "$(pool_program)" = /usr/bin/wsgate ] ||
         fail "$suite: the pool runs another build than the installed one"
+}
+
+# A pool whose application cannot be loaded any more.
+upgrade_below_broken_application() {
+    local before
+    before=$(pool_pid)
+    cp "$root/srv/shop/app.wsgi" "$work/app.wsgi"
+    echo 'raise ValueError("broken")' >"$root/srv/shop/app.wsgi"
+    inside dpkg -i /mnt/first.deb >"$work/$suite.upgrade" 2>&1 || {
+        cat "$work/$suite.upgrade" >&2
+        fail "$suite: the upgrade fails because of a broken application"
+    }
+    grep -q 'wsgate@shop.service goes on with its old build' "$work/$suite.upgrade" || {
+        cat "$work/$suite.upgrade" >&2
+        fail "$suite: the upgrade does not name the pool with its old build"
+    }
+    expect http://127.0.0.1/shop "Hello from the pool"
+    [ "$before" = "$(pool_pid)" ] || fail "$suite: the upgrade restarted a pool that cannot start"
+    [ "$(pool_program)" = "/usr/bin/wsgate (deleted)" ] || fail "$suite: $(pool_program) serves"
+    cp "$work/app.wsgi" "$root/srv/shop/app.wsgi"
+    inside systemctl restart wsgate@shop.service
+    expect http://127.0.0.1/shop "Hello from the pool"
 }
 
 remove() {
@@ -161,6 +184,7 @@ for suite; do
     inside dpkg -i /mnt/first.deb >/dev/null || fail "$suite: dpkg -i"
     serve
     upgrade_under_load
+    upgrade_below_broken_application
     remove
     list | diff "$work/$suite.before" - || fail "$suite: a purge leaves files"
     shut_down
