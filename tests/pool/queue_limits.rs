@@ -87,7 +87,14 @@ fn f31_requests_that_wait_too_long_for_a_worker_are_refused() {
         release(&pool, busy);
         assert_eq!(pool.ask(&request(0).0).text(), "/other|body");
         let log = pool.stop();
-        assert_eq!(log.matches("error[W0750]").count(), 1, "{log}");
+        // One request, and the number of the others at the end of the pool.
+        assert_eq!(log.matches("error[W0750]").count(), 2, "{log}");
+        assert_eq!(
+            log.matches("the request has waited for 1 s (--queue is 1 s").count(),
+            1,
+            "{log}"
+        );
+        assert!(log.contains(": 19 more requests were refused, from 20"), "{log}");
         assert!(log.contains("request: waiting-00") && log.contains("--queue is 1 s"), "{log}");
     }
 }

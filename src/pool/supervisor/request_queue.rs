@@ -65,10 +65,19 @@ pub(in crate::pool) struct RequestQueue {
     acceptor: Acceptor,
     refuser: Refuser,
     log: RefusalLog,
+    /// The limit that the last refused request has reached.
+    reached: Limit,
     /// Since when no thread has been idle.
     busy_since: Option<Instant>,
     is_accepting: bool,
     is_closed: bool,
+}
+
+/// A limit of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Limit {
+    Time,
+    Length,
 }
 
 /// A connection with a request.
@@ -108,6 +117,7 @@ impl RequestQueue {
             acceptor: Acceptor::new(settings),
             refuser: Refuser::new(MAX_REFUSED),
             log: RefusalLog::default(),
+            reached: Limit::Time,
             busy_since: None,
             is_accepting: false,
             is_closed: false,
@@ -193,6 +203,7 @@ impl RequestQueue {
             }
         }
         self.relay.close();
+        self.log.finish();
         (self.is_closed, self.is_accepting) = (true, false);
     }
 
@@ -304,6 +315,7 @@ impl RequestQueue {
         while self.refuser.has_room() {
             if self.passed_on.front().is_some_and(|first| is_overdue(first.since)) {
                 self.passed_on.pop_front();
+                self.reached = Limit::Time;
                 match sockets.take_queued() {
                     Some(connection) if has_input(&connection) == Ok(true) => {
                         self.refuser.add(connection.socket);
@@ -313,11 +325,13 @@ impl RequestQueue {
                     None => self.passed_on.clear(),
                 }
             } else if self.waiting.front().is_some_and(|first| is_overdue(first.since)) {
+                self.reached = Limit::Time;
                 let first = self.waiting.pop_front().map(|first| first.connection.socket);
                 first.into_iter().for_each(|socket| self.refuser.add(socket));
             } else if self.waiting.len() + self.passed_on.len() > self.max_waiting
                 && let Some(newest) = self.waiting.pop_back()
             {
+                self.reached = Limit::Length;
                 self.refuser.add(newest.connection.socket);
             } else {
                 break;
@@ -330,11 +344,18 @@ impl RequestQueue {
             let sentence = "request refused: all workers are busy, and the pool stops";
             return LogMessage::new(Code::QueueFull, sentence).hint("try again");
         }
-        let waiting = self.waiting.len() + self.passed_on.len();
-        let sentence = format!(
-            "request refused: all workers are busy, and {waiting} requests wait ({})",
-            self.limits
-        );
+        let limits = self.limits;
+        let sentence = match (self.reached, limits.time) {
+            (Limit::Time, Some(time)) => format!(
+                "request refused: all workers are busy, and the request has waited for {} s \
+                 ({limits})",
+                time.as_secs()
+            ),
+            _ => format!(
+                "request refused: all workers are busy, and as many requests wait as may \
+                 ({limits})"
+            ),
+        };
         LogMessage::new(Code::QueueFull, sentence).hint(
             "see with `wsgate status` what takes long; raise --workers or --threads for more \
              requests at a time, or --queue and --queue-length for longer waits",
