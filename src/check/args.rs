@@ -54,6 +54,8 @@ pub(crate) struct CheckedApp {
     /// The time limit on the command line, in seconds.
     pub(super) timeout: Option<u64>,
     pub(super) target: Option<String>,
+    /// Does the application get only the most necessary environment variables?
+    pub(crate) clears_environment: bool,
     /// Is this the application of a configuration file?
     pub(super) is_pool: bool,
     /// What is wrong with the configuration file.
@@ -69,6 +71,7 @@ impl CheckArgs {
             user: self.check.user.clone(),
             timeout: self.request.timeout,
             target: self.target.clone(),
+            clears_environment: false,
             is_pool: false,
             problems: Vec::new(),
         }

@@ -124,7 +124,10 @@ fn checked_app(args: &CheckArgs) -> Result<CheckedApp, CommandError> {
     let problems = pool::config_problems::problems(&pool);
     // An unknown user is a problem already.
     let user = pool.pool.user.clone().filter(|user| users::user(user).is_some());
-    Ok(args.checked_app_of_pool(pool.app.clone(), user, pool.script_options(), problems))
+    let options = pool.script_options();
+    let mut checked = args.checked_app_of_pool(pool.app.clone(), user, options, problems);
+    checked.clears_environment = pool.process.clear_env;
+    Ok(checked)
 }
 
 /// The exit code of a command; its error is written to standard error.

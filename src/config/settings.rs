@@ -62,6 +62,8 @@ pub(crate) struct Settings {
     pub(crate) working_directory: PathBuf,
     /// The first entries of `sys.path`.
     pub(crate) sys_path: Vec<PathBuf>,
+    /// Does the process get only the most necessary variables of this process?
+    pub(crate) clears_environment: bool,
     /// Environment variables of the process, in addition to those of the request.
     pub(crate) variables: Vec<(OsString, OsString)>,
     /// The files that some of these variables come from.
@@ -172,6 +174,7 @@ impl Settings {
                 .into_iter()
                 .chain(options.app.path.iter().map(|directory| base.join(directory)))
                 .collect(),
+            clears_environment: false,
             variables,
             env_files,
             pycache_prefix: pycache_prefix(&home),

@@ -63,6 +63,22 @@ pub(crate) const OWN_VARIABLES: [&str; 8] = [
     "WSGATE_UPGRADE",
 ];
 
+/// Variables that `--clear-env` keeps, besides `LC_*`. Its help and docs/fastcgi.md list them; the
+/// last one is an option of the pool.
+const KEPT_VARIABLES: [&str; 11] = [
+    "PATH",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TMPDIR",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "MAIL",
+    "FCGI_WEB_SERVER_ADDRS",
+];
+
 /// A python that can be started.
 pub(crate) struct Start {
     /// The command, which may be changed before it is run.
@@ -160,12 +176,18 @@ pub(crate) fn environment(settings: &Settings, request: &Request) -> BTreeMap<Os
         .into_iter()
         .rev()
         .filter(|(name, _)| !OWN_VARIABLES.iter().any(|known| name == known))
+        .filter(|(name, _)| !settings.clears_environment || is_always_kept(name))
         .chain(settings.variables.iter().cloned())
         .chain(request.variables.iter().cloned())
         .collect();
     // HTTP clients would use this request header as their proxy setting (CVE-2016-1000110).
     environment.remove(OsStr::new("HTTP_PROXY"));
     environment
+}
+
+/// Does `--clear-env` keep the variable `name`?
+fn is_always_kept(name: &OsStr) -> bool {
+    KEPT_VARIABLES.iter().any(|kept| name == *kept) || name.as_bytes().starts_with(b"LC_")
 }
 
 /// The style of this process, for the process that it starts.

@@ -28,6 +28,7 @@ pub(super) struct CodeSource {
     engine: Option<Engine>,
     /// Environment variables of the user that the pool runs as.
     variables: Vec<(OsString, OsString)>,
+    clears_environment: bool,
 }
 
 impl CodeSource {
@@ -42,7 +43,13 @@ impl CodeSource {
 
     /// The application `app`, with `options`. Relative paths start at `base`.
     pub(super) fn of(app: App, options: ScriptOptions, base: PathBuf) -> Self {
-        Self { options, app, base, engine: None, variables: Vec::new() }
+        let variables = Vec::new();
+        Self { options, app, base, engine: None, variables, clears_environment: false }
+    }
+
+    /// Leaves out most environment variables of this process, if `clears_environment`.
+    pub(super) fn with_cleared_environment(self, clears_environment: bool) -> Self {
+        Self { clears_environment, ..self }
     }
 
     /// Adds the environment variables of the user that the pool runs as.
@@ -77,6 +84,7 @@ impl CodeSource {
         let mut settings =
             Settings::resolve_with(&options, self.app.clone(), &self.base, &search, engine)?;
         // Variables of --env come later in the list, and override these.
+        settings.clears_environment = self.clears_environment;
         settings.variables.splice(0..0, self.variables.iter().cloned());
         Ok(settings)
     }

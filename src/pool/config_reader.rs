@@ -121,7 +121,8 @@ impl ConfigReader {
         }
         let source = CodeSource::new(&args.app, &args.script_options())
             .map_err(|error| error.message)?
-            .with_process_of(&self.code);
+            .with_process_of(&self.code)
+            .with_cleared_environment(args.process.clear_env);
         let settings = source.resolve()?;
         if let Some(message) = args.logs.without_effect(settings.fastcgi.slow) {
             return Err(message);

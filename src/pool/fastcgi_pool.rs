@@ -67,7 +67,8 @@ fn serve(
     if let Some((sentence, hint)) = args.contradiction() {
         return Err(CommandError::usage(LogMessage::new(Code::BadSetting, sentence).hint(hint)));
     }
-    let code = CodeSource::new(&args.app, &args.script_options())?;
+    let code = CodeSource::new(&args.app, &args.script_options())?
+        .with_cleared_environment(args.process.clear_env);
     let account = options.user.as_deref().map(|user| {
         Account::find(user, options.group.as_deref(), &args.process.supplementary_group)
     });

@@ -50,6 +50,13 @@ pub(crate) struct ProcessOptions {
     )]
     pub(crate) supplementary_group: Vec<String>,
 
+    /// Start python without the environment variables of the shell or service manager
+    ///
+    /// PATH, LANG, LANGUAGE, LC_*, TZ, TMPDIR, HOME, USER, LOGNAME, SHELL and MAIL stay, and
+    /// variables of --env and --env-file are added.
+    #[arg(long)]
+    pub(crate) clear_env: bool,
+
     /// Set the umask of the pool's processes to MASK, in octal [default: the inherited umask]
     #[arg(long, value_name = "MASK")]
     umask: Option<FileMode>,

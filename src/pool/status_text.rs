@@ -104,7 +104,7 @@ fn worker(worker: &WorkerStatus) -> String {
 /// A row of the table. At 80 columns there is room for a short request; its id is the last word.
 fn row([pid, state, time, requests, cpu, memory, age, last, request]: [&str; 9]) -> String {
     let mut row = format!(
-        "  {pid:>8} {state:<7} {time:>8} {requests:>8} {cpu:>8} {memory:>7} {age:>7} {last:>4} \
+        "  {pid:>7} {state:<7} {time:>7} {requests:>8} {cpu:>8} {memory:>7} {age:>7} {last:>4} \
          {request}"
     );
     row.truncate(row.trim_end().len());

@@ -21,7 +21,7 @@ pub(crate) struct Account {
     pub(crate) gid: u32,
     /// The IDs of all groups.
     groups: Vec<u32>,
-    /// `HOME`, `SHELL`, `USER` and `LOGNAME`, if they are known.
+    /// `HOME`, `SHELL`, `MAIL`, `USER` and `LOGNAME`.
     variables: Vec<(OsString, OsString)>,
 }
 
@@ -73,10 +73,18 @@ impl Account {
                 groups.push(group);
             }
         }
-        let known = [("HOME", fields.get(5)), ("SHELL", fields.get(6)), ("USER", fields.first())];
-        let variables = known.into_iter().chain([("LOGNAME", fields.first())]);
-        let variables = variables.filter_map(|(name, value)| Some((name.into(), (*value?).into())));
-        Ok(Self { name: user.to_owned(), uid, gid, groups, variables: variables.collect() })
+        let field = |position: usize| fields.get(position).copied().filter(|it| !it.is_empty());
+        let login = name.map_or_else(|| uid.to_string(), str::to_owned);
+        let variables = [
+            // A user without a line, as a container may have it.
+            ("HOME", field(5).unwrap_or("/").to_owned()),
+            ("SHELL", field(6).unwrap_or("/bin/sh").to_owned()),
+            ("MAIL", format!("/var/mail/{login}")),
+            ("USER", login.clone()),
+            ("LOGNAME", login),
+        ];
+        let variables = variables.map(|(name, value)| (name.into(), value.into())).to_vec();
+        Ok(Self { name: user.to_owned(), uid, gid, groups, variables })
     }
 
     /// The variables that login programs set for this user.
@@ -169,7 +177,15 @@ mod tests {
         let other = Account::find("root", Some("4242"), &["4243".to_owned()]).unwrap();
         assert_eq!((other.gid, other.groups[0], other.groups.last()), (4242, 4242, Some(&4243)));
         let number = Account::find("424242", Some("4242"), &[]).unwrap();
-        assert_eq!((number.uid, number.gid, number.variables()), (424_242, 4242, &[][..]));
+        assert_eq!((number.uid, number.gid), (424_242, 4242));
+        let shown: Vec<String> = number
+            .variables()
+            .iter()
+            .map(|(name, value)| format!("{}={}", name.display(), value.display()))
+            .collect();
+        let expected =
+            ["HOME=/", "SHELL=/bin/sh", "MAIL=/var/mail/424242", "USER=424242", "LOGNAME=424242"];
+        assert_eq!(shown, expected);
         for (user, group) in
             [("no-such-user", None), ("424242", None), ("", None), ("root", Some("no-such-group"))]
         {

@@ -23,6 +23,7 @@ mod dormant;
 mod dynamic;
 mod ending;
 mod env_file;
+mod environment;
 mod files_of_root;
 mod filter;
 pub(crate) mod forks;

@@ -66,7 +66,7 @@ pub(in crate::pool) struct RequestQueue {
     refuser: Refuser,
     log: RefusalLog,
     /// The limit that the last refused request has reached.
-    reached: Limit,
+    reached: QueueLimit,
     /// Since when no thread has been idle.
     busy_since: Option<Instant>,
     is_accepting: bool,
@@ -75,7 +75,7 @@ pub(in crate::pool) struct RequestQueue {
 
 /// A limit of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Limit {
+enum QueueLimit {
     Time,
     Length,
 }
@@ -117,7 +117,7 @@ impl RequestQueue {
             acceptor: Acceptor::new(settings),
             refuser: Refuser::new(MAX_REFUSED),
             log: RefusalLog::default(),
-            reached: Limit::Time,
+            reached: QueueLimit::Time,
             busy_since: None,
             is_accepting: false,
             is_closed: false,
@@ -315,7 +315,7 @@ impl RequestQueue {
         while self.refuser.has_room() {
             if self.passed_on.front().is_some_and(|first| is_overdue(first.since)) {
                 self.passed_on.pop_front();
-                self.reached = Limit::Time;
+                self.reached = QueueLimit::Time;
                 match sockets.take_queued() {
                     Some(connection) if has_input(&connection) == Ok(true) => {
                         self.refuser.add(connection.socket);
@@ -325,13 +325,13 @@ impl RequestQueue {
                     None => self.passed_on.clear(),
                 }
             } else if self.waiting.front().is_some_and(|first| is_overdue(first.since)) {
-                self.reached = Limit::Time;
+                self.reached = QueueLimit::Time;
                 let first = self.waiting.pop_front().map(|first| first.connection.socket);
                 first.into_iter().for_each(|socket| self.refuser.add(socket));
             } else if self.waiting.len() + self.passed_on.len() > self.max_waiting
                 && let Some(newest) = self.waiting.pop_back()
             {
-                self.reached = Limit::Length;
+                self.reached = QueueLimit::Length;
                 self.refuser.add(newest.connection.socket);
             } else {
                 break;
@@ -346,7 +346,7 @@ impl RequestQueue {
         }
         let limits = self.limits;
         let sentence = match (self.reached, limits.time) {
-            (Limit::Time, Some(time)) => format!(
+            (QueueLimit::Time, Some(time)) => format!(
                 "request refused: all workers are busy, and the request has waited for {} s \
                  ({limits})",
                 time.as_secs()

@@ -159,12 +159,12 @@ fn seconds(milliseconds: u64) -> String {
 
 fn columns(width: usize, name_width: usize, cells: [&str; 8]) -> String {
     let [pool, pid, state, time, requests, cpu, memory, request] = cells;
-    let mut line = format!("{:<name_width$} {pid:>8}", cut(&Escaped(pool).to_string(), name_width));
+    let mut line = format!("{:<name_width$} {pid:>7}", cut(&Escaped(pool).to_string(), name_width));
     // Writing to a string cannot fail.
     if width >= STATE_WIDTH {
         let _ = write!(line, " {state:<7}");
     }
-    let _ = write!(line, " {time:>10}");
+    let _ = write!(line, " {time:>9}");
     if width >= FULL_WIDTH {
         let _ = write!(line, " {requests:>9} {cpu:>9} {memory:>8}");
     }
@@ -230,7 +230,7 @@ mod tests {
         }
         let lines = snapshot.lines(&rows, None, (500, 24));
         assert_eq!(lines[0], "1 pool, 2 of 3 threads busy");
-        let row = "app        13 busy      65.0 s        13     0.0 s    47 MB";
+        let row = "app       13 busy       65.0 s        13     0.0 s    47 MB";
         assert_eq!(lines[2], format!("{row} GET /\\u{{1b}}[2J\\u{{202e}}long"));
     }
 
