@@ -9,10 +9,39 @@ use diagnostics::{
 };
 use wire::running_clock;
 
-use crate::{pool::supervisor::action::Action, request::Request};
+use crate::{
+    pool::{queue_options::QueueLimits, supervisor::action::Action},
+    request::Request,
+};
 
 /// Minimum time between two log messages about refused requests.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A limit of the queue that a request has reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum QueueLimit {
+    /// How long a request may wait.
+    Time,
+    /// How many requests may wait.
+    Length,
+}
+
+impl QueueLimit {
+    /// The log message about a request that has reached this one of `limits`.
+    pub(super) fn refusal(self, limits: QueueLimits) -> LogMessage {
+        let reached = match (self, limits.time) {
+            (Self::Time, Some(time)) => {
+                format!("the request has waited for {} s", time.as_secs())
+            }
+            _ => "as many requests wait as may".to_owned(),
+        };
+        let sentence = format!("request refused: all workers are busy, and {reached} ({limits})");
+        LogMessage::new(Code::QueueFull, sentence).hint(
+            "see with `wsgate status` what takes long; raise --workers or --threads for more \
+             requests at a time, or --queue and --queue-length for longer waits",
+        )
+    }
+}
 
 /// Limits the log messages about refused requests.
 #[derive(Default)]

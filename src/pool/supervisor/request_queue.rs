@@ -33,7 +33,10 @@ use crate::{
         queue_options::QueueLimits,
         refuser::Refuser,
         supervisor::{
-            acceptor::Acceptor, action::Action, refusal_log::RefusalLog, sockets::Sockets,
+            acceptor::Acceptor,
+            action::Action,
+            refusal_log::{QueueLimit, RefusalLog},
+            sockets::Sockets,
         },
     },
 };
@@ -71,13 +74,6 @@ pub(in crate::pool) struct RequestQueue {
     busy_since: Option<Instant>,
     is_accepting: bool,
     is_closed: bool,
-}
-
-/// A limit of the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum QueueLimit {
-    Time,
-    Length,
 }
 
 /// A connection with a request.
@@ -344,22 +340,7 @@ impl RequestQueue {
             let sentence = "request refused: all workers are busy, and the pool stops";
             return LogMessage::new(Code::QueueFull, sentence).hint("try again");
         }
-        let limits = self.limits;
-        let sentence = match (self.reached, limits.time) {
-            (QueueLimit::Time, Some(time)) => format!(
-                "request refused: all workers are busy, and the request has waited for {} s \
-                 ({limits})",
-                time.as_secs()
-            ),
-            _ => format!(
-                "request refused: all workers are busy, and as many requests wait as may \
-                 ({limits})"
-            ),
-        };
-        LogMessage::new(Code::QueueFull, sentence).hint(
-            "see with `wsgate status` what takes long; raise --workers or --threads for more \
-             requests at a time, or --queue and --queue-length for longer waits",
-        )
+        self.reached.refusal(self.limits)
     }
 
     /// Sockets to poll.
