@@ -213,7 +213,7 @@ fn every_make_target_that_the_readme_names_exists() {
 #[test]
 fn every_option_that_the_readme_and_the_pages_of_pools_name_exists() {
     let mut help = String::new();
-    for command in ["cgi", "fastcgi", "status", "reload", "stop", "call", "check"] {
+    for command in ["cgi", "fastcgi", "status", "reload", "stop", "call", "check", "init"] {
         let output = Command::new(artefacts::gateway()).args([command, "--help"]).output().unwrap();
         help.push_str(&String::from_utf8(output.stdout).unwrap());
     }
