@@ -62,7 +62,7 @@ pub(super) enum Command {
     /// Show all pools to browsers and Prometheus
     Monitor(pool::monitor_args::MonitorArgs),
     /// Send one request from the shell
-    Call(call::args::CallArgs),
+    Call(Box<call::args::CallArgs>),
     /// Load an application, and report what was found and what is wrong
     Check(check::args::CheckArgs),
     /// Write the files of a new site on a shared host

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The deb in the distributions it is for, booted by systemd: installation, CGI behind Apache, a pool
-# behind nginx, an upgrade in place under load, one that a pool cannot follow, and a purge that leaves nothing.
+# behind nginx, an upgrade in place under load, one that a pool cannot follow, and a purge that
+# leaves nothing.
 #
 # Arguments: names of suites; all by default.
 . "$(dirname "$0")/lib.sh"

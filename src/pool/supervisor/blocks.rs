@@ -295,7 +295,7 @@ mod tests {
         line(0).begin("request");
         assert!(!blocks.may_accept(worker.pid, worker.block));
         line(0).end();
-        [0, 1].map(|number| line(number).leave());
+        [0, 1].iter().for_each(|&number| line(number).leave());
         assert!(blocks.idle_for(&worker).is_none());
         assert!(!blocks.may_accept(worker.pid, worker.block));
         let other = Pid::from_raw(101).unwrap();
