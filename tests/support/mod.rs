@@ -2,6 +2,7 @@
 
 pub(crate) mod artefacts;
 pub(crate) mod assertions;
+pub(crate) mod browser;
 pub(crate) mod child_process;
 pub(crate) mod control_group;
 pub(crate) mod control_socket;
