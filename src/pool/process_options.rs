@@ -6,7 +6,10 @@ use clap::{ArgAction, Args};
 use diagnostics::message::{Code, LogMessage};
 use rustix::{
     fs::Mode,
-    process::{Resource, Rlimit, getpriority_process, setpriority_process, setrlimit, umask},
+    process::{
+        Resource, Rlimit, Signal, getpriority_process, set_parent_process_death_signal,
+        setpriority_process, setrlimit, umask,
+    },
 };
 
 use crate::{
@@ -72,6 +75,13 @@ pub(crate) struct ProcessOptions {
     /// SOFT:HARD.
     #[arg(long, value_name = "NAME=VALUE", action = ArgAction::Append)]
     rlimit: Vec<ResourceLimit>,
+
+    /// Stop the pool when the process exits that has started it
+    ///
+    /// For programs that start a pool for themselves, as `wsgate serve` does. The pool stops as on
+    /// SIGTERM.
+    #[arg(long)]
+    stop_with_parent: bool,
 }
 
 impl ActsIn for ProcessOptions {
@@ -80,12 +90,13 @@ impl ActsIn for ProcessOptions {
 
 impl ProcessOptions {
     /// Each option, and whether it has another value than in `other`.
-    pub(super) fn changes(&self, other: &Self) -> [(&'static str, bool); 4] {
+    pub(super) fn changes(&self, other: &Self) -> [(&'static str, bool); 5] {
         [
             ("supplementary-group", self.supplementary_group != other.supplementary_group),
             ("umask", self.umask != other.umask),
             ("nice", self.nice != other.nice),
             ("rlimit", self.rlimit != other.rlimit),
+            ("stop-with-parent", self.stop_with_parent != other.stop_with_parent),
         ]
     }
 
@@ -105,6 +116,18 @@ impl ProcessOptions {
         }
         if let Some(FileMode(mask)) = self.umask {
             umask(Mode::from_raw_mode(mask));
+        }
+        Ok(())
+    }
+
+    /// Has the kernel stop this process when its parent exits, if that is wanted. The kernel drops
+    /// this when the user changes, so the user has changed already.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub(super) fn tie_to_parent(&self) -> io::Result<()> {
+        if self.stop_with_parent {
+            set_parent_process_death_signal(Some(Signal::TERM))?;
         }
         Ok(())
     }
