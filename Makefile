@@ -39,7 +39,7 @@ INSTALL := install
 PLACE := $(DESTDIR)$(PREFIX)
 MAN := $(PLACE)/share/man/man1
 # The commands that have a man page of their own.
-COMMANDS := cgi fastcgi status reload stop stacks top monitor call check init
+COMMANDS := cgi fastcgi serve status reload stop stacks top monitor call check init
 MAN_PAGES := $(MAN)/wsgate.1 $(COMMANDS:%=$(MAN)/wsgate-%.1)
 BASH_COMPLETIONS := $(PLACE)/share/bash-completion/completions/wsgate
 ZSH_COMPLETIONS := $(PLACE)/share/zsh/site-functions/_wsgate

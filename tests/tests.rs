@@ -26,6 +26,7 @@ mod packages;
 mod pep3333;
 mod pool;
 mod process_exit;
+mod serve;
 mod shared_host;
 mod source_tree;
 mod stopped;

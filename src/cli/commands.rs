@@ -5,7 +5,7 @@ use clap_complete::Shell;
 
 use crate::{
     call, check,
-    cli::man_sections::EXIT_STATUS,
+    cli::man_terms::EXIT_STATUS,
     config::options::{
         AppOptions, DebugOption, ForkOptions, LoggingOptions, ModeOption, OptionGroup,
         PathTimeoutOption, RequestOptions, ResponseTimeoutOption, ScriptOptions, SendfileOption,
@@ -49,6 +49,8 @@ pub(super) enum Command {
     Cgi(CgiArgs),
     /// Serve a pool of FastCGI workers
     Fastcgi(Box<pool::args::FastcgiArgs>),
+    /// Serve an application to a browser, for development
+    Serve(Box<pool::serve_args::ServeArgs>),
     /// Show the status of running pools
     Status(pool::args::StatusArgs),
     /// Reload the code of a pool
@@ -158,6 +160,7 @@ impl CgiArgs {
 pub(super) fn option_groups() -> Vec<OptionGroup> {
     let mut groups = ScriptOptions::groups().to_vec();
     groups.extend(pool::args::groups());
+    groups.extend(pool::serve_args::groups());
     groups.extend(call::args::groups());
     groups.extend(check::args::groups());
     groups
@@ -321,7 +324,7 @@ mod tests {
     fn each_option_of_a_command_that_runs_an_application_is_in_a_group_with_contexts() {
         let groups = option_groups();
         let program = program();
-        for name in ["cgi", "fastcgi", "call", "check"] {
+        for name in ["cgi", "fastcgi", "serve", "call", "check"] {
             let command = program.find_subcommand(name).unwrap();
             for option in command.get_arguments().filter_map(Arg::get_long) {
                 let is_known = groups.iter().any(|group| group.has(option));

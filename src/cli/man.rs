@@ -8,10 +8,7 @@ use clap_mangen::{
 use diagnostics::message::{Code, LogMessage};
 
 use crate::{
-    cli::{
-        commands::program,
-        man_sections::{EXIT_STATUS, Sections},
-    },
+    cli::{commands::program, man_sections::Sections, man_terms::EXIT_STATUS},
     exit::CommandError,
 };
 

@@ -1,108 +1,9 @@
 //! The sections of man pages that do not follow from the structures of the command line.
 
-/// A term and its explanation.
-type Term = (&'static str, &'static str);
-
-/// The exit codes of every command.
-pub(super) const EXIT_STATUS: &[Term] = &[
-    ("0", "success; in CGI, a complete response was sent, even an error page"),
-    ("1", "failure: what the command was asked for failed"),
-    ("2", "usage error: the command line is wrong on every machine"),
-    ("70", "internal error: a bug in wsgate"),
-    ("78", "configuration error: a setting does not fit this machine or a file"),
-    ("130", "interrupted (Ctrl-C)"),
-];
-
-const APP_FILES: &[Term] = &[
-    (
-        ".venv, venv",
-        "Beside the script or above it: a virtualenv that is used without --venv and --python.",
-    ),
-    ("../lib/wsgate/libwsgate_engine.so", "The engine, relative to the program wsgate."),
-];
-
-const RELOAD_FILES: &[Term] = &[(
-    "tmp/restart.txt",
-    "Beside the script: a change of this file stops the warm pool of --mode warm or resident, and \
-     the next request starts another.",
-)];
-
-const WARM_FILES: &[Term] =
-    &[("warm-*.sock, warm-*.log", "In the runtime directory: the socket and log of a warm pool.")];
-
-const RUNTIME_FILES: &[Term] = &[
-    (
-        "$XDG_RUNTIME_DIR/wsgate, /run/wsgate/user-UID, /tmp/wsgate-UID",
-        "The runtime directory of a user, with the control sockets of pools: the first of these \
-         that the user alone can enter.",
-    ),
-    ("/run/wsgate", "The directory where root makes runtime directories for pools with --user."),
-];
-
-const INIT_FILES: &[Term] = &[
-    ("DIR/app.wsgi", "The script that the web server runs."),
-    ("DIR/.htaccess", "The rules of Apache for DIR."),
-    ("~/wsgate-apps/NAME", "The sample, and the log of the script."),
-];
-
-const APP_ENVIRONMENT: &[Term] = &[
-    (
-        "VIRTUAL_ENV",
-        "The virtualenv that is used without --venv and --python, unless wsgate is installed in a \
-         virtualenv.",
-    ),
-    ("PATH", "The directories in which python3 is looked up."),
-    ("WSGATE_ENGINE", "The path of the engine."),
-    ("WSGATE_RUNTIME_DIR", "The runtime directory: an absolute path, of mode 0700."),
-    (
-        "PYTHONPYCACHEPREFIX",
-        "The directory of .pyc files. Without it wsgate chooses one where the user cannot write \
-         beside the sources.",
-    ),
-];
-
-const POOL_ENVIRONMENT: &[Term] = &[
-    (
-        "WSGATE_RELOAD",
-        "With 1, a worker on standard input without a supervisor exits when its code changes.",
-    ),
-    (
-        "FCGI_WEB_SERVER_ADDRS",
-        "Addresses of the web servers that may connect, separated by commas (FastCGI 1.0, 3.2).",
-    ),
-    ("LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES", "Sockets that systemd passes."),
-    ("NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID", "How the pool reports its state to systemd."),
-];
-
-const CLIENT_ENVIRONMENT: &[Term] = &[(
-    "WSGATE_RUNTIME_DIR",
-    "The runtime directory in which the pool has its control socket. Without it all runtime \
-     directories of the user are searched; for root, those of all users.",
-)];
-
-const REQUEST_SIGNALS: &[Term] = &[
-    (
-        "SIGTERM, SIGHUP",
-        "Stop the request: an error page, or the end of the response that has begun. SIGTERM and \
-         SIGABRT, then SIGKILL follow for an application that does not stop.",
-    ),
-    ("SIGINT", "The same, with exit code 130."),
-];
-
-const POOL_SIGNALS: &[Term] = &[
-    (
-        "SIGTERM, SIGINT, SIGQUIT",
-        "Stop gracefully: workers finish their requests, for up to --drain seconds. A second \
-         signal stops the pool at once.",
-    ),
-    ("SIGHUP", "Reload: load the code again, and replace the workers."),
-    (
-        "SIGUSR2",
-        "Upgrade: execute the installed program of wsgate in place of this one, and reload. A warm \
-         pool only reloads.",
-    ),
-    ("SIGUSR1", "Reopen the access log and the error log."),
-];
+use crate::cli::man_terms::{
+    APP_ENVIRONMENT, APP_FILES, CLIENT_ENVIRONMENT, INIT_FILES, POOL_ENVIRONMENT, POOL_SIGNALS,
+    RELOAD_FILES, REQUEST_SIGNALS, RUNTIME_FILES, Term, WARM_FILES,
+};
 
 /// The sections of one man page.
 pub(super) struct Sections {
@@ -122,6 +23,7 @@ impl Sections {
         match name {
             "cgi" => CGI,
             "fastcgi" => FASTCGI,
+            "serve" => SERVE,
             "status" => STATUS,
             "reload" => RELOAD,
             "stop" => STOP,
@@ -213,6 +115,37 @@ const FASTCGI: Sections = Sections {
         ),
     ],
     see_also: "wsgate(1), wsgate-status(1), wsgate-reload(1), wsgate-stop(1), systemd.socket(5)",
+};
+
+const SERVE: Sections = Sections {
+    description: &[
+        "wsgate serve is a web server for the development of one application. It speaks HTTP/1.1 \
+         at http://127.0.0.1:8000/, and runs the application in a pool of wsgate-fastcgi(1), as \
+         another web server would. It is not made for production: let a web server pass requests \
+         to wsgate-fastcgi(1) there.",
+        "When a module, a template or a file of --env-file changes, the application is loaded \
+         again, and browsers reload its pages. A module that cannot be loaded is shown in the \
+         browser until the next change.",
+        "Each request is one line on standard error: method, path, status and duration.",
+    ],
+    files: &[
+        APP_FILES,
+        &[("../lib/wsgate/wsgate-http", "The program that speaks HTTP, relative to wsgate.")],
+    ],
+    environment: &[
+        APP_ENVIRONMENT,
+        &[
+            ("WSGATE_HTTP", "The path of wsgate-http."),
+            ("NO_COLOR", "If set and not empty, lines have no colours."),
+            ("TMPDIR", "The directory of the socket between server and pool."),
+        ],
+    ],
+    signals: &[("SIGINT, SIGTERM", "Stop the server and its pool at once.")],
+    examples: &[
+        ("Serve an application at http://127.0.0.1:8000/:", &["wsgate serve app.py"]),
+        ("Serve the application of a factory in a package:", &["wsgate serve 'shop.web:create()'"]),
+    ],
+    see_also: "wsgate(1), wsgate-fastcgi(1), wsgate-call(1), wsgate-check(1)",
 };
 
 const STATUS: Sections = Sections {

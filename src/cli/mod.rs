@@ -5,6 +5,7 @@ mod commands;
 mod config_file;
 mod man;
 mod man_sections;
+mod man_terms;
 mod misspelt;
 mod parse;
 
@@ -96,6 +97,7 @@ fn dispatch(command: Command) -> Exit {
             Err(error) => cgi::refuse(Status::InternalServerError, &error.message),
         },
         Command::Fastcgi(args) => reported(pool::run(&args, parse::fastcgi_again)),
+        Command::Serve(args) => reported(Err(pool::serve::run(&args))),
         Command::WarmPool(args) => reported(pool::warm_pool::run(&args)),
         Command::Status(args) => reported(pool::commands::status(&args)),
         Command::Reload(args) => reported(pool::commands::reload(&args)),

@@ -97,6 +97,7 @@ fn of_name(name: &str, arguments: &[OsString], also: &[&str]) -> Result<Option<C
         }
         "status" => of_command("status", arguments, also).map(Command::Status),
         "reload" => of_command("reload", arguments, also).map(Command::Reload),
+        "serve" => of_command("serve", arguments, also).map(Box::new).map(Command::Serve),
         "stop" => of_command("stop", arguments, also).map(Command::Stop),
         "stacks" => of_command("stacks", arguments, also).map(Command::Stacks),
         "top" => of_command("top", arguments, also).map(Command::Top),
@@ -180,6 +181,7 @@ fn refuse_without_effect(
         "cgi" => matches.get_one("mode").copied().map(Mode::context),
         // The sockets decide later whether the pool has a supervisor.
         "fastcgi" => Some(Context::Pool),
+        "serve" => Some(Context::Serve),
         "call" if matches.contains_id("via") => Some(Context::Via),
         "call" => Some(Context::Call),
         "check" => Some(Context::Check),

@@ -1,21 +1,15 @@
 //! `wsgate monitor`: opens the listening sockets, and becomes `wsgate-http`, which speaks HTTP.
-//!
-//! The new program gets settings and sockets as one message on standard input. No argument and no
-//! environment variable has the token, which other users could read there.
 
 use std::{
-    env, fs, io,
+    fs, io,
     net::SocketAddr,
-    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _, process::CommandExt as _},
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::Path,
-    process::Command,
 };
 
 use diagnostics::message::{Code, LogMessage};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use wire::{
-    descriptors::{self, MAX_DESCRIPTORS},
-    message::encode,
+    descriptors::MAX_DESCRIPTORS,
     monitor::{MonitorLaunch, MonitorListener},
 };
 
@@ -23,20 +17,12 @@ use crate::{
     exit::CommandError,
     guard::start::log_settings,
     pool::{
-        address::Address, file_creator::FileCreator, inherited_sockets::InheritedSockets,
-        listen_error::refused, listeners::Listener, monitor_args::MonitorArgs,
-        socket_access::SocketAccess, unix_listener::SocketFile,
+        address::Address, file_creator::FileCreator, http_program,
+        inherited_sockets::InheritedSockets, listen_error::refused, listeners::Listener,
+        monitor_args::MonitorArgs, socket_access::SocketAccess, unix_listener::SocketFile,
     },
-    system::{
-        installed_file::{
-            NotInstalled, {self},
-        },
-        log_style,
-    },
+    system::log_style,
 };
-
-/// The program that speaks HTTP.
-const PROGRAM: &str = "wsgate-http";
 
 /// The name of a monitor in its log messages.
 const LOG_NAME: &str = "monitor";
@@ -78,7 +64,7 @@ fn start(args: &MonitorArgs) -> Result<CommandError, CommandError> {
     if let Some(message) = args.without_effect(has_socket_file) {
         return Err(CommandError::usage(LogMessage::new(Code::BadSetting, message)));
     }
-    let program = installed_file::find(PROGRAM, "WSGATE_HTTP").map_err(not_installed)?;
+    let program = http_program::find()?;
     let token = args.token_file.as_deref().map(read_token).transpose()?;
     let access = SocketAccess::new(args.socket_mode, args.socket_owner.as_ref())
         .map_err(CommandError::settings)?;
@@ -89,7 +75,22 @@ fn start(args: &MonitorArgs) -> Result<CommandError, CommandError> {
     if token.is_none() {
         listeners.iter().try_for_each(check_is_local)?;
     }
-    Ok(execute(&program, token, &listeners))
+    let launch = MonitorLaunch {
+        listeners: listeners
+            .iter()
+            .map(|listener| MonitorListener {
+                address: listener.address.to_string(),
+                file: listener
+                    .file()
+                    .map(SocketFile::identity)
+                    .map(|(path, inode)| (path.as_os_str().as_bytes().to_vec(), inode)),
+            })
+            .collect(),
+        token,
+        log: log_settings(),
+    };
+    let sockets: Vec<_> = listeners.iter().map(Listener::descriptor).collect();
+    Ok(http_program::execute(&program, &launch, &sockets))
 }
 
 /// Checks that only this machine can reach the socket.
@@ -105,47 +106,6 @@ fn check_is_local(listener: &Listener) -> Result<(), CommandError> {
         format!("other machines can reach `{address}`, and the monitor has no token"),
         "set --token-file FILE, or listen at 127.0.0.1 or at a Unix socket",
     ))
-}
-
-/// Executes `program`, which returns only if that fails.
-fn execute(program: &Path, token: Option<String>, listeners: &[Listener]) -> CommandError {
-    let failed = |error: &dyn std::fmt::Display| {
-        CommandError::settings(
-            LogMessage::new(
-                Code::NoHttpProgram,
-                format!("cannot execute `{}`: {error}", program.display()),
-            )
-            .hint("install wsgate again, for this machine"),
-        )
-    };
-    let launch = MonitorLaunch {
-        listeners: listeners
-            .iter()
-            .map(|listener| MonitorListener {
-                address: listener.address.to_string(),
-                file: listener
-                    .file()
-                    .map(SocketFile::identity)
-                    .map(|(path, inode)| (path.as_os_str().as_bytes().to_vec(), inode)),
-            })
-            .collect(),
-        token,
-        log: log_settings(),
-    };
-    let Ok(message) = encode(&launch) else { return failed(&"its settings are too long") };
-    let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
-    let (here, there) = match pair {
-        Ok(pair) => pair,
-        Err(error) => return failed(&error),
-    };
-    let sockets: Vec<_> = listeners.iter().map(Listener::descriptor).collect();
-    if let Err(error) = descriptors::send(&here, &message, &sockets) {
-        return failed(&error);
-    }
-    let mut command = Command::new(program);
-    // The arguments are for people who read them in `ps`.
-    command.arg0("wsgate").args(env::args_os().skip(1)).stdin(there);
-    failed(&command.exec())
 }
 
 /// The token in the first line of the file at `path`.
@@ -183,23 +143,4 @@ fn read_token(path: &Path) -> Result<String, CommandError> {
 
 fn bad_token(sentence: impl Into<String>, hint: impl Into<String>) -> CommandError {
     CommandError::settings(LogMessage::new(Code::BadToken, sentence).hint(hint))
-}
-
-fn not_installed(reason: NotInstalled) -> CommandError {
-    let (sentence, hint) = match reason {
-        NotInstalled::At([one, other]) => (
-            format!("`{PROGRAM}` was not found at `{}` or `{}`", one.display(), other.display()),
-            "install wsgate again, from the wheel, package or archive that it came from, or set \
-             the variable WSGATE_HTTP to its path",
-        ),
-        NotInstalled::Variable(path) => (
-            format!("`{PROGRAM}` was not found at `{}`", path.display()),
-            "correct or unset the variable WSGATE_HTTP",
-        ),
-        NotInstalled::NoProgram(error) => (
-            format!("the path of this program is unknown: {error}"),
-            "mount /proc, or set the variable WSGATE_HTTP to the path of wsgate-http",
-        ),
-    };
-    CommandError::settings(LogMessage::new(Code::NoHttpProgram, sentence).hint(hint))
 }

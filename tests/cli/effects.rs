@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The subcommands that run an application.
-const COMMANDS: [&str; 4] = ["cgi", "fastcgi", "call", "check"];
+const COMMANDS: [&str; 5] = ["cgi", "fastcgi", "serve", "call", "check"];
 
 const APP: &str = "/nonexistent/app.wsgi";
 
@@ -45,6 +45,7 @@ fn value(option: &str) -> Option<&'static str> {
         "TEXT" => "text",
         "WHEN" => "no",
         "FORMAT" => "json",
+        "PORT" => "8000",
         "METHOD" => "GET",
         "HEADER" => "A: b",
         "USER:PASSWORD" => "a:b",
@@ -191,7 +192,8 @@ fn a_worker_without_a_supervisor_refuses_what_only_pools_do() {
 const ON_A_LINE: [&str; 5] = [
     "--workers has no effect on a `#!` line; it is for `wsgate fastcgi`\n",
     "--access-log has no effect on a `#!` line; it is for `wsgate fastcgi`\n",
-    "--host has no effect on a `#!` line; it is for `wsgate call`, `wsgate call --via`\n",
+    "--host has no effect on a `#!` line; it is for `wsgate serve`, `wsgate call`, `wsgate call \
+        --via`\n",
     "--via has no effect on a `#!` line; it is for `wsgate call --via`\n",
     "--user has no effect on a `#!` line; it is for `wsgate fastcgi`, `wsgate call`, `wsgate call \
         --via`, `wsgate check`\n",

@@ -14,9 +14,9 @@ use crate::support::{
 };
 
 /// The subcommands in `--help`, in its order.
-const LISTED: [&str; 11] = [
-    "cgi", "fastcgi", "status", "reload", "stop", "stacks", "top", "monitor", "call", "check",
-    "init",
+const LISTED: [&str; 12] = [
+    "cgi", "fastcgi", "serve", "status", "reload", "stop", "stacks", "top", "monitor", "call",
+    "check", "init",
 ];
 
 /// The hidden subcommands, whose output is for other programs.

@@ -40,10 +40,11 @@ fn an_unknown_command_before_a_file_is_named() {
     let dir = InstallDir::new();
     dir.file("app.wsgi", "");
     let mut command = Command::new(artefacts::gateway());
-    command.args(["serve", "app.wsgi"]).current_dir(dir.path(""));
+    command.args(["publish", "app.wsgi"]).current_dir(dir.path(""));
     let ended = child_process::run(&mut command, "");
     assert_eq!(ended.code(), Some(2), "{}", ended.stderr);
-    let said = "error: `serve` is neither a command nor a file: `wsgate --help` lists the commands";
+    let said =
+        "error: `publish` is neither a command nor a file: `wsgate --help` lists the commands";
     assert!(ended.stderr.starts_with(said), "{}", ended.stderr);
 }
 

@@ -175,6 +175,11 @@ impl RunningProcess {
         String::from_utf8_lossy(&self.stderr.bytes).into_owned()
     }
 
+    /// The content of its standard output so far.
+    pub(crate) fn output(&self) -> String {
+        String::from_utf8_lossy(&self.stdout.bytes).into_owned()
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();

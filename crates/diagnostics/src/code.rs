@@ -253,6 +253,12 @@ codes! {
     BadToken = 762: Error,
     /// Clients that send no request use all connections of a monitor.
     MonitorBusy = 763: Warning,
+    /// `wsgate serve` starts to serve.
+    ServeReady = 770: Notice,
+    /// Other machines can reach `wsgate serve`.
+    ServeExposed = 771: Warning,
+    /// Files are not watched for changes.
+    NotAllWatched = 772: Warning,
     /// A request could not be passed to the warm pool, and falls back to cold CGI.
     ServedCold = 801: Warning,
     /// No warm pool can be started, or the last one failed to start.

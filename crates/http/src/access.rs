@@ -82,7 +82,7 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// Is `Host` an address, or `localhost`? HTTP/1.0 may leave the header out; a browser never does.
-fn has_local_host(headers: &HeaderMap) -> bool {
+pub(crate) fn has_local_host(headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     let Some(host) = hosts.next() else { return true };
     let Ok(host) = host.to_str() else { return false };

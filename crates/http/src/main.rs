@@ -1,5 +1,6 @@
 //! wsgate-http: the part of wsgate that speaks HTTP. The gateway executes it for `wsgate monitor`,
-//! which shows the pools of this machine to people and to Prometheus.
+//! which shows the pools of this machine to people and to Prometheus, and for `wsgate serve`, which
+//! serves an application to its developer.
 //!
 //! No byte of HTTP reaches a supervisor. The monitor asks the pools over their control sockets, and
 //! answers from what they said last. It reads only: no request changes a pool.
@@ -18,9 +19,10 @@ mod pool_query;
 mod pools;
 mod response;
 mod routes;
+mod serve;
 mod server;
 
-use std::process::ExitCode;
+use std::{io, os::fd::OwnedFd, process::ExitCode};
 
 use diagnostics::{
     error_log,
@@ -28,7 +30,7 @@ use diagnostics::{
     message::{Code, LogMessage, Subject},
 };
 use tokio::task::LocalSet;
-use wire::launch::LogSettings;
+use wire::{launch::LogSettings, monitor::MonitorLaunch};
 
 use crate::{launch::Received, server::Server};
 
@@ -40,43 +42,50 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 const EXIT_SETTINGS: u8 = 78;
 
 fn main() -> ExitCode {
-    let received = Received::from_gateway().map_err(|error| not_started(&error));
-    if let Ok(Received { launch, .. }) = &received {
-        log_style::set(style(&launch.log));
-    }
-    match received.and_then(run) {
+    let received = match Received::from_gateway() {
+        Ok(received) => received,
+        Err(error) => return failed(&error),
+    };
+    log_style::set(style(received.log()));
+    let served = match received {
+        Received::Monitor(launch, sockets) => run(monitor(launch, sockets)),
+        Received::Serve(launch, socket) => run(serve::run(launch, socket)),
+    };
+    match served {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            log(&message);
-            ExitCode::from(EXIT_SETTINGS)
-        }
+        Err(error) => failed(&error),
     }
 }
 
-/// Answers until SIGTERM or SIGINT.
+/// Runs `served` until its end in an event loop of one thread.
 ///
 /// # Errors
-/// The log message, if the kernel refuses an event loop or a signal handler.
-fn run(received: Received) -> Result<(), LogMessage> {
+/// If the kernel refuses an event loop, and those of `served`.
+fn run(served: impl Future<Output = io::Result<()>>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // Searches for pools run there, one at a time.
         .max_blocking_threads(2)
-        .build()
-        .map_err(|error| not_started(&error))?;
-    let served = LocalSet::new().block_on(&runtime, async {
-        let server = Server::new(received).map_err(|error| not_started(&error))?;
-        log(&server.ready_message());
-        server.run().await.map_err(|error| not_started(&error))
-    });
+        .build()?;
+    let result = LocalSet::new().block_on(&runtime, served);
     // A search may hang in a directory of another user.
     runtime.shutdown_background();
-    served
+    result
 }
 
-fn not_started(error: &std::io::Error) -> LogMessage {
-    LogMessage::new(Code::NoHttpProgram, format!("the monitor cannot start: {error}"))
-        .hint("start it by `wsgate monitor` of the same build; install wsgate again if that fails")
+/// Answers for the pools of this machine until SIGTERM or SIGINT.
+async fn monitor(launch: MonitorLaunch, sockets: Vec<OwnedFd>) -> io::Result<()> {
+    let server = Server::new(launch, sockets)?;
+    log(&server.ready_message());
+    server.run().await
+}
+
+/// Logs why this program cannot run.
+fn failed(error: &io::Error) -> ExitCode {
+    let hint = "start it by wsgate of the same build; install wsgate again if that fails";
+    let sentence = format!("wsgate-http cannot start: {error}");
+    log(&LogMessage::new(Code::NoHttpProgram, sentence).hint(hint));
+    ExitCode::from(EXIT_SETTINGS)
 }
 
 fn style(settings: &LogSettings) -> LogStyle {
@@ -87,8 +96,9 @@ fn style(settings: &LogSettings) -> LogStyle {
     }
 }
 
-fn log(message: &LogMessage) {
-    let about = Subject::no_request("monitor");
+/// Logs `message`.
+pub(crate) fn log(message: &LogMessage) {
+    let about = Subject::no_request(log_style::pool());
     let about = Subject::new(&about);
     error_log::write(message.for_log(about).as_bytes(), about);
 }

@@ -26,11 +26,11 @@ use tokio::{
     task::spawn_local,
     time::{sleep, timeout},
 };
+use wire::monitor::MonitorLaunch;
 
 use crate::{
     access::{Access, Origin},
     connections::{Connections, HasRequest},
-    launch::Received,
     pools::{Pools, SAMPLE_INTERVAL},
     routes::Routes,
 };
@@ -70,8 +70,7 @@ impl Server {
     ///
     /// # Errors
     /// If a descriptor is not a socket that the event loop can use.
-    pub(crate) fn new(received: Received) -> io::Result<Self> {
-        let Received { launch, sockets } = received;
+    pub(crate) fn new(launch: MonitorLaunch, sockets: Vec<OwnedFd>) -> io::Result<Self> {
         let listeners = sockets.into_iter().map(listener).collect::<io::Result<_>>()?;
         let pools = Rc::new(Pools::default());
         Ok(Self {

@@ -31,6 +31,7 @@ pub mod request;
 pub mod running_clock;
 #[expect(unsafe_code, reason = "memory that other processes change")]
 pub mod scoreboard;
+pub mod serve;
 pub mod snapshot;
 pub mod stacks_file;
 pub mod synthetic_request;

@@ -70,6 +70,8 @@ pub enum Kind {
     SideEffects = 11,
     /// [`crate::monitor::MonitorLaunch`].
     MonitorLaunch = 12,
+    /// [`crate::serve::ServeLaunch`].
+    ServeLaunch = 13,
 }
 
 /// A type that is sent as a message of its own kind.

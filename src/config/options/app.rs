@@ -1,7 +1,7 @@
 //! Options about the application, its interpreter and its requests.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::options::{
     contexts::{
         ActsIn,
-        Context::{self, Call, Check, Cold, LoneWorker, Pool, Resident, Via, Warm},
+        Context::{self, Call, Check, Cold, LoneWorker, Pool, Resident, Serve, Via, Warm},
     },
     os_paths,
     values::{assignment, function, script_name, seconds, warm_up_target},
@@ -68,7 +68,8 @@ pub(crate) struct AppOptions {
 }
 
 impl ActsIn for AppOptions {
-    const CONTEXTS: &'static [Context] = &[Cold, Warm, Resident, Pool, LoneWorker, Call, Check];
+    const CONTEXTS: &'static [Context] =
+        &[Cold, Warm, Resident, Pool, LoneWorker, Serve, Call, Check];
 }
 
 impl AppOptions {
@@ -94,6 +95,34 @@ impl AppOptions {
                 .collect(),
         }
     }
+}
+
+impl AppOptions {
+    /// These options as arguments of another command.
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
+        let Self { venv, python, chdir, path, env, env_file } = self;
+        let paths = [("--venv=", venv), ("--python=", python), ("--chdir=", chdir)];
+        let mut arguments: Vec<OsString> = paths
+            .into_iter()
+            .filter_map(|(option, value)| Some(joined(option, value.as_ref()?)))
+            .collect();
+        arguments.extend(path.iter().map(|path| joined("--path=", path)));
+        arguments.extend(env_file.iter().map(|path| joined("--env-file=", path)));
+        arguments.extend(env.iter().map(|(name, value)| {
+            let mut argument = joined("--env=", name);
+            argument.push("=");
+            argument.push(value);
+            argument
+        }));
+        arguments
+    }
+}
+
+/// `option` and its value as one argument.
+fn joined(option: &str, value: impl AsRef<OsStr>) -> OsString {
+    let mut argument = OsString::from(option);
+    argument.push(value);
+    argument
 }
 
 /// The path of `program` relative to `base`. A bare name stays one, since the program is then
@@ -125,7 +154,7 @@ pub(crate) struct RequestOptions {
 
 impl ActsIn for RequestOptions {
     const CONTEXTS: &'static [Context] =
-        &[Cold, Warm, Resident, Pool, LoneWorker, Call, Via, Check];
+        &[Cold, Warm, Resident, Pool, LoneWorker, Serve, Call, Via, Check];
 }
 
 impl RequestOptions {
@@ -135,6 +164,16 @@ impl RequestOptions {
             timeout: self.timeout.or(line.timeout),
             script_name: self.script_name.or(line.script_name),
         }
+    }
+
+    /// These options as arguments of another command.
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
+        let Self { timeout, script_name } = self;
+        let timeout = timeout.map(|seconds| joined("--timeout=", seconds.to_string()));
+        timeout
+            .into_iter()
+            .chain(script_name.as_ref().map(|path| joined("--script-name=", path)))
+            .collect()
     }
 }
 

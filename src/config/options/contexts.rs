@@ -22,6 +22,8 @@ pub(crate) enum Context {
     Pool,
     /// The only worker of a listening socket on standard input, which has no supervisor.
     LoneWorker,
+    /// `wsgate serve`.
+    Serve,
     /// `wsgate call`.
     Call,
     /// `wsgate call --via`.
@@ -42,6 +44,7 @@ impl Context {
             Self::Resident => "CGI with --mode resident",
             Self::Pool => "`wsgate fastcgi`",
             Self::LoneWorker => "a worker on standard input without a supervisor",
+            Self::Serve => "`wsgate serve`",
             Self::Call => "`wsgate call`",
             Self::Via => "`wsgate call --via`",
             Self::Check => "`wsgate check`",

@@ -1,0 +1,170 @@
+//! `wsgate serve`: a web server for the development of one application, which runs in a pool.
+
+mod body;
+mod cgi_response;
+mod console;
+mod environ;
+mod exchange;
+mod framing;
+mod live;
+mod pages;
+mod pool;
+mod pool_log;
+mod site;
+mod strict_stream;
+mod watch;
+
+use std::{
+    cell::Cell,
+    ffi::OsString,
+    io,
+    net::SocketAddr,
+    os::{fd::OwnedFd, unix::ffi::OsStringExt as _},
+    path::PathBuf,
+    rc::Rc,
+    time::Duration,
+};
+
+use diagnostics::message::{Code, LogMessage};
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::io::ioctl_fionbio;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    signal::unix::{SignalKind, signal},
+    task::spawn_local,
+    time::sleep,
+};
+use wire::serve::ServeLaunch;
+
+use crate::{
+    log,
+    serve::{
+        environ::Ends, framing::MAX_HEADER_BYTES, pool::AppPools, site::Site,
+        strict_stream::StrictStream, watch::Watch,
+    },
+};
+
+/// How long a client may take to send the headers of a request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Maximum number of headers.
+const MAX_HEADERS: usize = 256;
+
+/// Shortest time between two loads of the application. Each starts processes.
+const RELOAD_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Pause after file descriptors ran out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// If the kernel refuses an event loop, a signal handler or the directory of sockets.
+pub(crate) async fn run(launch: ServeLaunch, socket: OwnedFd) -> io::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    ioctl_fionbio(&socket, true)?;
+    let listener = TcpListener::from_std(socket.into())?;
+    let address = listener.local_addr()?;
+    let pools = Rc::new(AppPools::start(&launch, address.port())?);
+    log(&ready_message(&launch, address));
+    if !address.ip().is_loopback() {
+        log(&exposed_message(address));
+    }
+    spawn_local(reload(launch.watched.clone(), pools.clone()));
+    spawn_local(accept(listener, Rc::new(Site::new(&launch, pools.clone()))));
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    pools.stop().await;
+    Ok(())
+}
+
+fn ready_message(launch: &ServeLaunch, address: SocketAddr) -> LogMessage {
+    let taken = launch.taken_port.map(|port| format!(", since port {port} is in use"));
+    let sentence = format!(
+        "serving `{}` at http://{address}/{}, for development only",
+        launch.app,
+        taken.unwrap_or_default()
+    );
+    LogMessage::new(Code::ServeReady, sentence).hint("Ctrl-C stops")
+}
+
+fn exposed_message(address: SocketAddr) -> LogMessage {
+    LogMessage::new(
+        Code::ServeExposed,
+        format!("other machines can connect to `{address}`, and error pages show source code"),
+    )
+    .hint("omit --host, or see that only your own machines can connect")
+}
+
+/// Loads the application again whenever one of its files changes.
+async fn reload(paths: Vec<Vec<u8>>, pools: Rc<AppPools>) {
+    let paths: Vec<PathBuf> =
+        paths.into_iter().map(|path| PathBuf::from(OsString::from_vec(path))).collect();
+    let failed = match Watch::new(&paths) {
+        Ok(mut watch) => {
+            if let Some((path, error)) = watch.left_out() {
+                log(&not_watched(&format!("`{}`: {error}", path.display())));
+            }
+            loop {
+                match watch.changed().await {
+                    Ok(()) => pools.restart(),
+                    Err(error) => break error,
+                }
+                // More changes are loaded together.
+                sleep(RELOAD_INTERVAL).await;
+            }
+        }
+        Err(error) => error,
+    };
+    log(&not_watched(&format!("all files: {failed}")));
+}
+
+fn not_watched(what: &str) -> LogMessage {
+    LogMessage::new(Code::NotAllWatched, format!("changes are not noticed in {what}")).hint(
+        "raise fs.inotify.max_user_watches or fs.inotify.max_user_instances, or keep data that \
+         grows out of the directory of the application",
+    )
+}
+
+async fn accept(listener: TcpListener, site: Rc<Site>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, client)) => drop(spawn_local(serve(stream, client, site.clone()))),
+            // Probably no file descriptor is free; or the client has closed the connection.
+            Err(_) => sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// Serves the requests on a connection.
+async fn serve(stream: TcpStream, client: SocketAddr, site: Rc<Site>) {
+    let Ok(server) = stream.local_addr() else { return };
+    // Responses leave at once, even small ones after another.
+    let _ = stream.set_nodelay(true);
+    let ends = Ends { server, client };
+    let violation = Rc::new(Cell::new(None));
+    let service = service_fn(|request| {
+        let site = site.clone();
+        async move { Ok::<_, io::Error>(site.answer(request, ends).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(2 * MAX_HEADER_BYTES)
+        .max_headers(MAX_HEADERS)
+        // A client may end its direction after the request, as `nc -N` does.
+        .half_close(true)
+        .serve_connection(TokioIo::new(StrictStream::new(stream, violation.clone())), service);
+    let served = connection.await;
+    if let Some(violation) = violation.get() {
+        site.console().refused(violation);
+    } else if let Err(error) = served
+        && error.is_parse()
+    {
+        site.console().refused(&error.to_string());
+    }
+}

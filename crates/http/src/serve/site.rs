@@ -1,0 +1,154 @@
+//! Answers requests: from the application, or with a page that says why there is no response.
+
+use std::{rc::Rc, time::Duration};
+
+use http_body_util::Empty;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Body as _, Incoming},
+    header::HOST,
+    http::request::Parts,
+};
+use wire::serve::ServeLaunch;
+
+use crate::{
+    access::has_local_host,
+    serve::{
+        body::ResponseBody,
+        console::Console,
+        environ::{Ends, variables},
+        exchange::{ExchangeError, exchange},
+        live::Live,
+        pages::{app_not_loaded, sentence},
+        pool::AppPools,
+    },
+};
+
+/// How long a request waits for the exit of a pool that has closed its connection.
+const EXIT_WAIT: Duration = Duration::from_millis(200);
+
+/// What a server answers.
+pub(super) struct Site {
+    /// The host that clients may name, beside addresses and `localhost`.
+    host: String,
+    pools: Rc<AppPools>,
+    console: Console,
+    /// Whether pages reload themselves.
+    live: Option<Live>,
+}
+
+impl Site {
+    /// The application in `pools`.
+    pub(super) fn new(launch: &ServeLaunch, pools: Rc<AppPools>) -> Self {
+        let live = launch.live.then(|| Live::new(pools.numbers()));
+        Self { host: launch.host.clone(), pools, console: Console::new(), live }
+    }
+
+    /// Where lines about requests are printed.
+    pub(super) fn console(&self) -> Console {
+        self.console
+    }
+
+    /// Answers a request on a connection between `ends`.
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        ends: Ends,
+    ) -> Response<ResponseBody> {
+        let (parts, body) = request.into_parts();
+        if self.live.is_some() && Live::is_own(parts.uri.path()) {
+            let answer = self.refusal(&parts, ends).or_else(|| self.live.as_ref()?.answer(&parts));
+            return answer.unwrap_or_else(|| sentence(StatusCode::METHOD_NOT_ALLOWED, "use GET"));
+        }
+        let mut line = self.console.line(parts.method.as_str(), parts.uri.path());
+        let response = match self.refusal(&parts, ends) {
+            Some(refused) => refused,
+            None => {
+                let (number, response) = self.of_application(&parts, body, ends).await;
+                match &self.live {
+                    Some(live) => live.complete(number, &parts, response),
+                    None => response,
+                }
+            }
+        };
+        line.set_status(response.status());
+        response.map(|body| body.with_line(line))
+    }
+
+    /// Why a request is not passed to the application.
+    fn refusal(&self, parts: &Parts, ends: Ends) -> Option<Response<ResponseBody>> {
+        if [Method::CONNECT, Method::TRACE].contains(&parts.method) {
+            return Some(sentence(
+                StatusCode::NOT_IMPLEMENTED,
+                "a development server has no CONNECT and no TRACE",
+            ));
+        }
+        let is_host = |host: &str| {
+            let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+            name.eq_ignore_ascii_case(&self.host)
+                || name.to_ascii_lowercase().ends_with(".localhost")
+        };
+        let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let is_known = !ends.server.ip().is_loopback()
+            || has_local_host(&parts.headers)
+            || host.is_some_and(is_host);
+        (!is_known).then(|| {
+            sentence(
+                StatusCode::MISDIRECTED_REQUEST,
+                "the Host header is neither an address, `localhost` nor the name of --host: \
+                 another web site may have sent your browser here",
+            )
+        })
+    }
+
+    /// The response of the application, and the number of the code that has made it.
+    async fn of_application(
+        &self,
+        parts: &Parts,
+        body: Incoming,
+        ends: Ends,
+    ) -> (u64, Response<ResponseBody>) {
+        let variables = variables(parts, ends);
+        let mut body = Some(body).filter(|body| !body.is_end_stream());
+        let has_body = body.is_some();
+        let (pool, error) = loop {
+            let pool = self.pools.ready().await;
+            let result = match body.take() {
+                Some(body) => exchange(&pool.socket, &variables, body).await,
+                None => exchange(&pool.socket, &variables, Empty::new()).await,
+            };
+            match result {
+                Ok(response) => return (pool.number, response),
+                // The pool was stopped before it took the request.
+                Err(ExchangeError::NoPool) if self.pools.is_old(&pool) && !has_body => {}
+                Err(error) => break (pool, error),
+            }
+        };
+        let response = match error {
+            ExchangeError::NoPool if self.pools.is_old(&pool) => sentence(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the application was loaded again before it took the request: send it again",
+            ),
+            ExchangeError::NoPool => match pool.failure(EXIT_WAIT).await {
+                Some(log) => app_not_loaded(&log),
+                None => sentence(
+                    StatusCode::BAD_GATEWAY,
+                    "the process of the application has ended without a response; the terminal \
+                     shows why",
+                ),
+            },
+            ExchangeError::BadRequestBody => {
+                sentence(StatusCode::BAD_REQUEST, "the request body breaks the rules of HTTP")
+            }
+            ExchangeError::TooLong => sentence(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "the headers are longer than FastCGI allows",
+            ),
+            ExchangeError::BadResponse(what) => sentence(
+                StatusCode::BAD_GATEWAY,
+                &format!("the response of the application has {what}"),
+            ),
+        };
+        (pool.number, response)
+    }
+}

@@ -1,0 +1,127 @@
+//! Start and end: ports, wrong arguments, and processes that must not stay.
+
+use std::{fs, net::TcpListener, process::Stdio};
+
+use rustix::process::Signal;
+
+use crate::{
+    serve::{ENVIRON, Serve, command, directory_with},
+    support::{
+        child_process::{RunningProcess, on_terminal, run},
+        pool::children,
+        waiting::wait_for_exit,
+        web_servers::HttpClient,
+    },
+};
+
+#[test]
+fn a_taken_port_is_an_error_if_it_was_asked_for_and_is_passed_over_otherwise() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let directory = directory_with(ENVIRON);
+    let refused = run(command(&directory, &["--port", &port]).stdin(Stdio::piped()), "");
+    assert_eq!(refused.code(), Some(78), "{}", refused.stderr);
+    assert!(refused.stderr.contains("W0720"), "{}", refused.stderr);
+    assert!(refused.stderr.contains(&format!("127.0.0.1:{port}")), "{}", refused.stderr);
+
+    // The port may be taken by another test or program, which is no difference.
+    let _taken = TcpListener::bind("127.0.0.1:8000");
+    let mut servers: Vec<RunningProcess> =
+        (0..2).map(|_| RunningProcess::start(&mut command(&directory, &[]))).collect();
+    let addresses: Vec<String> = servers
+        .iter_mut()
+        .map(|server| {
+            server.await_log("since port 8000 is in use");
+            let log = server.log();
+            log.split_once("http://").unwrap().1.split('/').next().unwrap().to_owned()
+        })
+        .collect();
+    assert_ne!(addresses[0], addresses[1]);
+    for (server, address) in servers.into_iter().zip(addresses) {
+        let response = HttpClient::get(format!("http://{address}/")).run().expect(200);
+        assert_eq!(
+            format!("127.0.0.1:{}", response.json()["SERVER_PORT"].as_str().unwrap()),
+            address
+        );
+        server.signal(Signal::TERM);
+        assert_eq!(server.end().code(), Some(0));
+    }
+}
+
+#[test]
+fn wrong_arguments_are_refused_with_what_to_do() {
+    let directory = directory_with(ENVIRON);
+    for (args, exit, said) in [
+        (&["--port", "x"][..], 2, "from 0 to 65535, such as `8000`"),
+        (&["--host", "not-a-host.invalid"], 78, "not-a-host.invalid"),
+        (&["--host", "192.0.2.1"], 78, "this machine does not have the address"),
+        (&["--threads", "0"], 2, "such as"),
+        (&["--listen", "unix:x"], 2, "--listen has no effect in `wsgate serve`"),
+        (&["--max-requests", "3"], 2, "--max-requests has no effect in `wsgate serve`"),
+    ] {
+        let ended = run(command(&directory, args).stdin(Stdio::piped()), "");
+        assert_eq!(ended.code(), Some(exit), "{args:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(said), "{args:?}: {}", ended.stderr);
+    }
+    fs::remove_file(directory.path().join("app.py")).unwrap();
+    let missing = run(command(&directory, &["--port", "0"]).stdin(Stdio::piped()), "");
+    assert_eq!(missing.code(), Some(78), "{}", missing.stderr);
+    assert!(missing.stderr.contains("`app.py` cannot be read"), "{}", missing.stderr);
+}
+
+#[test]
+fn other_machines_are_let_in_with_a_warning_only() {
+    let mut serve = Serve::start(ENVIRON, &["--host", "0.0.0.0"]);
+    serve.running.await_log("W0771");
+    serve.stop();
+}
+
+#[test]
+fn nothing_stays_behind_whether_the_server_is_interrupted_or_killed() {
+    let serve = Serve::start(ENVIRON, &[]);
+    serve.get("/").expect(200);
+    let tmp = serve.path("tmp");
+    assert_eq!(fs::read_dir(&tmp).unwrap().count(), 1);
+    let pools = children(serve.running.pid().as_raw_nonzero().get());
+    assert_eq!(pools.len(), 1, "{pools:?}");
+    // A request that runs for ever delays the end for nobody.
+    serve.write("app.py", "import time\ndef app(environ, start_response):\n    time.sleep(1000)\n");
+    let _stream = serve.connect(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    wait_for_exit(pools[0]);
+    let Serve { running, directory, .. } = serve;
+    let pid = running.pid().as_raw_nonzero().get();
+    let pools = children(pid);
+    running.signal(Signal::INT);
+    assert_eq!(running.end().code(), Some(0));
+    pools.into_iter().for_each(wait_for_exit);
+    assert_eq!(fs::read_dir(&tmp).unwrap().count(), 0);
+    drop(directory);
+
+    let serve = Serve::start(ENVIRON, &[]);
+    serve.get("/").expect(200);
+    let pools = children(serve.running.pid().as_raw_nonzero().get());
+    serve.running.signal(Signal::KILL);
+    pools.into_iter().for_each(wait_for_exit);
+}
+
+#[test]
+fn lines_have_colours_on_a_terminal_unless_no_color_is_set() {
+    let gateway = crate::support::artefacts::gateway().display();
+    for (variables, has_colour) in [("", true), ("NO_COLOR=1 ", false), ("NO_COLOR= ", true)] {
+        let directory = directory_with(ENVIRON);
+        let script = format!(
+            "cd {}; {variables}exec {gateway} serve --port 0 app.py",
+            directory.path().display()
+        );
+        let mut command = on_terminal(&script);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut running = RunningProcess::start(&mut command);
+        running.await_output("request: ");
+        let text = running.output();
+        let address = text.split_once("http://").unwrap().1.split('/').next().unwrap().to_owned();
+        HttpClient::get(format!("http://{address}/x")).run().expect(200);
+        running.await_output(" ms");
+        let is_coloured = running.output().contains("GET /x \u{1b}[32m200\u{1b}[0m ");
+        assert_eq!(is_coloured, has_colour, "{variables}: {}", running.output());
+    }
+}
