@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 use clap::{
-    ArgMatches, Args, Command, Error, Id,
+    ArgGroup, ArgMatches, Args, Command, Error, Id,
     error::{ContextKind, ContextValue, ErrorKind},
     parser::ValueSource,
 };
@@ -116,7 +116,10 @@ pub(crate) fn known_elsewhere(error: &Error, here: &str, command: &mut Command) 
     };
     let option =
         argument.strip_prefix("--").filter(|_| error.kind() == ErrorKind::UnknownArgument)?;
-    let groups = ALL_GROUPS.get()?.iter().filter(|group| group.has(option));
+    // The groups of this command do not have the option, and need not be built again.
+    let own: Vec<&Id> = command.get_groups().map(ArgGroup::get_id).collect();
+    let is_own = |group: &OptionGroup| (group.id)().is_some_and(|id| own.contains(&&id));
+    let groups = ALL_GROUPS.get()?.iter().filter(|group| !is_own(group) && group.has(option));
     let contexts: Vec<Context> = groups.flat_map(|group| group.contexts).copied().collect();
     let message = (!contexts.is_empty()).then(|| no_effect(option, here, &contexts))?;
     Some(command.error(ErrorKind::ArgumentConflict, message))
