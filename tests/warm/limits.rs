@@ -148,17 +148,21 @@ fn a_pool_stops_though_the_exit_handlers_of_its_processes_hang() {
         "warm",
         "--timeout 1",
         "
-        import atexit, os, signal
+        import atexit, os, time
+        BORN = os.getpid()
         if 'REQUEST_METHOD' not in os.environ:
-            # One for the template, and one for each process that is forked from that.
-            atexit.register(signal.pause)
-            os.register_at_fork(after_in_child=lambda: atexit.register(signal.pause))
+            # One for the template, and one for each process that is forked from that. A signal
+            # does not end them.
+            atexit.register(time.sleep, 3600)
+            os.register_at_fork(after_in_child=lambda: atexit.register(time.sleep, 3600))
         def application(environ, start_response):
             start_response('200 OK', [('Content-Type', 'text/plain')])
-            return [b'']
+            return [b'%d %d' % (BORN, os.getpid())]
         ",
     );
     site.warm_up();
+    // A worker that is not waiting yet exits at once.
+    eventually("a worker has served", || Who::of(&site.ask()).is_warm());
     site.wsgate(&["stop", site.files(".sock")[0].file_stem().unwrap().to_str().unwrap()]);
     site.await_no_process();
     let log = site.log();
