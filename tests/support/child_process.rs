@@ -165,11 +165,6 @@ impl RunningProcess {
         &self.stdout.bytes
     }
 
-    /// The content of its standard output so far.
-    pub(crate) fn output(&self) -> String {
-        String::from_utf8_lossy(&self.stdout.bytes).into_owned()
-    }
-
     /// The content of its standard error so far.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&self.stderr.bytes).into_owned()
