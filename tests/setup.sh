@@ -43,6 +43,7 @@ needed() {
     # Debian names the program by its version.
     compgen -G '/usr/sbin/php-fpm*' >/dev/null || echo php-fpm
     command -v curl >/dev/null || echo curl
+    command -v tmux >/dev/null || echo tmux
     command -v ss >/dev/null || echo iproute2
     command -v ps >/dev/null || echo procps
     command -v litmus >/dev/null || echo litmus

@@ -13,6 +13,7 @@ mod serving_process;
 pub(crate) mod start;
 pub(crate) mod start_error;
 mod stop;
+mod terminal;
 mod watch;
 
 use std::os::fd::OwnedFd;

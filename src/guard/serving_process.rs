@@ -60,6 +60,14 @@ impl ServingProcess {
         self.pid().is_none_or(|pid| !matches!(waitid(WaitId::Pid(pid), options), Ok(None)))
     }
 
+    /// The signal that has stopped the child since the last call, and its process group.
+    pub(super) fn stopped_by(&self) -> Option<(Signal, Pid)> {
+        let pid = self.pid()?;
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        let status = waitid(WaitId::Pid(pid), options).ok()??;
+        Some((Signal::from_named_raw(status.stopping_signal()?)?, pid))
+    }
+
     /// Does the process exit within `timeout`? It is not reaped.
     pub(super) fn exits_within(&self, timeout: Duration) -> bool {
         let started = Instant::now();

@@ -34,6 +34,7 @@ use crate::{
         serving_process::ProcessExit,
         start::Start,
         stop::{StopSequence, stop_reason, stop_signals},
+        terminal::Terminal,
     },
     request::Request,
     system::signals::SignalPipe,
@@ -49,6 +50,8 @@ pub(super) struct Guard<'a> {
     started: Instant,
     progress: Progress,
     stop: Option<StopSequence>,
+    /// The terminal that python may read from.
+    terminal: Option<Terminal>,
 }
 
 impl<'a> Guard<'a> {
@@ -65,12 +68,17 @@ impl<'a> Guard<'a> {
             body_fd: channels.body.as_raw_fd(),
             response_fd: channels.response.as_raw_fd(),
         });
+        let is_call = matches!(work, Work::Cgi(_)) && !request.is_from_web_server;
         let mut start = Start::new(
             settings,
             work,
             request,
             &[channels.body.as_fd(), channels.response.as_fd()],
         )?;
+        let terminal = Terminal::of_this_process().filter(|_| is_call);
+        if terminal.is_some() {
+            Terminal::inherit(&mut start.command);
+        }
         // With a process group of its own, the descendants of python can be killed, too.
         let child = start.command.process_group(0).spawn()?;
         Ok(Self {
@@ -86,6 +94,7 @@ impl<'a> Guard<'a> {
             started: running_clock::instant(),
             progress: Progress::default(),
             stop: None,
+            terminal,
         })
     }
 
@@ -106,6 +115,7 @@ impl<'a> Guard<'a> {
             started: running_clock::instant(),
             progress: Progress::of_pool_worker(),
             stop: None,
+            terminal: None,
         }
     }
 
@@ -156,6 +166,12 @@ impl<'a> Guard<'a> {
             }
             if let Some(stop) = &mut self.stop {
                 stop.escalate(&self.process, response.as_ref());
+            }
+            if let Some(terminal) = &mut self.terminal
+                && terminal.attend(&self.process)
+            {
+                // A person has no time limit.
+                self.settings.to_mut().load_timeout = None;
             }
             if self.process.may_have_exited() {
                 if self.stop.is_some() {

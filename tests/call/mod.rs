@@ -7,6 +7,7 @@ mod outcome;
 mod printing;
 mod requests;
 mod scripts;
+mod terminal;
 mod via;
 
 use std::{path::PathBuf, process::Command};

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    io,
     os::unix::ffi::OsStrExt as _,
     sync::{
         Arc,
@@ -13,7 +14,7 @@ use pyo3::{
     prelude::*,
     types::{PyCFunction, PyDict, PyList, PyTuple},
 };
-use rustix::process::Signal;
+use rustix::{process::Signal, termios::isatty};
 use wire::{
     app::Source,
     launch::Launch,
@@ -42,9 +43,11 @@ pub(crate) fn prepare(py: Python<'_>, launch: &Launch) -> PyResult<()> {
         sys.setattr("pycache_prefix", OsStr::from_bytes(prefix))?;
     }
     // Printed text goes to the log line by line. If the log cannot be written, the application must
-    // not fail.
-    let sink: Arc<dyn ErrorSink> = Arc::new(PrintedOutput);
-    install_streams(py, &sink)?;
+    // not fail. On a terminal, Python's own streams show the prompt of a debugger.
+    if !isatty(io::stdin()) {
+        let sink: Arc<dyn ErrorSink> = Arc::new(PrintedOutput);
+        install_streams(py, &sink)?;
+    }
     // A crash in C code then leaves the Python stack in the log.
     forks::report_crashes(py)
 }
