@@ -19,6 +19,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::{
     check::{quoted, report::Report, web_root::WebRoot},
     config::script_line::is_plain_name,
+    guard::start_error,
 };
 
 /// The program that looks at files and `.htaccess` files. Python has the regular expressions that
@@ -156,7 +157,6 @@ fn find(
     python: &Path,
     limit: Duration,
 ) -> Result<Vec<Exposed>, String> {
-    let not_started = |error: io::Error| format!("could not be started: {error}");
     let start = script.parent().unwrap_or(Path::new("/"));
     let mut child = Command::new(python)
         .args(["-I", "-S", "-c", PROGRAM])
@@ -165,7 +165,7 @@ fn find(
         .stderr(Stdio::null())
         .process_group(0)
         .spawn()
-        .map_err(not_started)?;
+        .map_err(|error| not_started("could not be started", &error))?;
     let paths = [root, start, script].into_iter().chain(files.iter().map(PathBuf::as_path));
     let input = paths.map(|path| path.as_os_str().as_bytes()).collect::<Vec<_>>().join(&0);
     let (Some(mut stdin), Some(mut stdout)) = (child.stdin.take(), child.stdout.take()) else {
@@ -181,7 +181,7 @@ fn find(
             Ok(output) => output,
             Err(error) => {
                 end(&mut child);
-                return Err(format!("was not asked: no thread could be started: {error}"));
+                return Err(not_started("was not asked: no thread could be started", &error));
             }
         };
         let begin = Instant::now();
@@ -209,6 +209,12 @@ fn find(
             })
             .collect())
     })
+}
+
+/// The reason `what`, with the limit that is its cause.
+fn not_started(what: &str, error: &io::Error) -> String {
+    let hint = start_error::limit_hint(error).map(|hint| format!("\nhint: {hint}"));
+    format!("{what}: {error}{}", hint.unwrap_or_default())
 }
 
 /// Ends `child` and the processes that it has started.

@@ -22,7 +22,7 @@ use std::{
         Read as _, {self},
     },
     os::unix::ffi::OsStrExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -47,7 +47,7 @@ use crate::{
     exit::{CommandError, Exit},
     guard::{self, start_error},
     request::Request,
-    system::trusted_path::is_real_root,
+    system::{shell::quoted, trusted_path::is_real_root},
 };
 
 /// Checks an application, and prints the report.
@@ -175,12 +175,6 @@ fn with_limit(mut options: ScriptOptions, asked: Option<u64>) -> ScriptOptions {
     let limit = of_line.unwrap_or(INTERACTIVE_TIMEOUT_SECS).min(INTERACTIVE_TIMEOUT_SECS);
     options.request.timeout = Some(asked.unwrap_or(limit));
     options
-}
-
-/// `path` as a shell reads it.
-fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    shlex::try_quote(&text).map_or_else(|_| text.to_string(), |quoted| quoted.into_owned())
 }
 
 /// The findings of the engine.

@@ -30,6 +30,7 @@ use crate::{
         web_directory::WebDirectory,
         write::{PlannedFile, Transaction},
     },
+    system::shell::quoted,
 };
 
 /// One application behind all URLs of a directory.
@@ -209,11 +210,6 @@ fn next_steps(web: &WebDirectory, plan: &ScriptPlan) -> String {
         steps += &format!("next: if that fails, read {}\n", log.display());
     }
     steps
-}
-
-/// `path` as a shell reads it.
-fn quoted(path: &Path) -> String {
-    shlex::try_quote(&path.to_string_lossy()).map_or_else(|_| String::new(), String::from)
 }
 
 /// The log message of a setting that is refused.

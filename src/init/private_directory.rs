@@ -6,11 +6,8 @@ use diagnostics::message::LogMessage;
 
 use crate::{
     init::{quoted, refused},
-    system::document_root,
+    system::{document_root, links},
 };
-
-/// How many links the kernel follows.
-const MAX_LINKS: usize = 40;
 
 /// Checks that the directory `private`, which is below `apps`, can be used or created, and that
 /// clients cannot request its files: it is not below `web`, and no link leads to a document root.
@@ -68,23 +65,18 @@ pub(super) fn check(apps: &Path, private: &Path, web: &Path) -> Result<(), LogMe
 /// The refusal of the link `path`, which leads to nothing.
 pub(super) fn dangling(path: &Path) -> LogMessage {
     let shown = path.display();
-    let mut end = path.to_owned();
-    for _ in 0..MAX_LINKS {
-        let Ok(target) = fs::read_link(&end) else {
-            let target = end.display();
-            return refused(
-                format!("`{shown}` is a link to something that does not exist: `{target}`"),
-                &format!(
-                    "create it: mkdir -p {}; or remove the link: rm {}",
-                    quoted(&end),
-                    quoted(path)
-                ),
-            );
-        };
-        end = end.parent().unwrap_or(Path::new("/")).join(target);
+    match links::end(path) {
+        Some(target) => refused(
+            format!("`{shown}` is a link to something that does not exist: `{}`", target.display()),
+            &format!(
+                "create it: mkdir -p {}; or remove the link: rm {}",
+                quoted(&target),
+                quoted(path)
+            ),
+        ),
+        None => refused(
+            format!("`{shown}` is a link that leads back to itself"),
+            &format!("remove it: rm {}", quoted(path)),
+        ),
     }
-    refused(
-        format!("`{shown}` is a link that leads back to itself"),
-        &format!("remove it: rm {}", quoted(path)),
-    )
 }

@@ -21,7 +21,7 @@ use rustix::{
 };
 use wire::launch::Venv;
 
-use crate::system::closed_directory::first_closed;
+use crate::system::{closed_directory::first_closed, links, shell::quoted};
 
 /// The names of virtualenvs that are found without a setting.
 const VENV_NAMES: [&str; 2] = [".venv", "venv"];
@@ -205,7 +205,7 @@ fn of_venv(directory: &Path, chosen_by: &'static str) -> Result<Interpreter, Log
         )
         .hint(hint)
     };
-    let shown = directory.display();
+    let (shown, in_command) = (directory.display(), quoted(directory));
     // A setting that names the wrong directory is corrected; a broken virtualenv is made again.
     let correct = match chosen_by {
         BY_VARIABLE => "unset VIRTUAL_ENV, or let it name a virtualenv".to_owned(),
@@ -214,32 +214,32 @@ fn of_venv(directory: &Path, chosen_by: &'static str) -> Result<Interpreter, Log
     };
     let again = || {
         let wsgate = if chosen_by == OWN_VENV { ", and install wsgate in it" } else { "" };
-        format!("create it again: python3 -m venv --clear {shown}{wsgate}")
+        format!("create it again: python3 -m venv --clear {in_command}{wsgate}")
     };
     if let Some(closed) = first_closed(directory) {
         return Err(bad(
             format!("user {} may not enter `{}`", geteuid().as_raw(), closed.display()),
-            format!("let that user enter it: chmod o+x {}", closed.display()),
+            format!("let that user enter it: chmod o+x {}", quoted(&closed)),
         ));
     }
     if !directory.is_dir() {
         return Err(if directory.exists() {
             bad("this is not a directory".to_owned(), correct)
         } else {
-            let hint = format!("{correct}; or create one there: python3 -m venv {shown}");
+            let hint = format!("{correct}; or create one there: python3 -m venv {in_command}");
             bad("the directory does not exist".to_owned(), hint)
         });
     }
     let venv = read_venv(directory).map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::PermissionDenied => {
-                format!("let that user read it: chmod o+r {shown}/pyvenv.cfg")
+                format!("let that user read it: chmod o+r {in_command}/pyvenv.cfg")
             }
             io::ErrorKind::NotFound => match venv_below(directory) {
                 Some(below) => {
                     format!("this is the directory of an application; use its {}", below.display())
                 }
-                None => format!("{correct}; or create one: python3 -m venv {shown}/.venv"),
+                None => format!("{correct}; or create one: python3 -m venv {in_command}/.venv"),
             },
             _ => again(),
         };
@@ -250,7 +250,7 @@ fn of_venv(directory: &Path, chosen_by: &'static str) -> Result<Interpreter, Log
     can_run(&program).map_err(|reason| {
         let is_forbidden = program.is_file();
         let hint = if is_forbidden {
-            format!("let that user run it: chmod o+x {}", program.display())
+            format!("let that user run it: chmod o+x {}", quoted(&program))
         } else {
             again()
         };
@@ -286,7 +286,7 @@ fn refusal(candidate: &Path, owners: &[u32]) -> Option<String> {
         let reason = "it has no pyvenv.cfg that this user can read, so it is no virtualenv";
         return Some(format!(
             "{reason}; remove it, or make one of it: python3 -m venv {}",
-            candidate.display()
+            quoted(candidate)
         ));
     }
     let distrust = |path: &Path| {
@@ -294,7 +294,7 @@ fn refusal(candidate: &Path, owners: &[u32]) -> Option<String> {
             return Some(format!(
                 "`{}` is missing; make it again: python3 -m venv {}",
                 path.display(),
-                candidate.display()
+                quoted(candidate)
             ));
         };
         // The owner of the link counts, because that user has chosen the target.
@@ -323,8 +323,8 @@ fn can_run(program: &Path) -> Result<(), String> {
         Ok(found) if !found.is_file() => Err("is not a program".to_owned()),
         Ok(_) => access(program, Access::EXEC_OK)
             .map_err(|_| format!("may not be run by user {}", geteuid().as_raw())),
-        Err(error) => match fs::read_link(program) {
-            Ok(target) if error.kind() == io::ErrorKind::NotFound => {
+        Err(error) => match links::end(program).filter(|_| program.is_symlink()) {
+            Some(target) if error.kind() == io::ErrorKind::NotFound => {
                 Err(format!("points to `{}`, which does not exist", target.display()))
             }
             _ if error.kind() == io::ErrorKind::NotFound => Err("does not exist".to_owned()),

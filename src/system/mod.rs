@@ -11,8 +11,10 @@ pub(crate) mod error_log;
 pub(crate) mod hosts;
 pub(crate) mod installed_file;
 pub(crate) mod limits;
+pub(crate) mod links;
 pub(crate) mod log_style;
 pub(crate) mod processes;
+pub(crate) mod shell;
 pub(crate) mod signals;
 pub(crate) mod users;
 

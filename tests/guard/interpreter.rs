@@ -89,7 +89,9 @@ fn a_virtualenv_whose_python_was_removed_is_named_with_its_target() {
     let venv = dir.path("venv");
     fs::create_dir_all(venv.join("bin")).unwrap();
     fs::write(venv.join("pyvenv.cfg"), "version = 3.9.1\n").unwrap();
-    std::os::unix::fs::symlink("/absent/python3.9", venv.join("bin/python")).unwrap();
+    // As venv links them.
+    std::os::unix::fs::symlink("/absent/python3.9", venv.join("bin/python3")).unwrap();
+    std::os::unix::fs::symlink("python3", venv.join("bin/python")).unwrap();
     let script = dir.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
     for line in ["#!WSGATE --venv ../venv", "#!WSGATE"] {
         let script = dir.script("cgi-bin/app.wsgi", line, HELLO);
