@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Five sites on one machine, kept by systemd, by the commands of docs/five-sites.md: one file and one
-# user each, behind nginx, reloads of all and of one, priorities in the journal, rotation of logs, an
-# upgrade in place, and the removal of a site.
+# Five sites on one machine, kept by systemd, by the commands of docs/five-sites.md: one file and
+# one user each, behind nginx, reloads of all and of one, priorities in the journal, rotation of
+# logs, an upgrade in place, and the removal of a site.
 . "$(dirname "$0")/lib.sh"
 
 [ "$(id -u)" = 0 ] || fail "needs root, for the root of a distribution"
