@@ -1,11 +1,19 @@
 //! `wsgate init` and `wsgate check` after wsgate was moved, and where something stands in the way:
 //! each hint is a command, and the command mends the site.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt as _, symlink},
+};
 
-use crate::shared_host::{
-    init::{Account, is_refused},
-    is_root,
+use crate::{
+    shared_host::{
+        Layout, SHOWS, SharedHost,
+        host_user::HostUser,
+        init::{Account, is_refused},
+        is_root, shows_nothing_private,
+    },
+    web_servers::exposure::put_hidden,
 };
 
 /// The last part of the only hint in `text`, behind `before`: a command.
@@ -195,6 +203,33 @@ fn a_script_of_another_name_gets_its_own_rules() {
         let rules = fs::read_to_string(rules).unwrap();
         assert!(rules.contains(said) && !rules.contains("app.wsgi"), "{rules}");
         assert!(!account.user.path(path).with_file_name("app.wsgi").exists());
+    }
+}
+
+#[test]
+fn a_script_of_another_name_is_served_and_shows_nothing_private() {
+    if !is_root() {
+        return;
+    }
+    for layout in [Layout::ScriptAlias, Layout::UserDir, Layout::Hosted] {
+        let user = HostUser::new();
+        user.make_venv();
+        user.file("site/shows.py", SHOWS);
+        let directory = user.path(layout.directory());
+        let first = format!("#!{} --mode warm\n", user.path("venv/bin/wsgate").display());
+        let script = user.file(&format!("{}/shop.cgi", layout.directory()), &(first + SHOWS));
+        fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+        user.wsgate(&["init", script.to_str().unwrap()]);
+        put_hidden(&directory);
+        user.give_all(&directory);
+        let host = SharedHost::start(layout, &user);
+        let mount = layout.mount(&user).replace("app.wsgi", "shop.cgi");
+        let shown = host.get(&format!("{mount}/a%20b/c")).run().expect(200).json();
+        assert_eq!((&shown["SCRIPT_NAME"], &shown["PATH_INFO"]), (&mount.into(), &"/a b/c".into()));
+        let own = format!("{}/shop.cgi", layout.root(&user));
+        let text = host.get(&own).run().text();
+        assert!(!text.contains("import json"), "{text}");
+        shows_nothing_private(&host, &user);
     }
 }
 
