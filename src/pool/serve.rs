@@ -25,7 +25,7 @@ use crate::{
         listen_error::{
             refused, {self},
         },
-        serve_args::ServeArgs,
+        serve_args::{ServeArgs, StaticDirectory},
     },
     system::{hosts, log_style},
 };
@@ -86,6 +86,8 @@ fn start(args: &ServeArgs) -> Result<CommandError, CommandError> {
             .map(|path| path.into_os_string().into_encoded_bytes())
             .collect(),
         live: !args.serve.no_live,
+        static_files: static_files(args, &base)?,
+        open: args.serve.open,
         log: log_settings(),
     };
     Ok(http_program::execute(&http, &launch, &[listener.as_fd()]))
@@ -102,6 +104,20 @@ fn check_exists(path: &Path) -> Result<(), CommandError> {
             .hint("correct the path: APP is a file or a module, such as `app.py` or `site.wsgi`"),
         )
     })
+}
+
+/// The URL paths of `--static` with their directories.
+fn static_files(args: &ServeArgs, base: &Path) -> Result<Vec<(String, Vec<u8>)>, CommandError> {
+    let checked = args.serve.static_files.iter().map(|StaticDirectory { url, path }| {
+        let directory = base.join(path);
+        if directory.is_dir() {
+            return Ok((url.clone(), directory.into_os_string().into_encoded_bytes()));
+        }
+        let sentence = format!("`{}` of --static is no directory", directory.display());
+        let hint = "correct the path after `=`, as in `--static /static=assets`";
+        Err(CommandError::settings(LogMessage::new(Code::BadSetting, sentence).hint(hint)))
+    });
+    checked.collect()
 }
 
 /// The listening socket, and the port that was taken if it has another one.

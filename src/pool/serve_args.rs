@@ -1,6 +1,6 @@
 //! The arguments of `wsgate serve`.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::Args;
 
@@ -47,6 +47,17 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = count(1, MAX_THREADS))]
     pub(super) threads: u32,
 
+    /// Send the files in DIR at the URL path PATH, such as /static=assets (repeatable)
+    ///
+    /// The application does not see these requests. In production, let the web server send the
+    /// files.
+    #[arg(long = "static", value_name = "PATH=DIR", value_parser = static_directory)]
+    pub(super) static_files: Vec<StaticDirectory>,
+
+    /// Start the browser of this desktop with the address, by xdg-open
+    #[arg(long)]
+    pub(super) open: bool,
+
     /// Change no page: browsers do not reload pages when a file of the application changes
     ///
     /// Without this option, an HTML page that a browser requests ends with a small script, which
@@ -62,6 +73,23 @@ impl ActsIn for ServeOptions {
 /// The groups of options that `wsgate serve` alone has.
 pub(crate) fn groups() -> [OptionGroup; 1] {
     [OptionGroup::of::<ServeOptions>()]
+}
+
+/// A value of `--static`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StaticDirectory {
+    /// The URL path, without a slash at its end.
+    pub(super) url: String,
+    pub(super) path: PathBuf,
+}
+
+fn static_directory(value: &str) -> Result<StaticDirectory, String> {
+    let parts =
+        value.split_once('=').filter(|(url, path)| url.starts_with('/') && !path.is_empty());
+    let (url, path) = parts.ok_or_else(|| {
+        "give a URL path that begins with `/`, and a directory, such as `/static=assets`".to_owned()
+    })?;
+    Ok(StaticDirectory { url: url.trim_end_matches('/').to_owned(), path: path.into() })
 }
 
 /// A TCP port.

@@ -46,6 +46,7 @@ fn value(option: &str) -> Option<&'static str> {
         "WHEN" => "no",
         "FORMAT" => "json",
         "PORT" => "8000",
+        "PATH=DIR" => "/a=/nonexistent/x",
         "METHOD" => "GET",
         "HEADER" => "A: b",
         "USER:PASSWORD" => "a:b",

@@ -4,6 +4,7 @@ mod connections;
 mod lifecycle;
 mod reloading;
 mod requests;
+mod static_files;
 
 use std::{
     fs,
@@ -55,7 +56,12 @@ impl Serve {
     /// A server for the application in `code`, at a free port.
     #[track_caller]
     fn start(code: &str, args: &[&str]) -> Self {
-        let directory = directory_with(code);
+        Self::start_in(directory_with(code), args)
+    }
+
+    /// A server for `app.py` in `directory`, at a free port.
+    #[track_caller]
+    fn start_in(directory: TempDir, args: &[&str]) -> Self {
         let args = [&["--port", "0"], args].concat();
         let mut running = RunningProcess::start(&mut command(&directory, &args));
         running.await_log("W0770");

@@ -259,6 +259,8 @@ codes! {
     ServeExposed = 771: Warning,
     /// Files are not watched for changes.
     NotAllWatched = 772: Warning,
+    /// The browser of `wsgate serve --open` cannot be started.
+    NoBrowser = 773: Warning,
     /// A request could not be passed to the warm pool, and falls back to cold CGI.
     ServedCold = 801: Warning,
     /// No warm pool can be started, or the last one failed to start.

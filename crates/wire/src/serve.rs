@@ -26,6 +26,10 @@ pub struct ServeLaunch {
     pub watched: Vec<Vec<u8>>,
     /// Whether pages in a browser reload themselves.
     pub live: bool,
+    /// URL paths of static files, each with their directory.
+    pub static_files: Vec<(String, Vec<u8>)>,
+    /// Whether a browser is started.
+    pub open: bool,
     /// How the log is written.
     pub log: LogSettings,
 }

@@ -11,6 +11,7 @@ mod pages;
 mod pool;
 mod pool_log;
 mod site;
+mod static_files;
 mod strict_stream;
 mod watch;
 
@@ -21,6 +22,7 @@ use std::{
     net::SocketAddr,
     os::{fd::OwnedFd, unix::ffi::OsStringExt as _},
     path::PathBuf,
+    process::Stdio,
     rc::Rc,
     time::Duration,
 };
@@ -31,6 +33,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::io::ioctl_fionbio;
 use tokio::{
     net::{TcpListener, TcpStream},
+    process::Command,
     signal::unix::{SignalKind, signal},
     task::spawn_local,
     time::sleep,
@@ -74,6 +77,9 @@ pub(crate) async fn run(launch: ServeLaunch, socket: OwnedFd) -> io::Result<()> 
     }
     spawn_local(reload(launch.watched.clone(), pools.clone()));
     spawn_local(accept(listener, Rc::new(Site::new(&launch, pools.clone()))));
+    if launch.open {
+        open_browser(&format!("http://{}/", launch.address));
+    }
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
@@ -98,6 +104,23 @@ fn exposed_message(address: SocketAddr) -> LogMessage {
         format!("other machines can connect to `{address}`, and error pages show source code"),
     )
     .hint("omit --host, or see that only your own machines can connect")
+}
+
+/// Starts the browser of this desktop.
+fn open_browser(url: &str) {
+    let mut command = Command::new("xdg-open");
+    command.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    match command.spawn() {
+        Ok(mut browser) => {
+            // The browser may go on for long; nobody asks for its exit status.
+            spawn_local(async move { browser.wait().await });
+        }
+        Err(error) => log(&LogMessage::new(
+            Code::NoBrowser,
+            format!("the browser cannot be started by `xdg-open`: {error}"),
+        )
+        .hint("open the address by hand, or install xdg-utils")),
+    }
 }
 
 /// Loads the application again whenever one of its files changes.

@@ -21,6 +21,7 @@ use crate::{
         live::Live,
         pages::{app_not_loaded, sentence},
         pool::AppPools,
+        static_files::StaticFiles,
     },
 };
 
@@ -33,6 +34,7 @@ pub(super) struct Site {
     host: String,
     pools: Rc<AppPools>,
     console: Console,
+    static_files: StaticFiles,
     /// Whether pages reload themselves.
     live: Option<Live>,
 }
@@ -41,7 +43,13 @@ impl Site {
     /// The application in `pools`.
     pub(super) fn new(launch: &ServeLaunch, pools: Rc<AppPools>) -> Self {
         let live = launch.live.then(|| Live::new(pools.numbers()));
-        Self { host: launch.host.clone(), pools, console: Console::new(), live }
+        Self {
+            host: launch.host.clone(),
+            pools,
+            console: Console::new(),
+            static_files: StaticFiles::new(&launch.static_files),
+            live,
+        }
     }
 
     /// Where lines about requests are printed.
@@ -61,8 +69,9 @@ impl Site {
             return answer.unwrap_or_else(|| sentence(StatusCode::METHOD_NOT_ALLOWED, "use GET"));
         }
         let mut line = self.console.line(parts.method.as_str(), parts.uri.path());
-        let response = match self.refusal(&parts, ends) {
-            Some(refused) => refused,
+        let own = self.refusal(&parts, ends).or_else(|| self.static_files.answer(&parts));
+        let response = match own {
+            Some(response) => response,
             None => {
                 let (number, response) = self.of_application(&parts, body, ends).await;
                 match &self.live {
