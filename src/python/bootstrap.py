@@ -40,6 +40,15 @@ except BaseException as error:
         code = "W0207" if b": version `GLIBC_" in reason else "W0206"
         where = "wsgate: error[%s]: the engine `%s` does not work in `%s`: "
         where = (where % (code, sys.argv[1], sys.executable)).encode("utf-8", "replace")
-        posix.write(2, where + reason + b"\nhint: wsgate check says more\n")
+        hint = b"wsgate check says more"
+        if b"failed to map segment" in reason or b"annot allocate memory" in reason:
+            # No module is imported for this: there is too little memory.
+            for line in posix.read(posix.open("/proc/self/limits", 0), 4096).split(b"\n"):
+                if line.startswith(b"Max address space") and b"unlimited" not in line:
+                    bytes_of_limit = int(line.split()[3])
+                    hint = b"there is not enough memory (RLIMIT_AS: %d MB of address space for each"
+                    hint = hint % (bytes_of_limit >> 20)
+                    hint += b" process): raise this limit (`ulimit -v`)"
+        posix.write(2, where + reason + b"\nhint: " + hint + b"\n")
     posix._exit(70)
 work.run()

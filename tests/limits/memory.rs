@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::{fd::OwnedFd, unix::net::UnixListener},
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -109,6 +110,27 @@ fn a_limit_of_address_space_is_named_with_its_value_wherever_python_cannot_start
         let said = [String::from_utf8_lossy(&ended.stdout).into_owned(), ended.stderr].concat();
         assert!(said.contains(&named), "{subcommand}: {said}");
     }
+}
+
+#[test]
+fn a_limit_of_address_space_is_named_by_a_worker_without_a_supervisor() {
+    let dir = InstallDir::new();
+    let script = dir.script("site/app.wsgi", "#!WSGATE", HELLO);
+    let least = least_address_space();
+    // Python starts, and at some point has no room for the engine alone.
+    let log_at = |bytes: u64| {
+        let _ = fs::remove_file(dir.path("socket"));
+        let socket = UnixListener::bind(dir.path("socket")).unwrap();
+        let mut command = Command::new("timeout");
+        command.args(["20", "prlimit", &format!("--as={bytes}")]).arg(gateway()).arg(&script);
+        let output = command.stdin(OwnedFd::from(socket)).output().unwrap();
+        assert!(!output.status.success(), "{output:?}");
+        (bytes, String::from_utf8(output.stderr).unwrap())
+    };
+    let logs = (0..40).map(|step| log_at(least + (step << 18)));
+    let (bytes, log) = logs.into_iter().find(|(_, log)| log.contains("error[W0206]")).unwrap();
+    let named = format!("RLIMIT_AS: {} MB of address space for each process", bytes >> 20);
+    assert!(log.contains(&named), "{log}");
 }
 
 #[test]
