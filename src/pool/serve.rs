@@ -51,15 +51,14 @@ pub(crate) fn run(args: &ServeArgs) -> CommandError {
 
 fn start(args: &ServeArgs) -> Result<CommandError, CommandError> {
     log_style::set_for_pool(LogFormat::Text, LOG_NAME.to_owned());
-    let (app, base) = application(&args.app)?;
-    match &app.source {
-        Source::File(path) => check_exists(Path::new(OsStr::from_bytes(path)))?,
-        // Without such a file, the name could be that of a module.
-        Source::Module(name) if name.ends_with(".py") || name.ends_with(".wsgi") => {
-            check_exists(Path::new(name))?;
-        }
-        Source::Module(_) => {}
-    }
+    let base = env::current_dir().map_err(|error| {
+        let sentence = format!("the working directory cannot be used: {error}");
+        CommandError::settings(
+            LogMessage::new(Code::BadSetting, sentence)
+                .hint("start wsgate in a directory that exists"),
+        )
+    })?;
+    let served = served(args, &base)?;
     let http = http_program::find()?;
     let program = env::current_exe().map_err(|error| {
         CommandError::settings(
@@ -75,22 +74,69 @@ fn start(args: &ServeArgs) -> Result<CommandError, CommandError> {
         listen_error::tcp(&format!("{}:{DEFAULT_PORT}", args.serve.host), &error)
     })?;
     let launch = ServeLaunch {
-        app: app.to_string(),
+        app: served.name,
         address: address.to_string(),
         host: args.serve.host.clone(),
         taken_port,
         program: program.into_os_string().into_encoded_bytes(),
-        arguments: pool_arguments(args).into_iter().map(OsString::into_encoded_bytes).collect(),
-        watched: watched(args, &app.source, &base)
+        arguments: served.arguments.into_iter().map(OsString::into_encoded_bytes).collect(),
+        watched: served
+            .watched
             .into_iter()
             .map(|path| path.into_os_string().into_encoded_bytes())
             .collect(),
         live: !args.serve.no_live,
+        cgi: served.cgi.map(|path| path.into_os_string().into_encoded_bytes()),
         static_files: static_files(args, &base)?,
         open: args.serve.open,
         log: log_settings(),
     };
     Ok(http_program::execute(&http, &launch, &[listener.as_fd()]))
+}
+
+/// What is served: an application, or CGI programs.
+struct Served {
+    name: String,
+    /// Arguments of the pool of an application.
+    arguments: Vec<OsString>,
+    watched: Vec<PathBuf>,
+    cgi: Option<PathBuf>,
+}
+
+fn served(args: &ServeArgs, base: &Path) -> Result<Served, CommandError> {
+    let Some(app) = &args.app else {
+        let directory = base.join(args.serve.cgi.as_deref().unwrap_or(Path::new("")));
+        check_directory("cgi", &directory)?;
+        let name = directory.display().to_string();
+        let (arguments, watched) = (Vec::new(), Vec::new());
+        return Ok(Served { name, arguments, watched, cgi: Some(directory) });
+    };
+    let (parsed, base) = application(app)?;
+    match &parsed.source {
+        Source::File(path) => check_exists(Path::new(OsStr::from_bytes(path)))?,
+        // Without such a file, the name could be that of a module.
+        Source::Module(name) if name.ends_with(".py") || name.ends_with(".wsgi") => {
+            check_exists(Path::new(name))?;
+        }
+        Source::Module(_) => {}
+    }
+    Ok(Served {
+        name: parsed.to_string(),
+        arguments: pool_arguments(args, app),
+        watched: watched(args, &parsed.source, &base),
+        cgi: None,
+    })
+}
+
+/// Checks that `directory`, which an option names, is one.
+fn check_directory(option: &str, directory: &Path) -> Result<(), CommandError> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let sentence = format!("`{}` of --{option} is no directory", directory.display());
+    Err(CommandError::settings(
+        LogMessage::new(Code::BadSetting, sentence).hint("correct the path of the directory"),
+    ))
 }
 
 /// Checks that the file of the application exists: a misspelt name is no error that an edit heals.
@@ -110,12 +156,8 @@ fn check_exists(path: &Path) -> Result<(), CommandError> {
 fn static_files(args: &ServeArgs, base: &Path) -> Result<Vec<(String, Vec<u8>)>, CommandError> {
     let checked = args.serve.static_files.iter().map(|StaticDirectory { url, path }| {
         let directory = base.join(path);
-        if directory.is_dir() {
-            return Ok((url.clone(), directory.into_os_string().into_encoded_bytes()));
-        }
-        let sentence = format!("`{}` of --static is no directory", directory.display());
-        let hint = "correct the path after `=`, as in `--static /static=assets`";
-        Err(CommandError::settings(LogMessage::new(Code::BadSetting, sentence).hint(hint)))
+        check_directory("static", &directory)?;
+        Ok((url.clone(), directory.into_os_string().into_encoded_bytes()))
     });
     checked.collect()
 }
@@ -149,7 +191,7 @@ fn listen(host: &str, port: Option<u16>) -> Result<(TcpListener, Option<u16>), C
 }
 
 /// The arguments of `wsgate fastcgi` for the pool behind the server.
-fn pool_arguments(args: &ServeArgs) -> Vec<OsString> {
+fn pool_arguments(args: &ServeArgs, app: &OsStr) -> Vec<OsString> {
     let mut arguments: Vec<OsString> =
         ["--workers=1", "--debug", "--stop-with-parent", "--drain", DRAIN]
             .map(OsString::from)
@@ -157,7 +199,7 @@ fn pool_arguments(args: &ServeArgs) -> Vec<OsString> {
     arguments.push(format!("--threads={}", args.serve.threads).into());
     arguments.extend(args.request.arguments());
     arguments.extend(args.app_options.arguments());
-    arguments.extend(["--".into(), args.app.clone()]);
+    arguments.extend(["--".into(), app.to_owned()]);
     arguments
 }
 

@@ -13,10 +13,13 @@ const MAX_THREADS: u32 = 256;
 
 /// The arguments of `wsgate serve`.
 #[derive(Args, Clone, Debug)]
+#[command(
+    override_usage = "wsgate serve [OPTIONS] <APP>\n       wsgate serve [OPTIONS] --cgi <DIR>"
+)]
 pub(crate) struct ServeArgs {
-    /// Application to serve: FILE, MODULE, or one of them with :CALLABLE
-    #[arg(value_name = "APP")]
-    pub(super) app: OsString,
+    /// Application to serve, FILE, MODULE, or one of them with :CALLABLE; none with --cgi
+    #[arg(value_name = "APP", required_unless_present = "cgi")]
+    pub(super) app: Option<OsString>,
 
     #[command(flatten)]
     pub(super) serve: ServeOptions,
@@ -53,6 +56,20 @@ pub(crate) struct ServeOptions {
     /// files.
     #[arg(long = "static", value_name = "PATH=DIR", value_parser = static_directory)]
     pub(super) static_files: Vec<StaticDirectory>,
+
+    /// Serve the CGI programs in DIR, in any language, in place of an application
+    ///
+    /// A request for /NAME/more starts the program NAME, with /more as PATH_INFO. Options about an
+    /// application are refused.
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with_all = [
+            "app", "threads", "no_live", "timeout", "script_name", "venv", "python", "chdir",
+            "path", "env", "env_file"
+        ]
+    )]
+    pub(super) cgi: Option<PathBuf>,
 
     /// Start the browser of this desktop with the address, by xdg-open
     #[arg(long)]

@@ -2,6 +2,7 @@
 
 mod connections;
 mod lifecycle;
+mod programs;
 mod reloading;
 mod requests;
 mod static_files;
@@ -36,10 +37,17 @@ struct Serve {
 
 /// The command of a server for `app.py` in `directory`.
 fn command(directory: &TempDir, args: &[&str]) -> Command {
+    let mut command = bare_command(directory, args);
+    command.arg("app.py").arg("--venv").arg(venv());
+    command
+}
+
+/// The command of a server without an application, started in `directory`.
+fn bare_command(directory: &TempDir, args: &[&str]) -> Command {
     let mut command = Command::new(artefacts::gateway());
-    command.arg("serve").args(args).arg("app.py").current_dir(directory).env_clear();
+    command.arg("serve").args(args).current_dir(directory).env_clear();
     command.env("PATH", "/usr/bin:/bin").env("TMPDIR", directory.path().join("tmp"));
-    command.env("WSGATE_RUNTIME_DIR", directory.path().join("run")).arg("--venv").arg(venv());
+    command.env("WSGATE_RUNTIME_DIR", directory.path().join("run"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -63,7 +71,11 @@ impl Serve {
     #[track_caller]
     fn start_in(directory: TempDir, args: &[&str]) -> Self {
         let args = [&["--port", "0"], args].concat();
-        let mut running = RunningProcess::start(&mut command(&directory, &args));
+        let mut started = match args.contains(&"--cgi") {
+            true => bare_command(&directory, &args),
+            false => command(&directory, &args),
+        };
+        let mut running = RunningProcess::start(&mut started);
         running.await_log("W0770");
         running.await_log("request: ");
         let log = running.log();

@@ -261,6 +261,8 @@ codes! {
     NotAllWatched = 772: Warning,
     /// The browser of `wsgate serve --open` cannot be started.
     NoBrowser = 773: Warning,
+    /// A program of `wsgate serve --cgi` cannot be started, or has sent no CGI response.
+    CgiFailed = 774: Error,
     /// A request could not be passed to the warm pool, and falls back to cold CGI.
     ServedCold = 801: Warning,
     /// No warm pool can be started, or the last one failed to start.

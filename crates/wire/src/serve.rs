@@ -26,6 +26,8 @@ pub struct ServeLaunch {
     pub watched: Vec<Vec<u8>>,
     /// Whether pages in a browser reload themselves.
     pub live: bool,
+    /// The directory of CGI programs, which are served in place of an application.
+    pub cgi: Option<Vec<u8>>,
     /// URL paths of static files, each with their directory.
     pub static_files: Vec<(String, Vec<u8>)>,
     /// Whether a browser is started.

@@ -1,6 +1,7 @@
 //! `wsgate serve`: a web server for the development of one application, which runs in a pool.
 
 mod body;
+mod cgi;
 mod cgi_response;
 mod console;
 mod environ;
@@ -43,8 +44,13 @@ use wire::serve::ServeLaunch;
 use crate::{
     log,
     serve::{
-        environ::Ends, framing::MAX_HEADER_BYTES, pool::AppPools, site::Site,
-        strict_stream::StrictStream, watch::Watch,
+        cgi::CgiDirectory,
+        environ::Ends,
+        framing::MAX_HEADER_BYTES,
+        pool::AppPools,
+        site::{Content, Site},
+        strict_stream::StrictStream,
+        watch::Watch,
     },
 };
 
@@ -70,13 +76,25 @@ pub(crate) async fn run(launch: ServeLaunch, socket: OwnedFd) -> io::Result<()> 
     ioctl_fionbio(&socket, true)?;
     let listener = TcpListener::from_std(socket.into())?;
     let address = listener.local_addr()?;
-    let pools = Rc::new(AppPools::start(&launch, address.port())?);
+    let pools = match launch.cgi {
+        Some(_) => None,
+        None => Some(Rc::new(AppPools::start(&launch, address.port())?)),
+    };
     log(&ready_message(&launch, address));
     if !address.ip().is_loopback() {
         log(&exposed_message(address));
     }
-    spawn_local(reload(launch.watched.clone(), pools.clone()));
-    spawn_local(accept(listener, Rc::new(Site::new(&launch, pools.clone()))));
+    let content = match (&pools, &launch.cgi) {
+        (Some(pools), _) => {
+            spawn_local(reload(launch.watched.clone(), pools.clone()));
+            Content::Application(pools.clone())
+        }
+        (None, directory) => {
+            let directory = directory.clone().unwrap_or_default();
+            Content::Cgi(CgiDirectory::new(OsString::from_vec(directory).into()))
+        }
+    };
+    spawn_local(accept(listener, Rc::new(Site::new(&launch, content))));
     if launch.open {
         open_browser(&format!("http://{}/", launch.address));
     }
@@ -84,7 +102,9 @@ pub(crate) async fn run(launch: ServeLaunch, socket: OwnedFd) -> io::Result<()> 
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    pools.stop().await;
+    if let Some(pools) = pools {
+        pools.stop().await;
+    }
     Ok(())
 }
 

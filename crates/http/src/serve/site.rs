@@ -15,6 +15,7 @@ use crate::{
     access::has_local_host,
     serve::{
         body::ResponseBody,
+        cgi::CgiDirectory,
         console::Console,
         environ::{Ends, variables},
         exchange::{ExchangeError, exchange},
@@ -32,20 +33,29 @@ const EXIT_WAIT: Duration = Duration::from_millis(200);
 pub(super) struct Site {
     /// The host that clients may name, beside addresses and `localhost`.
     host: String,
-    pools: Rc<AppPools>,
+    content: Content,
     console: Console,
     static_files: StaticFiles,
     /// Whether pages reload themselves.
     live: Option<Live>,
 }
 
+/// What is served.
+pub(super) enum Content {
+    Application(Rc<AppPools>),
+    Cgi(CgiDirectory),
+}
+
 impl Site {
-    /// The application in `pools`.
-    pub(super) fn new(launch: &ServeLaunch, pools: Rc<AppPools>) -> Self {
-        let live = launch.live.then(|| Live::new(pools.numbers()));
+    /// Serves `content`.
+    pub(super) fn new(launch: &ServeLaunch, content: Content) -> Self {
+        let live = match &content {
+            Content::Application(pools) if launch.live => Some(Live::new(pools.numbers())),
+            _ => None,
+        };
         Self {
             host: launch.host.clone(),
-            pools,
+            content,
             console: Console::new(),
             static_files: StaticFiles::new(&launch.static_files),
             live,
@@ -72,13 +82,16 @@ impl Site {
         let own = self.refusal(&parts, ends).or_else(|| self.static_files.answer(&parts));
         let response = match own {
             Some(response) => response,
-            None => {
-                let (number, response) = self.of_application(&parts, body, ends).await;
-                match &self.live {
-                    Some(live) => live.complete(number, &parts, response),
-                    None => response,
+            None => match &self.content {
+                Content::Cgi(programs) => programs.answer(&parts, body, ends).await,
+                Content::Application(pools) => {
+                    let (number, response) = of_application(pools, &parts, body, ends).await;
+                    match &self.live {
+                        Some(live) => live.complete(number, &parts, response),
+                        None => response,
+                    }
                 }
-            }
+            },
         };
         line.set_status(response.status());
         response.map(|body| body.with_line(line))
@@ -109,55 +122,55 @@ impl Site {
             )
         })
     }
+}
 
-    /// The response of the application, and the number of the code that has made it.
-    async fn of_application(
-        &self,
-        parts: &Parts,
-        body: Incoming,
-        ends: Ends,
-    ) -> (u64, Response<ResponseBody>) {
-        let variables = variables(parts, ends);
-        let mut body = Some(body).filter(|body| !body.is_end_stream());
-        let has_body = body.is_some();
-        let (pool, error) = loop {
-            let pool = self.pools.ready().await;
-            let result = match body.take() {
-                Some(body) => exchange(&pool.socket, &variables, body).await,
-                None => exchange(&pool.socket, &variables, Empty::new()).await,
-            };
-            match result {
-                Ok(response) => return (pool.number, response),
-                // The pool was stopped before it took the request.
-                Err(ExchangeError::NoPool) if self.pools.is_old(&pool) && !has_body => {}
-                Err(error) => break (pool, error),
-            }
+/// The response of the application, and the number of the code that has made it.
+async fn of_application(
+    pools: &AppPools,
+    parts: &Parts,
+    body: Incoming,
+    ends: Ends,
+) -> (u64, Response<ResponseBody>) {
+    let variables = variables(parts, ends);
+    let mut body = Some(body).filter(|body| !body.is_end_stream());
+    let has_body = body.is_some();
+    let (pool, error) = loop {
+        let pool = pools.ready().await;
+        let result = match body.take() {
+            Some(body) => exchange(&pool.socket, &variables, body).await,
+            None => exchange(&pool.socket, &variables, Empty::new()).await,
         };
-        let response = match error {
-            ExchangeError::NoPool if self.pools.is_old(&pool) => sentence(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the application was loaded again before it took the request: send it again",
-            ),
-            ExchangeError::NoPool => match pool.failure(EXIT_WAIT).await {
-                Some(log) => app_not_loaded(&log),
-                None => sentence(
-                    StatusCode::BAD_GATEWAY,
-                    "the process of the application has ended without a response; the terminal \
-                     shows why",
-                ),
-            },
-            ExchangeError::BadRequestBody => {
-                sentence(StatusCode::BAD_REQUEST, "the request body breaks the rules of HTTP")
-            }
-            ExchangeError::TooLong => sentence(
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "the headers are longer than FastCGI allows",
-            ),
-            ExchangeError::BadResponse(what) => sentence(
+        match result {
+            Ok(response) => return (pool.number, response),
+            // The pool was stopped before it took the request.
+            Err(ExchangeError::NoPool) if pools.is_old(&pool) && !has_body => {}
+            Err(error) => break (pool, error),
+        }
+    };
+    let response = match error {
+        ExchangeError::NoPool if pools.is_old(&pool) => sentence(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the application was loaded again before it took the request: send it again",
+        ),
+        ExchangeError::NoPool => match pool.failure(EXIT_WAIT).await {
+            Some(log) => app_not_loaded(&log),
+            None => sentence(
                 StatusCode::BAD_GATEWAY,
-                &format!("the response of the application has {what}"),
+                "the process of the application has ended without a response; the terminal \
+                 shows why",
             ),
-        };
-        (pool.number, response)
-    }
+        },
+        ExchangeError::BadRequestBody => {
+            sentence(StatusCode::BAD_REQUEST, "the request body breaks the rules of HTTP")
+        }
+        ExchangeError::TooLong => sentence(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "the headers are longer than FastCGI allows",
+        ),
+        ExchangeError::BadResponse(what) => sentence(
+            StatusCode::BAD_GATEWAY,
+            &format!("the response of the application has {what}"),
+        ),
+    };
+    (pool.number, response)
 }
