@@ -1,5 +1,5 @@
-"""Collects spans of OTLP and envelopes of Sentry over HTTP. A GET returns how many requests of the
-application they name, all and different ones."""
+"""Collects spans of OTLP and of Datadog, and envelopes of Sentry, over HTTP. A GET of / returns how
+many requests of the application they name, all and different ones."""
 
 import gzip
 import http.server
@@ -21,6 +21,14 @@ def events(body):
     return re.findall(rb'"message": ?"(/[^"]*)"', body)
 
 
+def traces(body):
+    # The strings of MessagePack stand in the body as they are.
+    return re.findall(rb"request (/[0-9]+)", body)
+
+
+KINDS = {"/v1/traces": spans, "/v0.4/traces": traces, "/v0.5/traces": traces}
+
+
 class Collector(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -34,14 +42,16 @@ class Collector(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
-        seen.extend(spans(body) if self.path == "/v1/traces" else events(body))
+        seen.extend(KINDS.get(self.path, events)(body))
         self.answer(b"{}")
 
     def do_GET(self):
-        self.answer(json.dumps([len(seen), len(set(seen))]).encode())
+        # Datadog's packages ask for /info, which old agents do not have.
+        status = 200 if self.path == "/" else 404
+        self.answer(json.dumps([len(seen), len(set(seen))]).encode(), status)
 
-    def answer(self, body):
-        self.send_response(200)
+    def answer(self, body, status=200):
+        self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

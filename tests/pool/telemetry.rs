@@ -44,6 +44,21 @@ const SENTRY: &str = "
         return [b'served']
 ";
 
+const DATADOG: &str = "
+    import os
+    os.environ.update({
+        'DD_TRACE_AGENT_URL': os.environ['COLLECTOR'],
+        'DD_TRACE_API_VERSION': 'v0.4',
+        'DD_INSTRUMENTATION_TELEMETRY_ENABLED': 'false',
+        'DD_REMOTE_CONFIGURATION_ENABLED': 'false',
+    })
+    from ddtrace.trace import tracer
+    def application(environ, start_response):
+        with tracer.trace('app', resource='request ' + environ['PATH_INFO']):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'served']
+";
+
 /// A collector on loopback.
 struct Collector {
     running: Child,
@@ -85,13 +100,13 @@ fn preload(pool: &Pool) -> String {
 /// Every request is reported, by workers that are replaced after a number of requests, and through
 /// a reload.
 #[track_caller]
-fn everything_arrives(code: &str) {
+fn everything_arrives(code: &str, preloaded: &str) {
     let collector = Collector::start();
     let venv = venv().display().to_string();
     let args = ["--workers", "2", "--max-requests", "200", "--venv", &venv];
     let setup = PoolSetup::new(code).own_interpreter().args(&args);
     let pool = setup.variable("COLLECTOR", &collector.address).start();
-    assert_eq!(preload(&pool), "yes", "the threads do not prevent that: {}", pool.log());
+    assert_eq!(preload(&pool), preloaded, "{}", pool.log());
     for number in 0..REQUESTS {
         if number == REQUESTS / 2 {
             let reported = pool.run_wsgate(&["reload", "app"]);
@@ -107,12 +122,18 @@ fn everything_arrives(code: &str) {
 
 #[test]
 fn every_span_of_opentelemetry_arrives() {
-    everything_arrives(OPENTELEMETRY);
+    everything_arrives(OPENTELEMETRY, "yes");
 }
 
 #[test]
 fn every_event_of_sentry_arrives() {
-    everything_arrives(SENTRY);
+    everything_arrives(SENTRY, "yes");
+}
+
+#[test]
+fn every_span_of_datadog_arrives() {
+    // Descriptors of its runtime in C keep the application from being loaded once.
+    everything_arrives(DATADOG, "no");
 }
 
 /// Starts a thread that no hook brings back, and answers with the threads of the process.
