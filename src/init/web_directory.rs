@@ -36,6 +36,9 @@ const PRIVATE_NAMES: [&str; 9] =
 const PRIVATE_SUFFIXES: [&str; 8] =
     [".py", ".sqlite3", ".sqlite", ".db", ".sql", ".ini", ".pem", ".log"];
 
+/// Directories of a virtualenv.
+const VENV_PARTS: [&str; 5] = ["bin", "lib", "lib64", "include", "share"];
+
 /// How many private files a message names.
 const MAX_NAMES: usize = 5;
 
@@ -96,8 +99,7 @@ impl WebDirectory {
                 "name the directory that the web server shows, such as ~/public_html",
             ));
         }
-        let is_above = |directory: &&Path| home.as_ref().is_none_or(|home| home != *directory);
-        if let Some(venv) = path.ancestors().take_while(is_above).find(|one| is_virtualenv(one)) {
+        if let Some(venv) = path.ancestors().find(|venv| is_part_of_virtualenv(venv, &path)) {
             return Err(refused(
                 format!(
                     "`{}` is a virtualenv, and clients could request its programs",
@@ -325,9 +327,12 @@ fn place_of<'a>(path: &'a Path, home: &Path) -> &'a Path {
     path.strip_prefix(home).or_else(|_| path.strip_prefix("/")).unwrap_or(path)
 }
 
-/// Is `directory` a virtualenv, or an environment of conda?
-fn is_virtualenv(directory: &Path) -> bool {
-    directory.join("pyvenv.cfg").is_file() || directory.join("conda-meta").is_dir()
+/// Is `directory` a virtualenv, or an environment of conda, and `path` that or a part of it? A
+/// project may have made one of its own directory.
+fn is_part_of_virtualenv(directory: &Path, path: &Path) -> bool {
+    let below = path.strip_prefix(directory).unwrap_or(path);
+    let is_part = below == Path::new("") || VENV_PARTS.iter().any(|part| below.starts_with(part));
+    is_part && (directory.join("pyvenv.cfg").is_file() || directory.join("conda-meta").is_dir())
 }
 
 /// The name of a script, if the rules of a web server can hold it.

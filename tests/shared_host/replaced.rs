@@ -115,12 +115,14 @@ fn a_virtualenv_is_no_directory_of_a_web_server() {
     account.user.make_venv();
     account.user.file("conda/conda-meta/history", "");
     let before = account.files();
-    for directory in ["venv", "venv/public_html", "venv/bin", "conda"] {
+    for directory in ["venv", "venv/lib/public_html", "venv/bin", "conda"] {
         let ended = account.wsgate(&format!("init {directory}"));
         is_refused(&ended, 78, "is a virtualenv");
         assert!(ended.stderr.contains("such as ~/public_html"), "{}", ended.stderr);
     }
     assert_eq!(account.files(), before);
+    // A project that has made a virtualenv of its own directory.
+    assert_eq!(account.wsgate("init --dry-run venv/public").code(), Some(0));
 }
 
 #[test]
