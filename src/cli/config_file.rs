@@ -32,17 +32,18 @@ pub(super) fn completed(arguments: Vec<OsString>) -> Result<Vec<OsString>, LogMe
     if !file.has_app() && !is_given("app") {
         return Err(no_app(&file));
     }
-    if !command
-        .get_arguments()
-        .any(|arg| is_given(arg.get_id().as_str()) && arg.get_id() != "config")
-    {
-        let all = file.arguments(|_| false);
-        if let Err(error) = command.clone().try_get_matches_from(all) {
-            return Err(file.refused(&error));
-        }
-    }
     let mut all = file.arguments(|id| is_overridden(&command, id, &is_given));
     all.extend(arguments);
+    let refused = |arguments: &[OsString]| {
+        let error = command.clone().try_get_matches_from(arguments).err();
+        error.filter(clap::Error::use_stderr)
+    };
+    // An error that the file has without the command line, too, is one of the file.
+    if refused(&all).is_some()
+        && let Some(error) = refused(&file.arguments(|_| false))
+    {
+        return Err(file.refused(&error));
+    }
     Ok(all)
 }
 

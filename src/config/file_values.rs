@@ -13,7 +13,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    path::Path,
+    path::{Component, Path, PathBuf},
 };
 
 use clap::{Arg, ArgAction, Command, ValueHint};
@@ -180,11 +180,28 @@ fn is_mode(arg: &Arg) -> bool {
     arg.get_value_names().is_some_and(|names| names.iter().any(|name| is_octal(name)))
 }
 
+/// `path` from `base`, without `.` and `..` where the meaning is the same: a `..` behind a link
+/// stays, since it leads elsewhere.
+fn joined(base: &Path, path: &Path) -> PathBuf {
+    let mut joined = PathBuf::new();
+    for component in base.join(path).components() {
+        let is_plain = !joined.is_symlink() && joined.file_name().is_some();
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir if is_plain => {
+                joined.pop();
+            }
+            _ => joined.push(component),
+        }
+    }
+    joined
+}
+
 /// `value` with a path in it absolute.
 fn from_base(arg: &Arg, value: &str, base: &Path) -> OsString {
     if let Some(path) = value.strip_prefix("unix:").filter(|path| !path.is_empty()) {
         let mut address = OsString::from("unix:");
-        address.push(base.join(path));
+        address.push(joined(base, Path::new(path)));
         return address;
     }
     if arg.is_positional() {
@@ -195,7 +212,7 @@ fn from_base(arg: &Arg, value: &str, base: &Path) -> OsString {
         _ if value == "-" || value.is_empty() => value.into(),
         ValueHint::ExecutablePath => program_at(base, Path::new(value)).into_os_string(),
         ValueHint::AnyPath | ValueHint::FilePath | ValueHint::DirPath => {
-            base.join(value).into_os_string()
+            joined(base, Path::new(value)).into_os_string()
         }
         _ => value.into(),
     }
@@ -207,7 +224,14 @@ fn app_from(base: &Path, app: &str) -> OsString {
         let name = app.split(':').next().unwrap_or_default();
         !name.contains('/') && !Path::new(OsStr::new(&base.join(name))).exists()
     };
-    if is_module(app) { app.into() } else { base.join(app).into_os_string() }
+    if is_module(app) {
+        return app.into();
+    }
+    // Arguments of a factory are no path.
+    let (file, rest) = app.split_at(app.find(':').unwrap_or(app.len()));
+    let mut app = joined(base, Path::new(file)).into_os_string();
+    app.push(rest);
+    app
 }
 
 #[cfg(test)]

@@ -93,13 +93,17 @@ pub(crate) fn reload(args: &ReloadArgs) -> Result<Exit, CommandError> {
         Some(ReloadResult::Failed(reason)) => {
             let message = if args.binary {
                 LogMessage::new(Code::UpgradeFailed, "the pool could not be upgraded").hint(
-                    "the pool keeps serving with its own build; its error log says more. Fix the \
-                     cause and try again, or restart the pool",
+                    "the pool goes on with its own build; its error log says more. Fix the cause \
+                     and try again, or restart the pool",
                 )
             } else {
-                LogMessage::new(Code::ReloadFailed, "the new code could not be loaded").hint(
-                    "the pool keeps serving the old code; look for the reason in its error log",
-                )
+                let hint = if reason.is_empty() {
+                    "the pool goes on as before; look for the reason in its error log"
+                } else {
+                    "the pool goes on as before; fix this cause, about which its error log says \
+                     more, and reload again"
+                };
+                LogMessage::new(Code::ReloadFailed, "the reload failed").hint(hint)
             };
             Err(CommandError::failed(if reason.is_empty() {
                 message

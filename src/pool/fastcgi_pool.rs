@@ -51,7 +51,13 @@ const SCOREBOARD_ROOM: usize = 2048;
 /// If the pool cannot start.
 pub(crate) fn run(args: &FastcgiArgs, parse: ParseAgain) -> Result<Exit, CommandError> {
     let mut handover = Handover::from_environment()?;
-    let served = serve(args, parse, handover.as_mut());
+    let mut served = serve(args, parse, handover.as_mut());
+    // The arguments come from the file, and are settings then.
+    if let (Some(_), Err(error)) = (&args.pool.config, &mut served)
+        && error.exit == Exit::Usage
+    {
+        error.exit = Exit::Settings;
+    }
     if let (Some(handover), Err(error)) = (&handover, &served) {
         handover.report(&error.message.summary());
     }

@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use control::pool_status::{LastReload, PoolMode, PoolStatus, WorkerStatus};
-use diagnostics::escape::Escaped;
+use diagnostics::{escape::Escaped, shorten::shorten};
+
+/// Maximum length of the reason of a failed upgrade in bytes.
+const MAX_REASON_BYTES: usize = 200;
 
 /// The status as text, at `now` in seconds since 1970. Cuts the rows of workers after `width`
 /// columns. Escapes everything that another user's pool could use against a terminal.
@@ -77,7 +80,8 @@ fn loads(status: &PoolStatus, now: u64) -> Vec<String> {
         lines.push(format!(
             "the upgrade {} ago failed; the pool goes on with its own build: {}",
             age(failed.seconds),
-            Escaped(&failed.reason)
+            // The error log has the whole reason.
+            shorten(&Escaped(&failed.reason).to_string(), MAX_REASON_BYTES)
         ));
     }
     lines
@@ -135,7 +139,8 @@ fn summary(status: &PoolStatus) -> String {
     let idle = status.workers.iter().filter(|worker| !worker.busy && !worker.leaving).count();
     let mode = match status.mode {
         PoolMode::Fastcgi if status.min == status.max => {
-            return format!("{} workers, {busy} of {} busy", status.max, status.workers.len());
+            let workers = if status.max == 1 { "worker" } else { "workers" };
+            return format!("{} {workers}, {busy} of {} busy", status.max, status.workers.len());
         }
         PoolMode::Fastcgi => {
             let (min, max) = (status.min, status.max);

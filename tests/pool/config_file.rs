@@ -172,6 +172,40 @@ fn a_wrong_file_is_named_with_its_line_and_no_pool_starts() {
 }
 
 #[test]
+fn an_error_of_the_file_is_exit_code_78_and_one_of_the_command_line_2() {
+    let setup = PoolSetup::new(SHOWS);
+    let good = "app = \"app.wsgi\"\nlisten = \"unix:app.sock\"\n";
+    let wrong = format!("{good}workers = 0\n");
+    let contradictory = format!("{good}min = 4\nmax = 2\n");
+    for (text, args, expected) in [
+        (&wrong, &[][..], 78),
+        (&wrong, &["--name", "x"], 78),
+        (&contradictory, &[], 78),
+        (&contradictory, &["--name", "x"], 78),
+        (&good.to_owned(), &["--no-such-option"], 2),
+        (&good.to_owned(), &["--workers", "0"], 2),
+    ] {
+        let ended = run(&mut command(&setup, text, args), "");
+        assert_eq!(ended.code(), Some(expected), "{text} {args:?}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn the_path_of_the_application_is_shown_without_dots() {
+    let setup = PoolSetup::new(SHOWS);
+    fs::create_dir(setup.path("work")).unwrap();
+    let text = "app = \"./work/../app.wsgi\"\nlisten = \"unix:./work/../app.sock\"\nworkers = 1\n";
+    let mut command = command(&setup, text, &[]);
+    let pool = setup.launch_as(&mut command);
+    pool.ask(&FastcgiRequest::get("/"));
+    let text = pool.run_wsgate(&["status"]).text();
+    let app = format!("site {} pid ", pool.setup().path("app.wsgi").display());
+    let socket = format!(" at unix:{}: 1 worker, ", pool.setup().path("app.sock").display());
+    assert!(text.starts_with(&app) && text.contains(&socket), "{text}");
+    pool.stop();
+}
+
+#[test]
 fn a_limit_for_some_paths_stands_beside_the_limit_of_all() {
     let text = r#"
         app = "app.wsgi"

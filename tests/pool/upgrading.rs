@@ -145,6 +145,8 @@ fn refuses(install: impl FnOnce(&InstallDir, &PoolSetup), expected: &[&str], rea
         "{}",
         reported.stderr
     );
+    let program = format!("`{}`: ", dir.wsgate().display());
+    assert!(reported.stderr.contains(&program), "{program}: {}", reported.stderr);
     says_hello(&pool);
     assert_eq!(pool.workers(1), workers, "nothing has happened to them");
     let shown = status(&pool, "failed_upgrade")["reason"].as_str().unwrap().to_owned();

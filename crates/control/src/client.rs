@@ -40,6 +40,11 @@ pub const OTHER_POOLS_HINT: &str = "run `sudo -u USER wsgate status` for another
 /// How long root waits for another user's pool to carry out a command.
 const FOREIGN_COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// How long a supervisor may take for an answer that it has to work for, and to send its status
+/// while it carries out a command: an upgrade executes another program, and processes are asked for
+/// their stacks one after the other.
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Pause before a command is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
@@ -51,7 +56,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 pub fn named(name: &str) -> Result<Vec<PoolStatus>> {
     let mut statuses = Vec::new();
     for pool in find_all(name)? {
-        statuses.extend(pool.status()?.map(|status| located(status, &pool.directory)));
+        statuses
+            .extend(pool.status(STATUS_TIMEOUT)?.map(|status| located(status, &pool.directory)));
     }
     Ok(statuses)
 }
@@ -88,7 +94,7 @@ pub fn stacks(name: &str, pid: Option<i32>) -> Result<Vec<ProcessStacks>> {
         bail!("the pool `{name}` has no Python process {pid}; it has {}", pids.join(", "));
     }
     let stacks = processes.iter().filter(is_asked).map(|process| {
-        let answer = pool.ask(ControlCommand::Stacks(process.pid))?;
+        let answer = pool.ask(ControlCommand::Stacks(process.pid), BUSY_TIMEOUT)?;
         let answer =
             serde_json::from_slice(&answer).map_err(|error| PoolError::invalid(name, &error))?;
         Ok(ProcessStacks::new(process.role, answer))
@@ -104,7 +110,7 @@ pub fn stacks(name: &str, pid: Option<i32>) -> Result<Vec<ProcessStacks>> {
 fn send(name: &str, command: ControlCommand) -> Result<String> {
     let pool = find(name)?;
     // A command may take long, so a status request first checks that the supervisor responds.
-    pool.status()?;
+    pool.status(STATUS_TIMEOUT)?;
     pool.send(command, pool.is_foreign().then_some(FOREIGN_COMMAND_TIMEOUT))
 }
 
@@ -132,24 +138,24 @@ impl FoundPool {
     }
 
     /// The status; `None` if the pool exits meanwhile.
-    fn status(&self) -> Result<Option<PoolStatus>> {
-        let answer = self.ask(ControlCommand::Status)?;
+    fn status(&self, limit: Duration) -> Result<Option<PoolStatus>> {
+        let answer = self.ask(ControlCommand::Status, limit)?;
         Ok(parsed(&self.name, &answer)?)
     }
 
     /// Sends a command that the pool answers at once. Returns the response, which is empty if the
     /// pool exits meanwhile.
-    fn ask(&self, command: ControlCommand) -> Result<Vec<u8>> {
+    fn ask(&self, command: ControlCommand, limit: Duration) -> Result<Vec<u8>> {
         let mut stream = self.connect()?;
         let mut answer = Vec::new();
         let sent = stream.write_all(command.line().as_bytes());
-        let received = sent.and_then(|()| read_all(&mut stream, &mut answer));
+        let received = sent.and_then(|()| read_all(&mut stream, &mut answer, limit));
         received.map(|()| answer).map_err(|error| failed(&stream, &self.name, &error).into())
     }
 
     /// The Python processes of the pool.
     fn processes(&self) -> Result<Vec<PoolProcess>> {
-        let answer = self.ask(ControlCommand::Processes)?;
+        let answer = self.ask(ControlCommand::Processes, STATUS_TIMEOUT)?;
         // A pool closes the connection at a command that it does not know.
         if answer.is_empty() {
             bail!("the pool `{}` runs an older wsgate, without stacks; restart it", self.name);
@@ -165,7 +171,9 @@ impl FoundPool {
             let answer = self.send_once(command, due)?;
             let is_cut_off = command == ControlCommand::Stop
                 && answer.is_empty()
-                && self.status().is_ok_and(|status| status.is_some_and(|status| status.stopping));
+                && self
+                    .status(BUSY_TIMEOUT)
+                    .is_ok_and(|status| status.is_some_and(|status| status.stopping));
             if !is_cut_off {
                 return Ok(answer);
             }
@@ -183,14 +191,14 @@ impl FoundPool {
         let mut answer = Vec::new();
         let mut is_idle = false;
         loop {
-            match read_all(&mut stream, &mut answer) {
+            match read_all(&mut stream, &mut answer, BUSY_TIMEOUT) {
                 Ok(()) => return Ok(String::from_utf8_lossy(&answer).into_owned()),
                 Err(error) if error.kind() == io::ErrorKind::TimedOut && !is_idle => {}
                 Err(error) => return Err(failed(&stream, &self.name, &error).into()),
             }
             self.check_due(due)?;
             let is_working = self.has_left_its_name(&stream)?
-                || self.status()?.is_none_or(|status| match command {
+                || self.status(BUSY_TIMEOUT)?.is_none_or(|status| match command {
                     ControlCommand::Stop => status.stopping,
                     ControlCommand::Upgrade if status.upgrading => true,
                     ControlCommand::Reload | ControlCommand::Upgrade => {

@@ -130,12 +130,16 @@ pub(crate) fn read_some(
     }
 }
 
-/// Reads to the end, for [`STATUS_TIMEOUT`] at most.
+/// Reads to the end, for `limit` at most.
 ///
 /// # Errors
 /// `TimedOut` at the timeout, or the error of the connection.
-pub(crate) fn read_all(stream: &mut UnixStream, answer: &mut Vec<u8>) -> io::Result<()> {
-    let due = Instant::now() + STATUS_TIMEOUT;
+pub(crate) fn read_all(
+    stream: &mut UnixStream,
+    answer: &mut Vec<u8>,
+    limit: Duration,
+) -> io::Result<()> {
+    let due = Instant::now() + limit;
     loop {
         let left = due.saturating_duration_since(Instant::now());
         if left.is_zero() {

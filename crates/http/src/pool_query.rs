@@ -9,6 +9,7 @@ use std::{
 };
 
 use control::{
+    client::BUSY_TIMEOUT,
     connection::{MAX_ANSWER_BYTES, STATUS_TIMEOUT, is_socket, parsed},
     pool_error::PoolError,
     pool_status::PoolStatus,
@@ -109,7 +110,11 @@ async fn exchange(
             return Err(PoolError::silent(name, Some(pid)).into());
         }
     }
-    match timeout(STATUS_TIMEOUT, transfer(&mut stream, command, budget)).await {
+    let limit = match command {
+        ControlCommand::Stacks(_) => BUSY_TIMEOUT,
+        _ => STATUS_TIMEOUT,
+    };
+    match timeout(limit, transfer(&mut stream, command, budget)).await {
         Ok(answer) => Ok(answer.map_err(|error| PoolError::invalid(name, &error))?),
         Err(_) => Err(PoolError::silent(name, pid).into()),
     }

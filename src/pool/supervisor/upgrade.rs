@@ -172,13 +172,13 @@ impl Upgrade {
             let reason = shorten(&reason, MAX_REASON_BYTES).into_owned();
             self.stage = UpgradeStage::Idle;
             self.failed = Some(FailedAttempt::now(reason.clone()));
-            let sentence =
-                format!("cannot upgrade the pool to `{}`: {reason}", self.program.display());
+            let program = self.program.display();
+            let sentence = format!("cannot upgrade the pool to `{program}`: {reason}");
             pool.log.log(&LogMessage::new(LogCode::UpgradeFailed, sentence).hint(
                 "the pool keeps serving with its own build; fix the cause and try again, or \
                  restart the pool",
             ));
-            pool.control.report_failed_upgrade(reason);
+            pool.control.report_failed_upgrade(format!("`{program}`: {reason}"));
         }
     }
 

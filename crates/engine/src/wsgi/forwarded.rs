@@ -13,6 +13,9 @@ use wire::{
 
 use crate::wsgi::{names::KnownVariable, variables::Variables};
 
+/// Maximum length of a part of a host name, in bytes.
+const MAX_LABEL_BYTES: usize = 63;
+
 /// Maximum length of a host name with port, in bytes.
 const MAX_HOST_BYTES: usize = 300;
 
@@ -299,12 +302,25 @@ fn host(text: &str) -> Option<String> {
         Some(address) => address
             .strip_suffix(']')
             .is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok()),
-        None => {
-            !name.is_empty()
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
-        }
+        None => is_host_name(name),
     };
     (is_valid && text.len() <= MAX_HOST_BYTES).then(|| text.to_owned())
+}
+
+/// Is `name` a possible name of a host, or an IPv4 address?
+fn is_host_name(name: &str) -> bool {
+    let labels = name.strip_suffix('.').unwrap_or(name).split('.');
+    let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+    // Browsers take every host that ends in a number for an address.
+    if labels.clone().next_back().is_some_and(|last| !last.is_empty() && is_number(last)) {
+        return name.parse::<std::net::Ipv4Addr>().is_ok();
+    }
+    labels.clone().all(|label| {
+        (1..=MAX_LABEL_BYTES).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    })
 }
 
 /// The text of the port behind a host.

@@ -78,6 +78,15 @@ fn forwarded_is_read_from_its_end_too() {
         ("for=6.6.6.6, evil", None, None, None),
         ("for=1.2.3.4;host=\"a\\\"b\"", Some("1.2.3.4"), None, None),
         ("for=1.2.3.4;host=\"a,b\"", Some("1.2.3.4"), None, None),
+        ("for=1.2.3.4;host=a..b", Some("1.2.3.4"), None, None),
+        ("for=1.2.3.4;host=..", Some("1.2.3.4"), None, None),
+        ("for=1.2.3.4;host=.a.example", Some("1.2.3.4"), None, None),
+        ("for=1.2.3.4;host=-a.example", Some("1.2.3.4"), None, None),
+        ("for=1.2.3.4;host=a-.example", Some("1.2.3.4"), None, None),
+        ("for=1.2.3.4;host=1.2.3.999", Some("1.2.3.4"), None, None),
+        ("for=1.2.3.4;host=a.1", Some("1.2.3.4"), None, None),
+        ("for=1.2.3.4;host=a_b.example.", Some("1.2.3.4"), None, Some("a_b.example.")),
+        ("for=1.2.3.4;host=5.6.7.8", Some("1.2.3.4"), None, Some("5.6.7.8")),
         ("for=1.2.3.4;;", None, None, None),
         ("=", None, None, None),
         ("", None, None, None),
@@ -97,8 +106,11 @@ fn malformed_values_change_nothing() {
     for (header, valid, wrong) in [
         (
             ProxyHeader::ForwardedHost,
-            &["a.example", "a:80", "[::1]:80", "evil, a", "A-b_c.1"][..],
-            &["", "a b", "a/b", "a@b", "a:", "a:0", "a:x", "[::1", "a,", "<script>", "[a]"][..],
+            &["a.example", "a:80", "[::1]:80", "evil, a", "A-b_c.d1"][..],
+            &[
+                "", "..", "a..b", "1.2.3", "a b", "a/b", "a@b", "a:", "a:0", "a:x", "[::1", "a,",
+                "<script>", "[a]",
+            ][..],
         ),
         (
             ProxyHeader::ForwardedProto,
