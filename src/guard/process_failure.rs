@@ -151,18 +151,21 @@ impl ProcessFailure<'_> {
             );
         };
         match status.signal() {
-            Some(signal) => {
-                (
-                    Status::BadGateway,
-                    LogMessage::new(
-                        Code::ProcessKilled,
-                        format!("python {how} before it sent a response"),
-                    )
-                    .hint(signals::cause(signal).unwrap_or(
-                        "most likely a C extension crashed; the Python stack is just above",
-                    )),
+            Some(signal) => (
+                Status::BadGateway,
+                LogMessage::new(
+                    Code::ProcessKilled,
+                    format!("python {how} before it sent a response"),
                 )
-            }
+                .hint(signals::cause(signal).map_or_else(
+                    || {
+                        limit_hints::or_memory(
+                            "most likely a C extension crashed; the Python stack is just above",
+                        )
+                    },
+                    str::to_owned,
+                )),
+            ),
             None => (
                 Status::InternalServerError,
                 LogMessage::new(
@@ -188,12 +191,8 @@ impl ProcessFailure<'_> {
         identify::not_python(program, how).unwrap_or_else(|| {
             let python = program.display();
             let hint = format!("run `{python} -c pass` as the user that the request runs as");
-            LogMessage::new(Code::PythonEnded, format!("`{python}` {how}")).hint(
-                match limit_hints::address_space() {
-                    Some(limit) => format!("{hint}; it may have too little memory ({limit})"),
-                    None => hint,
-                },
-            )
+            LogMessage::new(Code::PythonEnded, format!("`{python}` {how}"))
+                .hint(limit_hints::or_memory(&hint))
         })
     }
 

@@ -52,6 +52,15 @@ pub fn address_space() -> Option<String> {
     Some(format!("RLIMIT_AS: {} MB of address space for each process", bytes >> 20))
 }
 
+/// `hint`, and the limit of memory that may be the cause, if one is set.
+#[must_use]
+pub fn or_memory(hint: &str) -> String {
+    match address_space() {
+        Some(limit) => format!("{hint}; it may have too little memory ({limit}: `ulimit -v`)"),
+        None => hint.to_owned(),
+    }
+}
+
 /// The limit of processes of this user, with its value. The kernel does not apply the limit to
 /// root.
 fn process_limit() -> Option<String> {

@@ -3,6 +3,7 @@
 use std::{fmt, io, os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration};
 
 use diagnostics::{
+    limit_hints,
     message::{Code, LogMessage},
     process_exit::ExitText,
 };
@@ -169,6 +170,6 @@ pub(super) fn template_died(template: &Template, status: Option<ExitStatus>) -> 
     let reason = engine::damaged(engine, python).or_else(|| identify::not_python(python, &how()));
     Some(reason.unwrap_or_else(|| {
         message(format!("the template process {status} while it loaded the application"))
-            .hint("look for the cause just above, and in the system's log")
+            .hint(limit_hints::or_memory("look for the cause just above, and in the system's log"))
     }))
 }
