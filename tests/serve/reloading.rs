@@ -62,6 +62,16 @@ fn a_module_a_template_and_a_file_of_variables_are_loaded_again() {
 }
 
 #[test]
+fn saves_of_one_size_in_one_second_are_not_confused() {
+    let serve = flask(&[]);
+    for word in ["aaa", "bbb", "ccc", "ddd", "eee", "fff"] {
+        serve.write("words.py", &format!("WORD = '{word}'\n"));
+        await_page(&serve, word);
+    }
+    serve.stop();
+}
+
+#[test]
 fn a_syntax_error_is_shown_and_heals_by_itself() {
     let serve = flask(&[]);
     serve.write("words.py", "WORD = = 1\n");
@@ -145,8 +155,7 @@ fn the_page_in_chromium_follows_each_change() {
     let mut browser = Browser::start();
     browser.open(&serve.url("/"));
     let mut times = Vec::new();
-    // Python takes a module that has its size and second for the compiled one.
-    let word = |number: usize| "word ".repeat(number + 1) + "end";
+    let word = |number: usize| format!("word {number}");
     for number in 0..5 {
         let is_shown = format!("document.title === '{}'", word(number));
         let start = Instant::now();

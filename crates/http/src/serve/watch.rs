@@ -139,6 +139,9 @@ impl Watch {
             }
             return false;
         }
+        if name.as_bytes().ends_with(b".py") {
+            remove_compiled(&known.path, name);
+        }
         // Nobody has written the file yet, except for a link.
         let is_empty = what.contains(ReadFlags::CREATE) && !known.path.join(name).is_symlink();
         !is_empty
@@ -202,6 +205,20 @@ impl Watch {
 #[expect(deprecated, reason = "unsound for other types than `OwnedFd`, which owns its descriptor")]
 fn registered(inotify: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(inotify)
+}
+
+/// Removes the compiled files of a module. Python would use them if the module was saved twice in a
+/// second and its size is the same.
+fn remove_compiled(directory: &Path, module: &OsStr) {
+    let Ok(entries) = fs::read_dir(directory.join("__pycache__")) else { return };
+    let stem = module.as_bytes().strip_suffix(b"py").unwrap_or_default();
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name.as_bytes().starts_with(stem) && name.as_bytes().ends_with(b".pyc") {
+            // Another process may have removed the file, or it belongs to another user.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// May a directory below that of the application have code of the application in it?
