@@ -1,5 +1,5 @@
 #!/usr/local/bin/wsgate
-"""Answers with a file: the query has its path, and what else the response has."""
+"""Answers with a file, by default itself: the query has its path, and more of the response."""
 
 import os
 from urllib.parse import parse_qs
@@ -10,7 +10,7 @@ def application(environ, start_response):
     headers = [tuple(header.split(": ", 1)) for header in query.get("header", [])]
     if "untyped" not in query:
         headers.append(("Content-Type", "text/x-own"))
-    path = query["path"][0]
+    path = query.get("path", [__file__])[0]
     file = open(path, "rb")
     file.seek(int(query.get("offset", ["0"])[0]))
     if "replaced" in query:
