@@ -101,10 +101,17 @@ impl SignalPipe {
 
     /// The last of the recorded signals.
     pub(crate) fn last(&self) -> Option<Signal> {
-        i32::try_from(self.last.load(Ordering::Relaxed))
-            .ok()
-            .and_then(|number| Signal::try_from(number).ok())
+        signal_of(self.last.load(Ordering::Relaxed))
     }
+
+    /// The last of the recorded signals, which is forgotten.
+    pub(crate) fn take_last(&self) -> Option<Signal> {
+        signal_of(self.last.swap(0, Ordering::Relaxed))
+    }
+}
+
+fn signal_of(number: usize) -> Option<Signal> {
+    i32::try_from(number).ok().and_then(|number| Signal::try_from(number).ok())
 }
 
 impl AsFd for SignalPipe {

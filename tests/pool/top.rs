@@ -116,6 +116,27 @@ fn the_terminal_is_restored_after_a_signal_and_while_a_pool_does_not_answer() {
 }
 
 #[test]
+fn the_shell_has_its_terminal_while_the_view_is_suspended() {
+    let (pool, _slow) = busy_pool();
+    let mut top = on_terminal(&pool, (24, 80), "");
+    top.await_output("\u{1b}[7mapp ");
+    let shell = children(top.pid().as_raw_nonzero().get())[0];
+    let view = children(shell)[0];
+    let is_stopped = || {
+        let stat = std::fs::read_to_string(format!("/proc/{view}/stat")).unwrap_or_default();
+        stat.contains(") T ")
+    };
+    signal(view, Signal::TSTP);
+    top.await_output("\u{1b}[?1049l");
+    eventually("the view is stopped", is_stopped);
+    signal(view, Signal::CONT);
+    eventually("the view goes on", || !is_stopped());
+    press(&top, "q");
+    end(top, 0);
+    pool.signal(Signal::QUIT);
+}
+
+#[test]
 fn a_pipe_gets_one_table_of_text_or_as_many_as_are_asked_for() {
     let (pool, mut slow) = busy_pool();
     let ended = pool.run_wsgate(&["top"]);

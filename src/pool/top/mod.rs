@@ -17,7 +17,10 @@ use diagnostics::{
     escape::Escaped,
     message::{Code, LogMessage},
 };
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     stdio::stdin,
@@ -110,8 +113,9 @@ fn print_tables(args: &TopArgs) -> io::Result<()> {
 }
 
 fn run_on_screen(args: &TopArgs) -> io::Result<()> {
-    let all = [&ENDING[..], &[Signal::SIGWINCH, Signal::SIGCONT]].concat();
-    let signals = SignalPipe::recording(&all, &ENDING)?;
+    let all = [&ENDING[..], &[Signal::SIGWINCH, Signal::SIGCONT, Signal::SIGTSTP]].concat();
+    let recorded = [&ENDING[..], &[Signal::SIGTSTP]].concat();
+    let signals = SignalPipe::recording(&all, &recorded)?;
     let mut fetcher = Fetcher::start()?;
     let mut view = View::new(args);
     let screen = Screen::enter()?;
@@ -137,8 +141,14 @@ fn run_on_screen(args: &TopArgs) -> io::Result<()> {
         let _ = poll(&mut watched, wait.as_ref());
         let has_input = watched.get(2).is_some_and(|keys| !keys.revents().is_empty());
         if signals.received() {
-            if let Some(signal) = signals.last() {
-                break Some(signal);
+            match signals.take_last() {
+                // The shell gets its terminal back until it continues this process.
+                Some(Signal::SIGTSTP) => {
+                    screen.leave();
+                    kill(Pid::this(), Signal::SIGSTOP)?;
+                }
+                Some(signal) => break Some(signal),
+                None => {}
             }
             screen.enter_again()?;
         }
@@ -176,6 +186,8 @@ struct View {
     snapshot: Option<Snapshot>,
     rows: Vec<Row>,
     selected: usize,
+    /// The user has moved the selection, which stays at its row then.
+    has_selected: bool,
     /// The process whose stacks are shown.
     opened: Option<OpenedProcess>,
 }
@@ -198,6 +210,7 @@ impl View {
             snapshot: None,
             rows: Vec::new(),
             selected: 0,
+            has_selected: false,
             opened: None,
         }
     }
@@ -229,14 +242,15 @@ impl View {
         }
     }
 
-    /// Sorts the rows; the selected process stays selected.
+    /// Sorts the rows; the selected thread stays selected, or another one of its process.
     fn sort_rows(&mut self) {
         let selected = self.rows.get(self.selected).cloned();
         self.rows = self.snapshot.iter().flat_map(|snapshot| snapshot.rows(self.sort)).collect();
-        let process = selected.as_ref().map(Row::process);
-        let found = self.rows.iter().position(|row| Some(row.process()) == process);
         // Until the user selects a row, the first one is selected, whatever it is.
-        if self.selected > 0 {
+        if let Some(selected) = selected.filter(|_| self.has_selected) {
+            let position = |is_same: &dyn Fn(&Row) -> bool| self.rows.iter().position(is_same);
+            let found = position(&|row| row.thread() == selected.thread())
+                .or_else(|| position(&|row| row.process() == selected.process()));
             self.selected = found.unwrap_or(self.selected).min(self.rows.len().saturating_sub(1));
         }
     }
@@ -258,6 +272,7 @@ impl View {
             Key::Move(lines) => {
                 let last = self.rows.len().saturating_sub(1);
                 self.selected = self.selected.saturating_add_signed(lines).min(last);
+                self.has_selected = true;
             }
             Key::Open => {
                 self.opened = self.rows.get(self.selected).map(|row| {

@@ -73,6 +73,15 @@ impl Screen {
         write(ENTER)
     }
 
+    /// Restores the terminal.
+    pub(super) fn leave(&self) {
+        // The terminal may have been closed.
+        let _ = write(LEAVE);
+        if let Some(before) = &self.before {
+            let _ = tcsetattr(stdin(), OptionalActions::Flush, before);
+        }
+    }
+
     /// Can keys be read?
     pub(super) fn has_keys(&self) -> bool {
         self.before.is_some()
@@ -111,11 +120,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // The terminal may be gone.
-        let _ = write(LEAVE);
-        if let Some(before) = &self.before {
-            let _ = tcsetattr(stdin(), OptionalActions::Flush, before);
-        }
+        self.leave();
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Row {
     /// Name of the pool's user.
     user: String,
     pid: i32,
+    /// Number of the thread in its process.
+    thread: u32,
     state: &'static str,
     busy: bool,
     milliseconds: u64,
@@ -58,6 +60,11 @@ impl Row {
     /// The pool as `USER/NAME`, and the process id.
     pub(super) fn process(&self) -> (String, i32) {
         (format!("{}/{}", self.user, self.pool), self.pid)
+    }
+
+    /// The process, and the number of the thread in it.
+    pub(super) fn thread(&self) -> ((String, i32), u32) {
+        (self.process(), self.thread)
     }
 
     fn columns(&self, width: usize, name_width: usize) -> String {
@@ -89,6 +96,7 @@ impl Snapshot {
                 pool: pool.name.clone(),
                 user: pool.user.clone(),
                 pid: thread.pid,
+                thread: thread.thread,
                 state: thread.state(),
                 busy: thread.busy,
                 milliseconds: thread.milliseconds,
