@@ -106,6 +106,23 @@ fn a_body_of_two_gigabytes_takes_no_memory() {
 }
 
 #[test]
+fn a_large_body_that_the_application_does_not_read_hinders_no_response() {
+    let code = "
+        def app(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'unread']
+        ";
+    let serve = Serve::start(code, &[]);
+    let file = serve.path("upload");
+    File::create(&file).unwrap().set_len(20 << 20).unwrap();
+    for _ in 0..5 {
+        let response = HttpClient::put_file(serve.url("/"), &file).run().expect(200);
+        assert_eq!(response.text(), "unread");
+    }
+    serve.stop();
+}
+
+#[test]
 fn responses_stream_and_are_cut_if_the_application_fails() {
     let code = "
         def app(environ, start_response):

@@ -175,13 +175,13 @@ fn start(program: &Program, parts: &Parts, ends: Ends) -> io::Result<Child> {
         .spawn()
 }
 
-/// Sends the request body. A program need not read it.
+/// Sends the request body. A program need not read it; the rest is read and thrown away, since a
+/// client that still sends would not read the response.
 async fn send<B: Body<Data = Bytes> + Unpin>(mut stdin: ChildStdin, mut body: B) {
+    let mut is_read = true;
     while let Some(Ok(frame)) = body.frame().await {
         let Ok(data) = frame.into_data() else { continue };
-        if stdin.write_all(&data).await.is_err() {
-            return;
-        }
+        is_read = is_read && stdin.write_all(&data).await.is_ok();
     }
 }
 

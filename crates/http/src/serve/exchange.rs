@@ -21,7 +21,7 @@ use tokio::{
         mpsc::{Sender, channel},
         oneshot,
     },
-    task::{AbortHandle, spawn_local, yield_now},
+    task::{spawn_local, yield_now},
 };
 
 use crate::serve::{body::ResponseBody, cgi_response::ResponseStart};
@@ -51,15 +51,6 @@ pub(super) enum ExchangeError {
     BadResponse(&'static str),
 }
 
-/// A task that ends with its owner.
-struct OwnedTask(AbortHandle);
-
-impl Drop for OwnedTask {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// The receiving end of a connection to the pool.
 struct ResponseReader {
     stream: OwnedReadHalf,
@@ -67,8 +58,6 @@ struct ResponseReader {
     buffer: Box<[u8]>,
     /// The application has ended the response, or its connection.
     is_ended: bool,
-    /// Sends the request body meanwhile.
-    _sending: OwnedTask,
 }
 
 /// Sends a request with these variables to the pool at `socket`.
@@ -91,7 +80,7 @@ where
     let stream = UnixStream::connect(socket).await.map_err(|_| ExchangeError::NoPool)?;
     let (stream, writer) = stream.into_split();
     let (failed, mut is_bad_body) = oneshot::channel();
-    let sending = spawn_local(async move {
+    spawn_local(async move {
         if let Err(BadBody) = send(writer, start, body).await {
             // Without a receiver, the response has begun.
             let _ = failed.send(());
@@ -102,7 +91,6 @@ where
         connection: ClientConnection::new(),
         buffer: vec![0; BUFFER_BYTES].into(),
         is_ended: false,
-        _sending: OwnedTask(sending.abort_handle()),
     };
     let mut received = Vec::new();
     let (start, length) = loop {
@@ -136,25 +124,22 @@ where
 /// The client has not sent the whole body, or not as HTTP demands.
 struct BadBody;
 
-/// Sends the start of a request and its body.
+/// Sends the start of a request and its body. A pool that reads no more of the request may respond
+/// all the same. The rest is read and thrown away then: a client that still sends would not read
+/// the response.
 async fn send<B>(mut pool: OwnedWriteHalf, start: Vec<u8>, mut body: B) -> Result<(), BadBody>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let request = FastcgiRequest::new(ID);
-    // A pool that reads no more of the request may respond all the same.
-    if pool.write_all(&start).await.is_err() {
-        return Ok(());
-    }
+    let mut is_read = pool.write_all(&start).await.is_ok();
     let mut records = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| BadBody)?.into_data() else { continue };
         for content in data.chunks(MAX_RECORD_BYTES) {
             records.clear();
             request.append_stdin(content, &mut records);
-            if pool.write_all(&records).await.is_err() {
-                return Ok(());
-            }
+            is_read = is_read && pool.write_all(&records).await.is_ok();
         }
     }
     records.clear();
