@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::Args;
 
-use crate::config::options::{Context, contexts::ActsIn};
+use crate::config::options::{Context, contexts::ActsIn, count};
 
 /// One request.
 #[derive(Args, Clone, Debug)]
@@ -71,7 +71,7 @@ pub(crate) struct CallOptions {
     pub(crate) location: bool,
 
     /// Stop after COUNT redirects
-    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = count(0, 1000))]
     pub(crate) max_redirs: u32,
 
     /// Send Accept-Encoding for gzip and deflate, and print the decompressed response

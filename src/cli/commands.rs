@@ -257,10 +257,10 @@ mod tests {
     use super::*;
 
     /// The verbs that help texts start with.
-    const VERBS: [&str; 27] = [
-        "Add", "Change", "Check", "Close", "Ignore", "Keep", "Limit", "Listen", "Load", "Log",
-        "Name", "Print", "Read", "Reload", "Replace", "Return", "Run", "Send", "Serve", "Set",
-        "Show", "Start", "Stop", "Trust", "Use", "Wait", "Write",
+    const VERBS: [&str; 28] = [
+        "Add", "Change", "Check", "Close", "Ignore", "Keep", "Let", "Limit", "Listen", "Load",
+        "Log", "Name", "Print", "Read", "Reload", "Replace", "Return", "Run", "Send", "Serve",
+        "Set", "Show", "Start", "Stop", "Trust", "Use", "Wait", "Write",
     ];
 
     #[test]
