@@ -23,7 +23,8 @@ The same file answers from a shell:
   wsgate check hello.wsgi                  report what was found and what is wrong
   wsgate init ~/public_html                write the files of a new site
 
-APP is path/to/file.wsgi[:callable], package.module[:callable], or either with :factory().
+APP is path/to/file.wsgi[:callable], package.module[:callable], either with :factory(arguments), \
+or path/to/file.ini[#name].
 `wsgate help COMMAND` explains a command and its options.
 
 Exit codes:";

@@ -45,8 +45,9 @@ const WSGATE: Sections = Sections {
         "A WSGI file with the first line #!/usr/local/bin/wsgate is a CGI script. The options on \
          that line are those of wsgate-cgi(1). A process manager of FastCGI may start the same \
          script with a listening socket on standard input.",
-        "APP is path/to/file.wsgi[:callable], package.module[:callable], or either with \
-         :factory(). Without a callable wsgate uses `application`, then `app`.",
+        "APP is path/to/file.wsgi[:callable], package.module[:callable], either with \
+         :factory(arguments), or path/to/file.ini[#name] of PasteDeploy. Without a callable \
+         wsgate uses `application`, then `app`.",
     ],
     files: &[APP_FILES, RELOAD_FILES],
     environment: &[APP_ENVIRONMENT],

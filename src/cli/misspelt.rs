@@ -27,7 +27,7 @@ pub(super) fn command(arguments: &[OsString], program: fn() -> Command) -> Optio
     }
     let program = program();
     let commands = program.get_subcommands().filter(|command| !command.is_hide_set());
-    let Some(nearest) = nearest(name, commands.map(Command::get_name)) else {
+    let Some(nearest) = nearest(name, commands.map(Command::get_name).chain(["help"])) else {
         let has_file = arguments.get(1).is_some_and(|second| Path::new(second).is_file());
         return has_file.then(|| {
             format!("`{name}` is neither a command nor a file: `wsgate --help` lists the commands")

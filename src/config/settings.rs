@@ -125,6 +125,13 @@ impl Settings {
         search: &InterpreterSearch,
         engine: impl FnOnce() -> Result<Engine, LogMessage>,
     ) -> Result<Self, LogMessage> {
+        let app = match &options.app.callable {
+            Some(callable) => app.with_callable(callable).map_err(|bad| {
+                LogMessage::new(Code::BadSetting, format!("--callable is wrong: {bad}"))
+                    .hint("give a name or the call of a factory, such as `create_app()`")
+            })?,
+            None => app,
+        };
         let app = match app.source {
             Source::File(path) => {
                 let path = base.join(OsStr::from_bytes(&path));
@@ -218,8 +225,8 @@ pub(crate) fn application(app: impl AsRef<OsStr>) -> Result<(App, PathBuf), Comm
     let app = App::parse(app.as_bytes(), is_file).map_err(|bad| {
         let sentence = format!("`{}` does not name an application: {bad}", app.display());
         CommandError::usage(LogMessage::new(Code::BadSetting, sentence).hint(
-            "APP is path/to/file.wsgi[:callable], package.module[:callable], or either with \
-             :factory()",
+            "APP is path/to/file.wsgi[:callable], package.module[:callable], either with \
+             :factory(arguments), or path/to/file.ini[#name]",
         ))
     })?;
     let base = env::current_dir().map_err(|error| {

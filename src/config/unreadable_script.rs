@@ -1,14 +1,17 @@
 //! The log message about a script that cannot be read, with a hint for the cause.
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use diagnostics::message::{Code, LogMessage};
 use rustix::process::geteuid;
 
-use crate::system::closed_directory::first_closed;
+use crate::{config::options::nearest::nearest, system::closed_directory::first_closed};
+
+/// How many names of a directory are compared with a misspelt one.
+const MAX_NAMES: usize = 1000;
 
 /// The message that `script` cannot be read for `error`.
 pub(crate) fn unreadable(script: &Path, error: &io::Error) -> LogMessage {
@@ -16,11 +19,16 @@ pub(crate) fn unreadable(script: &Path, error: &io::Error) -> LogMessage {
     let user = geteuid().as_raw();
     let hint = match error.kind() {
         io::ErrorKind::NotFound => match first_missing(script) {
-            Some((directory, name)) => format!(
-                "correct the path: there is no `{}` in the directory `{}`",
-                name.display(),
-                directory.display()
-            ),
+            Some((directory, name)) => {
+                let near = near_name(&directory, &name)
+                    .map(|near| format!("; did you mean `{near}`?"))
+                    .unwrap_or_default();
+                format!(
+                    "correct the path: there is no `{}` in the directory `{}`{near}",
+                    name.display(),
+                    directory.display()
+                )
+            }
             None => "correct the path".to_owned(),
         },
         io::ErrorKind::PermissionDenied => match first_closed(script) {
@@ -35,6 +43,14 @@ pub(crate) fn unreadable(script: &Path, error: &io::Error) -> LogMessage {
     };
     let sentence = format!("`{shown}` cannot be read: {error}");
     LogMessage::new(Code::UnreadableScript, sentence).hint(hint)
+}
+
+/// The file or directory in `directory` whose name is most like `name`.
+fn near_name(directory: &Path, name: &Path) -> Option<String> {
+    let entries = fs::read_dir(directory).ok()?.take(MAX_NAMES).flatten();
+    let names: Vec<String> =
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    nearest(name.to_str()?, names.iter().map(String::as_str)).map(str::to_owned)
 }
 
 /// The last directory of `path` that exists, and the name that is missing in it.

@@ -97,7 +97,8 @@ impl FoundApp {
             });
         }
         let (parsed, base) = application(app)?;
-        let callable = parsed.callable.map(|name| Callable { name, is_factory: parsed.factory });
+        let callable =
+            parsed.callable.map(|name| Callable { name, is_factory: parsed.factory.is_some() });
         match parsed.source {
             Source::File(path) => {
                 let path = base.join(OsStr::from_bytes(&path));

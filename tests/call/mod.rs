@@ -1,5 +1,6 @@
 //! `wsgate call`: one request from the shell.
 
+mod applications;
 mod bodies;
 mod copied;
 mod curl;

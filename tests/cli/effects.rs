@@ -51,6 +51,7 @@ fn value(option: &str) -> Option<&'static str> {
         "HEADER" => "A: b",
         "USER:PASSWORD" => "a:b",
         "FIELD" | "COOKIES" => "a=b",
+        "CALLABLE" => "app",
         "AGENT" | "URL" => "x",
         "OWNER" | "USER" | "GROUP" | "NAME" | "HOST" | "DATA" => "root",
         other => panic!("what is a {other} of {option}?"),

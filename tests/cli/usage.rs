@@ -28,6 +28,7 @@ fn a_misspelt_command_names_the_nearest_command() {
         ("relaod", "reload"),
         ("reload-all", "reload"),
         ("calll", "call"),
+        ("hepl", "help"),
     ] {
         assert_usage_error(&[misspelt], &[misspelt, &format!("`wsgate {command}`")]);
     }

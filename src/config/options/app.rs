@@ -15,7 +15,7 @@ use crate::config::options::{
         Context::{self, Call, Check, Cold, LoneWorker, Pool, Resident, Serve, Via, Warm},
     },
     os_paths,
-    values::{assignment, function, script_name, seconds, warm_up_target},
+    values::{assignment, callable, function, script_name, seconds, warm_up_target},
 };
 
 /// Seconds until the response of a CGI request begins, if the request has no timeout. An
@@ -26,6 +26,13 @@ const DEFAULT_RESPONSE_TIMEOUT_SECS: u64 = 300;
 #[derive(Args, Clone, Debug, Default, Deserialize, Serialize)]
 #[command(next_help_heading = "Application")]
 pub(crate) struct AppOptions {
+    /// Name the WSGI callable, or a factory with its arguments as `create_app()` [default:
+    /// application, then app]
+    ///
+    /// A callable in APP comes first.
+    #[arg(long, value_name = "CALLABLE", value_parser = callable)]
+    pub(crate) callable: Option<String>,
+
     /// Use the virtualenv in DIR
     ///
     /// By default wsgate uses the virtualenv that it is installed in, then the one that the
@@ -82,6 +89,7 @@ impl AppOptions {
             (in_home(line.venv), line.python.map(|program| program_at(home, &program)))
         };
         Self {
+            callable: self.callable.or(line.callable),
             venv,
             python,
             chdir: self.chdir.or_else(|| in_home(line.chdir)),
@@ -100,12 +108,13 @@ impl AppOptions {
 impl AppOptions {
     /// These options as arguments of another command.
     pub(crate) fn arguments(&self) -> Vec<OsString> {
-        let Self { venv, python, chdir, path, env, env_file } = self;
+        let Self { callable, venv, python, chdir, path, env, env_file } = self;
         let paths = [("--venv=", venv), ("--python=", python), ("--chdir=", chdir)];
         let mut arguments: Vec<OsString> = paths
             .into_iter()
             .filter_map(|(option, value)| Some(joined(option, value.as_ref()?)))
             .collect();
+        arguments.extend(callable.iter().map(|callable| joined("--callable=", callable)));
         arguments.extend(path.iter().map(|path| joined("--path=", path)));
         arguments.extend(env_file.iter().map(|path| joined("--env-file=", path)));
         arguments.extend(env.iter().map(|(name, value)| {

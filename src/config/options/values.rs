@@ -2,6 +2,8 @@
 
 use std::{ffi::OsString, fmt::Display, str::FromStr};
 
+use wire::app::App;
+
 /// Maximum number of seconds of an option: the kernel's clocks cannot count much further.
 pub(crate) const MAX_TIMEOUT_SECS: u64 = u32::MAX as u64;
 
@@ -73,6 +75,13 @@ pub(super) fn script_name(value: &str) -> Result<String, String> {
         );
     }
     Ok(value.to_owned())
+}
+
+/// A callable of an application, or a factory with its arguments.
+pub(super) fn callable(value: &str) -> Result<String, String> {
+    App::in_file("").with_callable(value).map(|_| value.to_owned()).map_err(|bad| {
+        format!("{bad}; give a name or the call of a factory, such as `create_app()`")
+    })
 }
 
 /// A function of a module, for `--after-fork`.

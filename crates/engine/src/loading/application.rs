@@ -8,9 +8,9 @@ use std::{
 
 use diagnostics::message::{Code, LogMessage};
 use pyo3::{
-    exceptions::{PySyntaxError, PyTypeError},
+    exceptions::{PySyntaxError, PyTypeError, PyValueError},
     prelude::*,
-    types::{PyBytes, PyDict},
+    types::{PyBytes, PyDict, PyTuple},
 };
 use wire::{
     app::{App, Source},
@@ -21,7 +21,7 @@ use crate::{
     advice::{
         FACTORY_NAMES, Mismatch, {self},
     },
-    loading::load_error::failed_import,
+    loading::{load_error::failed_import, paste},
     log::Log,
     process::{dump_stacks_after, python_api},
     wsgi::{Refusal, ServerSettings, end_if_child, remember_streams, type_name},
@@ -83,11 +83,22 @@ fn find_and_load<'py>(
 ) -> Result<LoadedApplication<'py>, Refusal> {
     let log = Log::new(&launch.request.id, &launch.request.line);
     let begun = Instant::now();
+    if launch.app.is_paste() {
+        let name = launch.app.callable.clone().unwrap_or_else(|| "main".to_owned());
+        let application =
+            end_if_child(py, &log, paste::load(py, &launch.app, &name)).map_err(|error| {
+                match paste::is_missing(py, &error) {
+                    true => paste::missing(&launch.app).into(),
+                    false => failed_import(py, launch, setting, &error, begun.elapsed()),
+                }
+            })?;
+        return Ok(LoadedApplication { application, name });
+    }
     let imported = end_if_child(py, &log, import(py, &launch.app.source));
     let module =
         imported.map_err(|error| failed_import(py, launch, setting, &error, begun.elapsed()))?;
     let (mut application, name) = find(&module, launch)?;
-    if !launch.app.factory
+    if launch.app.factory.is_none()
         && let Some(mismatch) = advice::mismatch(&application)
     {
         return Err(LogMessage::new(
@@ -97,8 +108,11 @@ fn find_and_load<'py>(
         .hint(mismatch.hint(&module_of(launch), &name))
         .into());
     }
-    if launch.app.factory {
-        application = end_if_child(py, &log, application.call0()).map_err(|error| {
+    if let Some(arguments) = &launch.app.factory {
+        let (positional, named) = literals(py, arguments)
+            .map_err(|error| Refusal::from(no_literals(&name, arguments, &error)))?;
+        let called = application.call(positional, Some(&named));
+        application = end_if_child(py, &log, called).map_err(|error| {
             // No code of the function has run.
             if error.is_instance_of::<PyTypeError>(py) && error.traceback(py).is_none() {
                 let module = module_of(launch);
@@ -131,7 +145,12 @@ fn find_and_load<'py>(
 /// Imports the module.
 fn import<'py>(py: Python<'py>, source: &Source) -> PyResult<Bound<'py, PyAny>> {
     let path = match source {
-        Source::Module(name) => return py.import(name.as_str()).map(Bound::into_any),
+        Source::Module(name) => {
+            return py
+                .import(name.as_str())
+                .map(Bound::into_any)
+                .or_else(|error| attribute(py, name, &error).ok_or(error));
+        }
         Source::File(path) => OsStr::from_bytes(path),
     };
     let external = py.import("_frozen_importlib_external")?;
@@ -166,6 +185,19 @@ fn import<'py>(py: Python<'py>, source: &Source) -> PyResult<Bound<'py, PyAny>> 
     Ok(module)
 }
 
+/// The object that `package.module.attribute` names, if `error` is that there is no such module.
+fn attribute<'py>(py: Python<'py>, name: &str, error: &PyErr) -> Option<Bound<'py, PyAny>> {
+    let missing = error.value(py).getattr("name").ok()?.extract::<String>().ok()?;
+    let (module, attribute) = name.rsplit_once('.').filter(|_| missing == name)?;
+    py.import(module).ok()?.getattr(attribute).ok()
+}
+
+/// Is there a module with this name?
+fn is_imported(py: Python<'_>, name: &str) -> bool {
+    let modules = py.import("sys").and_then(|sys| sys.getattr("modules"));
+    modules.and_then(|modules| modules.contains(name)).unwrap_or(true)
+}
+
 /// The name of the module of the file at `path`. A `.py` file keeps its name, so that modules which
 /// import it get the same module. A script gets a name that hides no package: `flask.wsgi` imports
 /// `flask`.
@@ -183,6 +215,13 @@ fn find<'py>(
     module: &Bound<'py, PyAny>,
     launch: &Launch,
 ) -> Result<(Bound<'py, PyAny>, String), Refusal> {
+    if let (Source::Module(name), None) = (&launch.app.source, &launch.app.callable)
+        && !is_imported(module.py(), name)
+    {
+        // `package.module.attribute` is the application itself.
+        let attribute = name.rsplit('.').next().unwrap_or_default();
+        return Ok((module.clone(), attribute.to_owned()));
+    }
     let walk = |name: &str| {
         name.split('.').try_fold(module.clone(), |object, attribute| object.getattr(attribute)).ok()
     };
@@ -201,11 +240,16 @@ fn find<'py>(
     } else {
         format!("`{}`", callables.join("`, `"))
     };
+    let near =
+        launch.app.callable.as_deref().and_then(|name| nearest(module.py(), name, &callables));
     let names = asked.join("` or `");
     Err(LogMessage::new(Code::NoCallable, format!("there is no `{names}` in `{}`", launch.app))
         .detail(format!("found there: {there}"))
         .hint(match callables.iter().find(|name| FACTORY_NAMES.contains(&name.as_str())) {
             Some(factory) => Mismatch::Factory.hint(&module_of(launch), factory),
+            None if near.is_some() => {
+                format!("did you mean `{}:{}`?", module_of(launch), near.unwrap_or_default())
+            }
             None if launch.app.callable.is_some() => {
                 "name one of them after a colon, as in `app.wsgi:NAME`".to_owned()
             }
@@ -216,9 +260,58 @@ fn find<'py>(
         .into())
 }
 
+/// The name in `names` that is most like `name`.
+fn nearest(py: Python<'_>, name: &str, names: &[String]) -> Option<String> {
+    let near = py.import("difflib").ok()?.call_method1("get_close_matches", (name, names, 1));
+    near.ok()?.extract::<Vec<String>>().ok()?.pop()
+}
+
+/// Positional and named arguments in `text`, which are literals (`ast.literal_eval`): no code runs.
+fn literals<'py>(
+    py: Python<'py>,
+    text: &str,
+) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
+    let named = PyDict::new(py);
+    if text.trim().is_empty() {
+        return Ok((PyTuple::empty(py), named));
+    }
+    let ast = py.import("ast")?;
+    let call = ast.call_method1("parse", (format!("f({text})"), "APP", "eval"))?.getattr("body")?;
+    let is_call = call.is_instance(&ast.getattr("Call")?)?
+        && call.getattr("func")?.is_instance(&ast.getattr("Name")?)?;
+    if !is_call {
+        return Err(PyValueError::new_err("these are no arguments of one call"));
+    }
+    let value = |node: Bound<'py, PyAny>| ast.call_method1("literal_eval", (node,));
+    let mut positional = Vec::new();
+    for node in call.getattr("args")?.try_iter()? {
+        positional.push(value(node?)?);
+    }
+    for keyword in call.getattr("keywords")?.try_iter()? {
+        let keyword = keyword?;
+        if keyword.getattr("arg")?.is_none() {
+            return Err(PyValueError::new_err("`**` is not the name of an argument"));
+        }
+        named.set_item(keyword.getattr("arg")?, value(keyword.getattr("value")?)?)?;
+    }
+    Ok((PyTuple::new(py, positional)?, named))
+}
+
+/// The log message about arguments of a factory that are no literals.
+fn no_literals(name: &str, arguments: &str, error: &PyErr) -> LogMessage {
+    LogMessage::new(
+        Code::BadSetting,
+        format!("`({arguments})` after `{name}` are not literals of Python: {error}"),
+    )
+    .hint(
+        "write strings in quotes, numbers, True, False, None, lists or dicts, as in \
+         `create_app(\"prod\", debug=True)`",
+    )
+}
+
 /// The application as a person names it, without its callable.
 fn module_of(launch: &Launch) -> String {
-    App { callable: None, factory: false, ..launch.app.clone() }.to_string()
+    App { callable: None, factory: None, ..launch.app.clone() }.to_string()
 }
 
 /// The names of public callables in a module.

@@ -6,6 +6,7 @@ pub(crate) mod import_audit;
 pub(crate) mod interpreter;
 pub(crate) mod load_error;
 pub(crate) mod loaded_state;
+mod paste;
 pub(crate) mod prefault;
 pub(crate) mod staleness;
 pub(crate) mod synthetic_request;
