@@ -10,7 +10,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    monitor::{Monitor, sample},
+    monitor::{Monitor, sample, user},
     pool::ECHO,
     support::{
         fastcgi_client::FastcgiRequest,
@@ -142,6 +142,8 @@ fn a_pool_that_is_killed_between_scrapes_is_shown_as_down() {
     assert!(!metrics.contains("wsgate_requests_total{pool=\"app\""), "{metrics}");
     assert!(metrics.contains("wsgate_requests_total{pool=\"other\""), "{metrics}");
     assert_eq!(monitor.get("/readyz?pool=app").status, 503);
+    let pools = monitor.get("/pools.json").json();
+    assert_eq!((&pools[0]["up"], &pools[0]["user"]), (&false.into(), &user().into()));
     let page = monitor.get("/").text();
     assert!(page.contains("` was killed, and has left"), "{page}");
     monitor.stop();
@@ -172,6 +174,16 @@ fn a_stopped_supervisor_delays_no_other_pool() {
     signal(pool.pid(), Signal::STOP);
     monitor.await_metric(&sample("wsgate_pool_up", "", "0"));
     assert!(monitor.metrics().contains("wsgate_requests_total{pool=\"other\""));
+    let ready = monitor.get("/readyz?pool=app");
+    let command =
+        format!("is stopped by a signal; continue the process: kill -CONT {}", pool.pid());
+    assert_eq!(ready.status, 503, "{ready:?}");
+    assert!(ready.text().contains(&command), "{ready:?}");
+    assert!(monitor.get("/").text().contains(&command));
+    // A monitor that has never had an answer gives the same name.
+    let second = Monitor::of(&pool);
+    second.await_metric(&sample("wsgate_pool_up", "", "0"));
+    second.stop();
     signal(pool.pid(), Signal::CONT);
     eventually("it answers again", || {
         monitor.metrics().contains(&sample("wsgate_pool_up", "", "1"))

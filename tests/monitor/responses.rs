@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 
 use crate::{
-    monitor::{Monitor, sample},
+    monitor::{Monitor, sample, user},
     pool::{ECHO, GATED},
     support::{
         fastcgi_client::FastcgiRequest,
@@ -141,6 +141,10 @@ fn the_stacks_of_a_worker_show_where_its_request_is() {
             && page.contains("app.wsgi:")
             && page.contains("/slow/&lt;b&gt;")
     });
+    let of_user = monitor.get(&format!("/stacks?pool={}/app&pid={worker}", user()));
+    assert_eq!(of_user.status, 200, "{of_user:?}");
+    let of_nobody = monitor.get(&format!("/stacks?pool=nobody-else/app&pid={worker}"));
+    assert_eq!(of_nobody.status, 404, "{of_nobody:?}");
     let link = format!("href=\"stacks?pool=app&amp;pid={worker}\"");
     eventually("a long request has a link", || monitor.get("/").text().contains(&link));
     assert_eq!(stacks(1).status, 404);
