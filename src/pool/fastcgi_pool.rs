@@ -110,7 +110,7 @@ fn serve(
         Some(account) => assume(account, code)?,
         None => code,
     };
-    args.process.tie_to_parent().map_err(cannot_start)?;
+    args.process.tie_to_parent().map_err(CommandError::settings)?;
     let mut settings = code.resolve().map_err(CommandError::settings)?;
     if args.logging.error_log.is_none()
         && let Some(path) = &settings.error_log

@@ -7,13 +7,13 @@ use diagnostics::message::{Code, LogMessage};
 use rustix::{
     fs::Mode,
     process::{
-        Resource, Rlimit, Signal, getpriority_process, set_parent_process_death_signal,
+        Resource, Rlimit, Signal, getppid, getpriority_process, set_parent_process_death_signal,
         setpriority_process, setrlimit, umask,
     },
 };
 
 use crate::{
-    config::options::{Context, contexts::ActsIn, size},
+    config::options::{Context, contexts::ActsIn, count, size},
     pool::socket_access::FileMode,
 };
 
@@ -76,12 +76,12 @@ pub(crate) struct ProcessOptions {
     #[arg(long, value_name = "NAME=VALUE", action = ArgAction::Append)]
     rlimit: Vec<ResourceLimit>,
 
-    /// Stop the pool when the process exits that has started it
+    /// Stop the pool when the process PID exits, which has started it
     ///
     /// For programs that start a pool for themselves, as `wsgate serve` does. The pool stops as on
     /// SIGTERM.
-    #[arg(long)]
-    stop_with_parent: bool,
+    #[arg(long, value_name = "PID", value_parser = count(1, i32::MAX.unsigned_abs()))]
+    stop_with_parent: Option<u32>,
 }
 
 impl ActsIn for ProcessOptions {
@@ -124,12 +124,19 @@ impl ProcessOptions {
     /// this when the user changes, so the user has changed already.
     ///
     /// # Errors
-    /// If the kernel refuses.
-    pub(super) fn tie_to_parent(&self) -> io::Result<()> {
-        if self.stop_with_parent {
-            set_parent_process_death_signal(Some(Signal::TERM))?;
+    /// The log message, if the kernel refuses, or the parent has exited already.
+    pub(super) fn tie_to_parent(&self) -> Result<(), LogMessage> {
+        let Some(pid) = self.stop_with_parent else { return Ok(()) };
+        let option = format!("--stop-with-parent {pid}");
+        set_parent_process_death_signal(Some(Signal::TERM))
+            .map_err(|error| refused(&option, error.into()))?;
+        // The kernel sends no signal for a parent that exited before.
+        let parent = getppid().map(|parent| parent.as_raw_nonzero().get().unsigned_abs());
+        if parent == Some(pid) {
+            return Ok(());
         }
-        Ok(())
+        let sentence = format!("{option}: the process has not started this pool, or has exited");
+        Err(LogMessage::new(Code::BadSetting, sentence).hint("give the id of the parent process"))
     }
 }
 

@@ -193,10 +193,10 @@ fn listen(host: &str, port: Option<u16>) -> Result<(TcpListener, Option<u16>), C
 /// The arguments of `wsgate fastcgi` for the pool behind the server.
 fn pool_arguments(args: &ServeArgs, app: &OsStr) -> Vec<OsString> {
     let mut arguments: Vec<OsString> =
-        ["--workers=1", "--debug", "--stop-with-parent", "--drain", DRAIN]
-            .map(OsString::from)
-            .to_vec();
+        ["--workers=1", "--debug", "--drain", DRAIN].map(OsString::from).to_vec();
     arguments.push(format!("--threads={}", args.serve.threads).into());
+    // This process becomes wsgate-http, which starts the pool.
+    arguments.push(format!("--stop-with-parent={}", std::process::id()).into());
     arguments.extend(args.request.arguments());
     arguments.extend(args.app_options.arguments());
     arguments.extend(["--".into(), app.to_owned()]);

@@ -45,6 +45,7 @@ fn value(option: &str) -> Option<&'static str> {
         "TEXT" => "text",
         "WHEN" => "no",
         "FORMAT" => "json",
+        "PID" => "1",
         "PORT" => "8000",
         "PATH=DIR" => "/a=/nonexistent/x",
         "METHOD" => "GET",

@@ -105,6 +105,17 @@ fn nothing_stays_behind_whether_the_server_is_interrupted_or_killed() {
 }
 
 #[test]
+fn a_pool_whose_parent_has_exited_before_its_start_does_not_start() {
+    let directory = directory_with(ENVIRON);
+    let mut command = std::process::Command::new(crate::support::artefacts::gateway());
+    command.args(["fastcgi", "app.py", "--listen", "unix:app.sock", "--stop-with-parent"]);
+    command.arg(i32::MAX.to_string()).current_dir(&directory).stderr(Stdio::piped());
+    let ended = run(command.stdin(Stdio::piped()), "");
+    assert_eq!(ended.code(), Some(78), "{}", ended.stderr);
+    assert!(ended.stderr.contains("--stop-with-parent 2147483647"), "{}", ended.stderr);
+}
+
+#[test]
 fn lines_have_colours_on_a_terminal_unless_no_color_is_set() {
     let gateway = crate::support::artefacts::gateway().display();
     for (variables, has_colour) in [("", true), ("NO_COLOR=1 ", false), ("NO_COLOR= ", true)] {
