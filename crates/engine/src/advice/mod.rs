@@ -100,8 +100,9 @@ pub(crate) fn for_exception(py: Python<'_>, error: &PyErr) -> Option<String> {
 fn of_encoding(py: Python<'_>, error: &PyErr) -> Option<String> {
     let is_of_source = error.is_instance_of::<PySyntaxError>(py)
         || error.is_instance_of::<PyValueError>(py) && !error.is_instance_of::<PyOSError>(py);
-    let text = || error.value(py).str().map(|text| text.to_string()).ok();
-    encoding::advice(py, error, &text().filter(|_| is_of_source)?)
+    // The text of an exception is code of the application, which may hang.
+    let text = is_of_source.then(|| error.value(py).str().map(|text| text.to_string()));
+    encoding::advice(py, error, &text?.ok()?)
 }
 
 /// The advice about `error`, if a limit of processes or memory is its cause.
