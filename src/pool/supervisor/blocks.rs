@@ -145,11 +145,11 @@ impl Blocks {
     }
 
     /// May a worker that was asked to stop accept a connection? A busy one finds out that it is to
-    /// stop before it accepts another.
-    pub(super) fn may_accept(&self, pid: Pid, block: u32) -> bool {
-        self.readings(block).any(|reading| {
-            reading.pid != number_of(pid) || !(reading.busy || reading.leaving || reading.missing)
-        })
+    /// stop before it accepts another. `None` if the worker does not use its lines.
+    pub(super) fn may_accept(&self, pid: Pid, block: u32) -> Option<bool> {
+        let mut own = self.readings(block).filter(|line| line.pid == number_of(pid)).peekable();
+        own.peek()?;
+        Some(own.any(|line| !(line.busy || line.leaving || line.missing)))
     }
 
     /// The memory in bytes that the block's worker has measured.
@@ -291,15 +291,14 @@ mod tests {
         assert_eq!(blocks.requests_of(worker.pid), ["request"]);
         line(1).mark_missing();
         assert!(blocks.idle_for(&worker).is_some(), "there is no such thread");
-        assert!(blocks.may_accept(worker.pid, worker.block), "the first thread is idle");
+        assert_eq!(blocks.may_accept(worker.pid, worker.block), Some(true), "a thread is idle");
         line(0).begin("request");
-        assert!(!blocks.may_accept(worker.pid, worker.block));
+        assert_eq!(blocks.may_accept(worker.pid, worker.block), Some(false));
         line(0).end();
         [0, 1].iter().for_each(|&number| line(number).leave());
         assert!(blocks.idle_for(&worker).is_none());
-        assert!(!blocks.may_accept(worker.pid, worker.block));
-        let other = Pid::from_raw(101).unwrap();
-        assert!(blocks.may_accept(other, worker.block), "it has not begun yet");
+        assert_eq!(blocks.may_accept(worker.pid, worker.block), Some(false));
+        assert_eq!(blocks.may_accept(Pid::from_raw(101).unwrap(), worker.block), None);
     }
 
     #[test]

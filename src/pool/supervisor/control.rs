@@ -194,6 +194,11 @@ impl Control {
         self.loaded = None;
     }
 
+    /// Are older workers being replaced?
+    pub(super) fn is_replacing(&self) -> bool {
+        self.loaded.is_some()
+    }
+
     /// Reports that new code serves, unless a worker `has_older` code. A worker may hang.
     pub(super) fn end_replacement(&mut self, has_older: impl FnOnce() -> bool) {
         let now = running_clock::instant();

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use rustix::process::Pid;
+use wire::running_clock;
 
 use crate::pool::supervisor::slots::MAX_RETRY_PAUSE;
 
@@ -18,6 +19,8 @@ pub(super) struct LeavingWorker {
     pub(super) pid: Pid,
     /// The worker's block of scoreboard lines.
     pub(super) block: u32,
+    /// Time at which it was asked.
+    pub(super) asked: Instant,
     /// Time at which the worker is killed.
     pub(super) due: Instant,
     /// The worker was killed, and its template has not reported the exit yet.
@@ -27,7 +30,8 @@ pub(super) struct LeavingWorker {
 impl LeavingWorkers {
     /// Adds a worker, which is killed at `due`.
     pub(super) fn add(&mut self, pid: Pid, block: u32, due: Instant) {
-        self.all.push(LeavingWorker { pid, block, due, is_killed: false });
+        let asked = running_clock::instant();
+        self.all.push(LeavingWorker { pid, block, asked, due, is_killed: false });
     }
 
     /// Removes a worker that has exited. Returns the worker, if it was asked to stop.

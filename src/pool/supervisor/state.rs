@@ -95,7 +95,7 @@ impl Supervisor {
             self.resources.request_queue.as_ref().and_then(RequestQueue::next_due),
             self.resources.status_server.as_ref().and_then(StatusServer::next_due),
             self.upgrade.next_due(),
-            self.takes_over().then(|| now + CHECK_PAUSE),
+            (self.takes_over() || self.control.is_replacing()).then(|| now + CHECK_PAUSE),
         ];
         let while_serving = [
             self.workers.next_due(now),
@@ -341,7 +341,7 @@ impl Supervisor {
             busy: workers.iter().filter(|worker| worker.busy).count(),
             peak_busy: scoreboard.peak_busy(),
             max_reached: scoreboard.max_reached(),
-            reloading: self.lifecycle.phase() == Phase::Reloading,
+            reloading: self.lifecycle.phase() == Phase::Reloading || self.control.is_replacing(),
             loading: self.code.is_loading(),
             resting: self.code.current().is_none() && !self.code.is_loading(),
             stopping: self.lifecycle.phase().is_stopping(),

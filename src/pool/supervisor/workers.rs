@@ -35,6 +35,10 @@ const START_TIME: Duration = Duration::from_secs(1);
 /// Pause after an order that could not be sent.
 const ORDER_RETRY_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a worker may take to stop accepting connections, if its scoreboard lines do not say
+/// when it does: a worker of the previous program, or one that was asked before it was ready.
+const UNSEEN_TIME: Duration = Duration::from_millis(500);
+
 /// All workers of a pool.
 pub(super) struct Workers {
     slots: Slots,
@@ -362,10 +366,14 @@ impl Workers {
 
     /// May a worker of another generation take a request that arrives now?
     pub(super) fn has_older(&self, generation: u64) -> bool {
+        let now = running_clock::instant();
         self.slots.workers().any(|(_, worker)| worker.generation != generation)
             || self.leaving.iter().any(|leaving| {
-                self.blocks.may_accept(leaving.pid, leaving.block)
-                    && self.blocks.holder(leaving.block) != Some(generation)
+                self.blocks.holder(leaving.block) != Some(generation)
+                    && self
+                        .blocks
+                        .may_accept(leaving.pid, leaving.block)
+                        .unwrap_or(now < leaving.asked + UNSEEN_TIME)
             })
     }
 
