@@ -59,6 +59,19 @@ const DATADOG: &str = "
             return [b'served']
 ";
 
+/// Answers with the number of threads. The agent sends nothing in this mode, and starts its thread
+/// with the first request of a process.
+const NEW_RELIC: &str = "
+    import os, threading
+    os.environ.update({'NEW_RELIC_DEVELOPER_MODE': 'true', 'NEW_RELIC_LICENSE_KEY': 'a' * 40})
+    import newrelic.agent
+    newrelic.agent.initialize()
+    def answer(environ, start_response):
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        return [b'%d' % threading.active_count()]
+    application = newrelic.agent.WSGIApplicationWrapper(answer)
+";
+
 /// A collector on loopback.
 struct Collector {
     running: Child,
@@ -134,6 +147,20 @@ fn every_event_of_sentry_arrives() {
 fn every_span_of_datadog_arrives() {
     // Descriptors of its runtime in C keep the application from being loaded once.
     everything_arrives(DATADOG, "no");
+}
+
+#[test]
+fn the_agent_of_new_relic_runs_in_each_forked_worker() {
+    let venv = venv().display().to_string();
+    let args = ["--workers", "2", "--max-requests", "5", "--venv", &venv];
+    let pool = PoolSetup::new(NEW_RELIC).own_interpreter().args(&args).start();
+    assert_eq!(preload(&pool), "yes", "{}", pool.log());
+    for _ in 0..20 {
+        let threads: u32 = pool.ask(&FastcgiRequest::get("/")).text().parse().unwrap();
+        assert!(threads > 1, "{}", pool.log());
+    }
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
 }
 
 /// Starts a thread that no hook brings back, and answers with the threads of the process.
