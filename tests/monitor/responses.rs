@@ -95,7 +95,9 @@ fn a_pool_that_is_still_loading_its_code_is_not_ready() {
 #[test]
 fn everything_is_answered_while_all_workers_are_stopped() {
     let pool = PoolSetup::new(ECHO).args(&["--workers", "2"]).start();
-    let workers = pool.loaded_workers(2);
+    let mut workers = pool.loaded_workers(2);
+    // The sentence names the workers in this order.
+    workers.sort_unstable();
     let monitor = Monitor::of(&pool);
     workers.iter().for_each(|&pid| signal(pid, Signal::STOP));
     let connection = pool.connect();
