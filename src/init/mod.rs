@@ -3,6 +3,7 @@
 //! The files that exist are never changed. All files are written, or none.
 
 pub(crate) mod args;
+mod literals;
 mod private_directory;
 mod python_text;
 mod ready_script;

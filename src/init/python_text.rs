@@ -4,9 +4,34 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Callable {
     pub(super) name: String,
-    /// The object has to be called once for the application.
-    pub(super) is_factory: bool,
+    /// The arguments with which the object has to be called once for the application.
+    pub(super) arguments: Option<String>,
 }
+
+impl Callable {
+    /// The object `name`, which is an application.
+    pub(super) fn application(name: &str) -> Self {
+        Self { name: name.to_owned(), arguments: None }
+    }
+
+    /// The part of the name before its first dot, and the rest.
+    pub(super) fn parts(&self) -> (&str, &str) {
+        self.name.split_at(self.name.find('.').unwrap_or(self.name.len()))
+    }
+
+    /// The call in Python code, if the object has to be called.
+    pub(super) fn call(&self) -> String {
+        self.arguments.as_ref().map(|arguments| format!("({arguments})")).unwrap_or_default()
+    }
+}
+
+/// Words of Python that are no names.
+const KEYWORDS: [&str; 35] = [
+    "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue",
+    "def", "del", "elif", "else", "except", "finally", "for", "from", "global", "if", "import",
+    "in", "is", "lambda", "nonlocal", "not", "or", "pass", "raise", "return", "try", "while",
+    "with", "yield",
+];
 
 /// Names of functions that make an application.
 const FACTORIES: [&str; 3] = ["create_app", "make_app", "create_application"];
@@ -17,17 +42,16 @@ const CLASSES: [&str; 4] = ["Flask", "Bottle", "Quart", "Dash"];
 /// The application in `text`: `application`, `app`, an instance of a known class, or a function
 /// that makes one and needs no arguments.
 pub(super) fn callable_in(text: &str) -> Option<Callable> {
-    let plain = |name: &str| Callable { name: name.to_owned(), is_factory: false };
     for name in ["application", "app"] {
         if text.lines().any(|line| binds(line, name)) {
-            return Some(plain(name));
+            return Some(Callable::application(name));
         }
     }
     if let Some(name) = text.lines().find_map(name_of_instance) {
-        return Some(plain(name));
+        return Some(Callable::application(name));
     }
     let factory = FACTORIES.into_iter().find(|name| is_factory_without_arguments(text, name))?;
-    Some(Callable { name: factory.to_owned(), is_factory: true })
+    Some(Callable { name: factory.to_owned(), arguments: Some(String::new()) })
 }
 
 /// Can the module with `text` have the object `name`? Without the name in the text, only code that
@@ -107,10 +131,11 @@ pub(super) fn is_module(text: &str) -> bool {
     text.split('.').all(is_name)
 }
 
-/// Is `text` a Python name? Other letters than those of ASCII are not looked at.
+/// Can Python code use `text` as a name? Other letters than those of ASCII are not looked at.
 pub(super) fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();
-    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+    !KEYWORDS.contains(&text)
+        && bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
@@ -124,7 +149,7 @@ mod tests {
     use super::*;
 
     fn found(text: &str) -> Option<(String, bool)> {
-        callable_in(text).map(|found| (found.name, found.is_factory))
+        callable_in(text).map(|found| (found.name, found.arguments.is_some()))
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
     config::settings::application,
     exit::CommandError,
     init::{
-        check_name,
+        check_name, literals,
         python_text::{
             Callable, callable_in, is_module, is_name, literal, may_define, settings_module,
             string_setting,
@@ -97,8 +97,7 @@ impl FoundApp {
             });
         }
         let (parsed, base) = application(app)?;
-        let callable =
-            parsed.callable.map(|name| Callable { name, is_factory: parsed.factory.is_some() });
+        let callable = parsed.callable.map(|name| Callable { name, arguments: parsed.factory });
         match parsed.source {
             Source::File(path) => {
                 let path = base.join(OsStr::from_bytes(&path));
@@ -115,6 +114,7 @@ impl FoundApp {
                     ))
                 })?;
                 check_name(&file).map_err(CommandError::settings)?;
+                literals::check(&callable, file.parent().unwrap_or(&base))?;
                 Ok(Self::in_file(&file, callable))
             }
             Source::Module(module) => {
@@ -140,6 +140,7 @@ impl FoundApp {
                         ),
                     })
                 })?;
+                literals::check(&callable, &directory)?;
                 let note = file.is_none().then(|| {
                     format!(
                         "the module `{module}` is not in `{}`: unless it is installed in the \
@@ -148,7 +149,7 @@ impl FoundApp {
                     )
                 });
                 Ok(Self {
-                    what: format!("`{module}:{}`", callable.name),
+                    what: format!("`{module}:{}{}`", callable.name, callable.call()),
                     code: imported(&module, &callable),
                     file: file.unwrap_or_else(|| PathBuf::from(&module)),
                     directory,
@@ -198,7 +199,7 @@ impl FoundApp {
         });
         let sample = if has_flask { FLASK_SAMPLE } else { SAMPLE };
         let name = if has_flask { "app" } else { "application" };
-        let callable = Callable { name: name.to_owned(), is_factory: false };
+        let callable = Callable::application(name);
         Self {
             what: format!("no application; `{}` is a sample to begin with", file.display()),
             sample: Some(sample.to_owned()),
@@ -234,10 +235,11 @@ impl FoundApp {
         } else {
             // The name of the file is none of a module.
             let file = literal(&file.to_string_lossy());
-            let call = if callable.is_factory { "()" } else { "" };
+            let (first, rest) = callable.parts();
+            let call = callable.call();
             format!(
-                "import runpy\n\napplication = runpy.run_path({file})[{}]{call}\n",
-                literal(&callable.name)
+                "import runpy\n\napplication = runpy.run_path({file})[{}]{rest}{call}\n",
+                literal(first)
             )
         };
         Self { what, directory, file: file.to_owned(), code, sample: None, note: None }
@@ -269,7 +271,7 @@ impl FoundApp {
             .chain([beside])
             .find(|(module, _)| file_of(directory, module).is_some());
         let code = match found {
-            Some((module, name)) => imported(&module, &Callable { name, is_factory: false }),
+            Some((module, name)) => imported(&module, &Callable::application(&name)),
             None => format!(
                 "import os\n\nfrom django.core.wsgi import get_wsgi_application\n\n\
                  os.environ.setdefault(\"DJANGO_SETTINGS_MODULE\", {})\n\
@@ -342,11 +344,18 @@ fn check_callable(
 
 /// Python code that imports `callable` from `module` as `application`.
 fn imported(module: &str, callable: &Callable) -> String {
-    let name = &callable.name;
+    let Callable { name, arguments } = callable;
+    let call = callable.call();
+    if !is_module(module) {
+        // An import statement cannot name a module such as `class`.
+        let module = literal(module);
+        return format!(
+            "import importlib\n\napplication = importlib.import_module({module}).{name}{call}\n"
+        );
+    }
     // An attribute of an attribute cannot be imported.
-    let (first, rest) = name.split_once('.').unwrap_or((name, ""));
-    if callable.is_factory || !rest.is_empty() {
-        let call = if callable.is_factory { "()" } else { "" };
+    let (first, rest) = callable.parts();
+    if arguments.is_some() || !rest.is_empty() {
         return format!("from {module} import {first}\n\napplication = {name}{call}\n");
     }
     let rename = if name == "application" { "" } else { " as application" };

@@ -35,6 +35,7 @@ fn a_factory_gets_literals_as_arguments() {
     }
     for (app, said) in [
         ("shop:create_app(open('x', 'w'))", "are not literals of Python"),
+        ("shop:create_app(1+1)", "are not literals of Python: `1 + 1` is not a literal"),
         ("shop:create_app(*[1])", "are not literals of Python"),
         ("shop:create_app(**{'a': 1})", "are not literals of Python"),
         ("shop:create_app(1)(2)", "no arguments of one call"),

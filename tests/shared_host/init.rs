@@ -42,7 +42,7 @@ impl Account {
 
     /// The code of the script for `arguments`; the script is removed again.
     #[track_caller]
-    fn code(&self, arguments: &str) -> String {
+    pub(super) fn code(&self, arguments: &str) -> String {
         let ended = self.wsgate(&format!("init {arguments}"));
         assert_eq!(ended.code(), Some(0), "{arguments}: {}", ended.stderr);
         let script = self.user.path("public_html/app.wsgi");
@@ -61,7 +61,7 @@ pub(super) fn is_refused(ended: &ExitedProcess, code: i32, said: &str) {
 }
 
 /// The simplest application, under the name `name`.
-fn hello(name: &str) -> String {
+pub(super) fn hello(name: &str) -> String {
     format!(
         "def {name}(environ, start_response):\n    start_response('200 OK', [('Content-Type', \
          'text/plain')])\n    return [b'hello']\n"

@@ -5,6 +5,7 @@
 
 mod host_user;
 mod init;
+mod init_code;
 mod replaced;
 
 use std::{

@@ -110,7 +110,7 @@ fn find_and_load<'py>(
     }
     if let Some(arguments) = &launch.app.factory {
         let (positional, named) = literals(py, arguments)
-            .map_err(|error| Refusal::from(no_literals(&name, arguments, &error)))?;
+            .map_err(|error| Refusal::from(no_literals(&name, arguments, error.value(py))))?;
         let called = application.call(positional, Some(&named));
         application = end_if_child(py, &log, called).map_err(|error| {
             // No code of the function has run.
@@ -282,7 +282,17 @@ fn literals<'py>(
     if !is_call {
         return Err(PyValueError::new_err("these are no arguments of one call"));
     }
-    let value = |node: Bound<'py, PyAny>| ast.call_method1("literal_eval", (node,));
+    let value = |node: Bound<'py, PyAny>| {
+        ast.call_method1("literal_eval", (&node,)).map_err(|error| {
+            // Python names the class of the node, not what the person has written.
+            match ast.call_method1("unparse", (node,)) {
+                Ok(code) if error.is_instance_of::<PyValueError>(py) => {
+                    PyValueError::new_err(format!("`{code}` is not a literal"))
+                }
+                _ => error,
+            }
+        })
+    };
     let mut positional = Vec::new();
     for node in call.getattr("args")?.try_iter()? {
         positional.push(value(node?)?);
@@ -298,7 +308,7 @@ fn literals<'py>(
 }
 
 /// The log message about arguments of a factory that are no literals.
-fn no_literals(name: &str, arguments: &str, error: &PyErr) -> LogMessage {
+fn no_literals(name: &str, arguments: &str, error: &impl std::fmt::Display) -> LogMessage {
     LogMessage::new(
         Code::BadSetting,
         format!("`({arguments})` after `{name}` are not literals of Python: {error}"),
