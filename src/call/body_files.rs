@@ -19,11 +19,48 @@ use rustix::{
 
 /// The context of an error about a file: the arguments may be right.
 #[derive(Debug)]
-pub(super) struct UnusableFile(pub(super) &'static str);
+pub(super) struct UnusableFile {
+    sentence: &'static str,
+    /// What to do.
+    pub(super) hint: &'static str,
+}
+
+impl UnusableFile {
+    /// The context of an error about a file behind `@`.
+    pub(super) fn after_at(sentence: &'static str) -> Self {
+        Self { sentence, hint: "check the path after `@`, and the permissions of the file" }
+    }
+
+    /// The context of an error about a file of the request body.
+    pub(super) fn of_body() -> Self {
+        Self {
+            sentence: "the request body cannot be read",
+            hint: "check the path after `@`, or after `<` of -F, and the permissions of the file",
+        }
+    }
+
+    /// The context of an error about a file that is read with `-b`.
+    pub(super) fn of_cookies() -> Self {
+        Self {
+            sentence: "the cookies cannot be read",
+            hint: "write cookies as `-b NAME=VALUE`, or check the path after `-b` and the \
+                   permissions of the file",
+        }
+    }
+
+    /// The context of an error about the file of `-c`.
+    pub(super) fn of_cookie_jar() -> Self {
+        Self {
+            sentence: "the cookies cannot be kept",
+            hint: "name a file with -c whose directory exists, where this user may write, on a \
+                   disk with space",
+        }
+    }
+}
 
 impl std::fmt::Display for UnusableFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.0)
+        f.write_str(self.sentence)
     }
 }
 

@@ -75,7 +75,7 @@ impl Header {
                     let source = if path == "-" { OsStr::new("/dev/stdin") } else { path };
                     let text = std::fs::read(source)
                         .with_context(|| format!("`{}`", path.display()))
-                        .context(UnusableFile("the file of headers cannot be read"))?;
+                        .context(UnusableFile::after_at("the file of headers cannot be read"))?;
                     let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
                     for line in lines.filter(|line| !line.is_empty()) {
                         headers.push(Self::parse(line)?);

@@ -97,8 +97,15 @@ fn wrong_argument(sentence: String) -> CommandError {
 }
 
 fn not_passed_on(error: io::Error) -> CommandError {
+    let is_of_file = error.get_ref().is_some_and(|cause| cause.is::<output::UnwritableOutput>());
+    let hint = if is_of_file {
+        "name a file with -o whose directory exists, where this user may write, on a disk with \
+         space"
+    } else {
+        "check what standard output is connected to"
+    };
     CommandError::failed(
         LogMessage::new(Code::NotWritten, format!("the response could not be passed on: {error}"))
-            .hint("check what standard output is connected to"),
+            .hint(hint),
     )
 }

@@ -1,11 +1,12 @@
 //! Prints a CGI response as a web server sends it: the headers parsed, the body unchanged.
 
 use std::{
+    fmt,
     fs::File,
     io::{
         BufRead, BufReader, Read, Write, {self},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Instant,
 };
 
@@ -164,13 +165,15 @@ impl Output {
         response: impl BufRead,
         has_body: bool,
     ) -> io::Result<u64> {
-        if let (Some(path), None) = (&self.path, &self.file) {
-            self.file = Some(File::create(path)?);
+        let has_output = self.includes_head || has_body;
+        if let (Some(path), None, true) = (&self.path, &self.file, has_output) {
+            // A file that exists is left as it is for a response without output, as by curl.
+            self.file = Some(File::create(path).map_err(|error| unwritable(path, error))?);
         }
         let stdout = io::stdout();
-        let mut sink: Box<dyn Write> = match &self.file {
-            Some(file) => Box::new(file),
-            None => Box::new(stdout.lock()),
+        let mut sink: Box<dyn Write> = match (&self.path, &self.file) {
+            (Some(path), Some(file)) => Box::new(NamedFile { path, file }),
+            _ => Box::new(stdout.lock()),
         };
         if self.includes_head {
             sink.write_all(head)?;
@@ -193,6 +196,44 @@ impl Output {
         sink.flush()?;
         Ok(body_bytes)
     }
+}
+
+/// The file of `-o`, which errors name.
+struct NamedFile<'a> {
+    path: &'a Path,
+    file: &'a File,
+}
+
+impl Write for NamedFile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes).map_err(|error| unwritable(self.path, error))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush().map_err(|error| unwritable(self.path, error))
+    }
+}
+
+/// The cause of an error about the file of `-o`.
+#[derive(Debug)]
+pub(super) struct UnwritableOutput(String);
+
+impl fmt::Display for UnwritableOutput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UnwritableOutput {}
+
+/// `error` with the path of the file of `-o`.
+fn unwritable(path: &Path, error: io::Error) -> io::Error {
+    // A write that a signal has interrupted is tried again.
+    if error.kind() == io::ErrorKind::Interrupted {
+        return error;
+    }
+    let cause = format!("`{}` cannot be written: {error}", path.display());
+    io::Error::new(error.kind(), UnwritableOutput(cause))
 }
 
 /// The decompressed bytes of `deflate`: with the header of zlib (RFC 9110 8.4.1.2), or without, as

@@ -58,7 +58,7 @@ impl<'a> RequestPlan<'a> {
         let headers = Header::all(&call.headers)?;
         let mut body = Body::new(&args.body, timeout_secs).map_err(|error| {
             let is_form = error.is::<BadField>() || error.is::<NoFile>();
-            let unusable = UnusableFile("the request body cannot be read");
+            let unusable = UnusableFile::of_body();
             if is_form { error } else { error.context(unusable) }
         })?;
         ensure!(
@@ -119,7 +119,7 @@ impl<'a> RequestPlan<'a> {
                         .with_context(|| {
                             format!("`{file}` has no `=`, and cannot be read as a file")
                         })
-                        .context(UnusableFile("the cookies cannot be read"));
+                        .context(UnusableFile::of_cookies());
                 }
             }
         }
@@ -258,6 +258,7 @@ impl<'a> RequestPlan<'a> {
             return Ok(());
         };
         jar.write(path)
-            .with_context(|| format!("the cookies cannot be written to `{}`", path.display()))
+            .with_context(|| format!("`{}` cannot be written", path.display()))
+            .context(UnusableFile::of_cookie_jar())
     }
 }

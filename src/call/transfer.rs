@@ -104,7 +104,7 @@ pub(super) fn run(
     if let Some(encoding) = output.unknown_encoding.as_ref().filter(|_| !args.output.silent) {
         say(&unknown_encoding(encoding));
     }
-    plan.write_cookies().map_err(|error| settings(format!("{error:#}")))?;
+    plan.write_cookies().map_err(refused)?;
     let redirect_url = plan.redirect_url(&output.head).unwrap_or_default();
     let facts = Facts {
         started,
@@ -155,17 +155,13 @@ fn output(args: &CallArgs, plan: &RequestPlan<'_>) -> Result<Output, CommandErro
 
 /// The error about arguments that describe no request.
 fn refused(error: anyhow::Error) -> CommandError {
+    let sentence = format!("{error:#}");
     match error.downcast_ref::<UnusableFile>() {
-        Some(_) => settings(format!("{error:#}")),
-        None => wrong_argument(format!("{error:#}")),
+        Some(file) => {
+            CommandError::settings(LogMessage::new(Code::BadSetting, sentence).hint(file.hint))
+        }
+        None => wrong_argument(sentence),
     }
-}
-
-fn settings(sentence: String) -> CommandError {
-    CommandError::settings(
-        LogMessage::new(Code::BadSetting, sentence)
-            .hint("check the path after `@`, and the permissions of the file"),
-    )
 }
 
 fn not_followed(url: &str, reason: &str) -> LogMessage {

@@ -128,7 +128,7 @@ impl WriteOut {
                 let path = if path == "-" { "/dev/stdin" } else { path };
                 let text = std::fs::read_to_string(path)
                     .with_context(|| format!("`{path}`"))
-                    .context(UnusableFile("the text of --write-out cannot be read"))?;
+                    .context(UnusableFile::after_at("the text of --write-out cannot be read"))?;
                 Self::parse(&text)
             }
             None => Self::parse(value),

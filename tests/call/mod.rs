@@ -4,6 +4,7 @@ mod applications;
 mod bodies;
 mod copied;
 mod curl;
+mod files;
 mod outcome;
 mod printing;
 mod requests;
