@@ -17,7 +17,8 @@ const MAX_LEVELS: usize = 4;
 const MAX_ENTRIES: usize = 500;
 
 /// The directory outside `sys.path` that has the module `name`: above the application, or one level
-/// below such a directory.
+/// below such a directory. For an application that is named by its module, directories beside its
+/// own do not count: a module of that name there is probably another application.
 pub(super) fn directory_of(start: &Start, name: &str) -> Option<PathBuf> {
     let owners = owners(start);
     let is_searched = |directory: &PathBuf| start.directories.contains(directory);
@@ -28,7 +29,8 @@ pub(super) fn directory_of(start: &Start, name: &str) -> Option<PathBuf> {
         let own = above.filter(|base| base.components().count() > 2);
         bases.extend(own.map(Path::to_owned));
     }
-    let below = bases.iter().flat_map(|base| directories_in(base)).collect::<Vec<_>>();
+    let parents = bases.iter().filter(|base| start.script().is_some() || is_searched(base));
+    let below = parents.flat_map(|base| directories_in(base)).collect::<Vec<_>>();
     bases.into_iter().chain(below).filter(|directory| !is_searched(directory)).find(|directory| {
         module_files(directory, name).into_iter().any(|file| is_trusted(&file, &owners))
             && is_trusted(directory, &owners)
@@ -39,7 +41,8 @@ pub(super) fn directory_of(start: &Start, name: &str) -> Option<PathBuf> {
 /// package may have no `__init__.py`.
 pub(super) fn source_directory_of(start: &Start, name: &str) -> Option<PathBuf> {
     let owners = owners(start);
-    let bases = start.directories.iter().flat_map(|directory| directory.ancestors().take(2));
+    let levels = if start.script().is_some() { 2 } else { 1 };
+    let bases = start.directories.iter().flat_map(|directory| directory.ancestors().take(levels));
     let mut sources = bases.flat_map(|base| [base.join("src"), base.join("lib")]);
     sources.find(|source| {
         let package = source.join(name);
