@@ -139,9 +139,14 @@ fn check_directory(option: &str, directory: &Path) -> Result<(), CommandError> {
     ))
 }
 
-/// Checks that the file of the application exists: a misspelt name is no error that an edit heals.
+/// Checks that the file of the application exists and is no directory, since no edit heals such an
+/// error.
 fn check_exists(path: &Path) -> Result<(), CommandError> {
-    path.metadata().map(drop).map_err(|error| {
+    let found = path.metadata().and_then(|found| match found.is_dir() {
+        true => Err(io::ErrorKind::IsADirectory.into()),
+        false => Ok(()),
+    });
+    found.map_err(|error| {
         CommandError::settings(
             LogMessage::new(
                 Code::UnreadableScript,

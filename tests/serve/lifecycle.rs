@@ -5,7 +5,7 @@ use std::{fs, net::TcpListener, process::Stdio};
 use rustix::process::Signal;
 
 use crate::{
-    serve::{ENVIRON, Serve, command, directory_with},
+    serve::{ENVIRON, Serve, bare_command, command, directory_with},
     support::{
         child_process::{RunningProcess, on_terminal, run},
         pool::children,
@@ -67,6 +67,13 @@ fn wrong_arguments_are_refused_with_what_to_do() {
     let missing = run(command(&directory, &["--port", "0"]).stdin(Stdio::piped()), "");
     assert_eq!(missing.code(), Some(78), "{}", missing.stderr);
     assert!(missing.stderr.contains("`app.py` cannot be read"), "{}", missing.stderr);
+    for path in [".", "./tmp", "tmp/"] {
+        let mut command = bare_command(&directory, &["--port", "0", path]);
+        let refused = run(command.stdin(Stdio::piped()), "");
+        assert_eq!(refused.code(), Some(78), "{path}: {}", refused.stderr);
+        assert!(refused.stderr.contains("is a directory"), "{path}: {}", refused.stderr);
+        assert!(!refused.stderr.contains("W0770"), "{path}: {}", refused.stderr);
+    }
 }
 
 #[test]
@@ -78,30 +85,88 @@ fn other_machines_are_let_in_with_a_warning_only() {
 
 #[test]
 fn nothing_stays_behind_whether_the_server_is_interrupted_or_killed() {
-    let serve = Serve::start(ENVIRON, &[]);
-    serve.get("/").expect(200);
-    let tmp = serve.path("tmp");
-    assert_eq!(fs::read_dir(&tmp).unwrap().count(), 1);
-    let pools = children(serve.running.pid().as_raw_nonzero().get());
-    assert_eq!(pools.len(), 1, "{pools:?}");
-    // A request that runs for ever delays the end for nobody.
-    serve.write("app.py", "import time\ndef app(environ, start_response):\n    time.sleep(1000)\n");
-    let _stream = serve.connect(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    wait_for_exit(pools[0]);
-    let Serve { running, directory, .. } = serve;
-    let pid = running.pid().as_raw_nonzero().get();
-    let pools = children(pid);
-    running.signal(Signal::INT);
-    assert_eq!(running.end().code(), Some(0));
-    pools.into_iter().for_each(wait_for_exit);
-    assert_eq!(fs::read_dir(&tmp).unwrap().count(), 0);
-    drop(directory);
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
+        let serve = Serve::start(ENVIRON, &[]);
+        serve.get("/").expect(200);
+        let tmp = serve.path("tmp");
+        assert_eq!(fs::read_dir(&tmp).unwrap().count(), 1);
+        let pools = children(serve.running.pid().as_raw_nonzero().get());
+        assert_eq!(pools.len(), 1, "{pools:?}");
+        // A request that runs for ever delays the end for nobody.
+        serve.write(
+            "app.py",
+            "import time\ndef app(environ, start_response):\n    time.sleep(1000)\n",
+        );
+        let _stream = serve.connect(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        wait_for_exit(pools[0]);
+        let Serve { running, directory, .. } = serve;
+        let pools = children(running.pid().as_raw_nonzero().get());
+        running.signal(signal);
+        let ended = running.end();
+        assert_eq!(ended.code(), Some(0), "{signal:?}: {}", ended.stderr);
+        pools.into_iter().for_each(wait_for_exit);
+        assert_eq!(fs::read_dir(&tmp).unwrap().count(), 0, "{signal:?}");
+        drop(directory);
+    }
 
     let serve = Serve::start(ENVIRON, &[]);
     serve.get("/").expect(200);
     let pools = children(serve.running.pid().as_raw_nonzero().get());
     serve.running.signal(Signal::KILL);
     pools.into_iter().for_each(wait_for_exit);
+    let Serve { running, directory, .. } = serve;
+    running.end();
+    // The next server removes what a killed one has left.
+    let left: Vec<_> = fs::read_dir(directory.path().join("tmp")).unwrap().flatten().collect();
+    assert_eq!(left.len(), 1);
+    let next = Serve::start_in(directory, &[]);
+    assert!(!left[0].path().exists());
+    next.stop();
+}
+
+#[test]
+fn the_hint_about_a_missing_module_names_no_application_beside_the_served_one() {
+    let directory = directory_with(ENVIRON);
+    for name in ["served/inner", "other", "src/shop"] {
+        fs::create_dir_all(directory.path().join(name)).unwrap();
+    }
+    for name in ["other/shop.py", "src/shop/__init__.py"] {
+        fs::write(directory.path().join(name), "app = None\n").unwrap();
+    }
+    let log = || {
+        let mut command = bare_command(&directory, &["--port", "0", "shop:app"]);
+        let mut running =
+            RunningProcess::start(command.current_dir(directory.path().join("served")));
+        running.await_log("W0302");
+        running.await_log("hint: ");
+        running.signal(Signal::TERM);
+        running.end().stderr
+    };
+    let beside = log();
+    assert!(!beside.contains("/other") && !beside.contains("/src"), "{beside}");
+    assert!(beside.contains("give the directory of the module with --chdir DIR"), "{beside}");
+    fs::write(directory.path().join("served/inner/shop.py"), "app = None\n").unwrap();
+    let below = log();
+    assert!(below.contains("served/inner` "), "{below}");
+}
+
+#[test]
+fn a_server_started_by_nohup_outlives_its_terminal() {
+    let directory = directory_with(ENVIRON);
+    let mut nohup = std::process::Command::new("nohup");
+    nohup.arg(crate::support::artefacts::gateway()).args(["serve", "--port", "0", "app.py"]);
+    nohup.current_dir(&directory).stdin(Stdio::null());
+    nohup.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = RunningProcess::start(&mut nohup);
+    running.await_log("W0770");
+    running.await_log("request: ");
+    running.signal(Signal::HUP);
+    let log = running.log();
+    let address = log.split_once("http://").unwrap().1.split('/').next().unwrap().to_owned();
+    HttpClient::get(format!("http://{address}/")).run();
+    HttpClient::get(format!("http://{address}/")).run();
+    running.signal(Signal::TERM);
+    assert_eq!(running.end().code(), Some(0));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::{
     serve::{ENVIRON, Serve},
     support::{
         pool::{children, resident},
-        web_servers::HttpClient,
+        web_servers::{HttpClient, eventually},
     },
 };
 
@@ -60,6 +60,45 @@ fn each_request_is_a_line_with_method_path_status_and_duration() {
     }
     let log = serve.stop().stderr;
     assert!(log.contains(" ms\n") && !log.contains("secret") && !log.contains('\u{1b}'), "{log}");
+}
+
+#[test]
+fn a_response_that_its_client_has_not_received_is_a_line_that_says_so() {
+    let code = "
+        import os, time
+        def app(environ, start_response):
+            open('started', 'w').close()
+            while not os.path.exists('go'):
+                time.sleep(0.01)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'late']
+        ";
+    let mut serve = Serve::start(code, &[]);
+    let request = b"GET /left HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let stream = serve.connect(request);
+    eventually("the application has the request", || serve.path("started").exists());
+    drop(stream);
+    serve.write("go", "");
+    serve.running.await_log("GET /left 200 ");
+    serve.running.await_log(" ms, cut\n");
+    // A client that ends only its direction still reads.
+    let half = serve.connect(b"GET /half HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    half.shutdown(std::net::Shutdown::Write).unwrap();
+    serve.running.await_log("GET /half 200 ");
+    HttpClient::head(serve.url("/head")).run().expect(200);
+    serve.running.await_log("HEAD /head 200 ");
+    std::fs::remove_file(serve.path("go")).unwrap();
+    std::fs::remove_file(serve.path("started")).unwrap();
+    let _stream = serve.connect(b"GET /stopped HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    eventually("the application has the request", || serve.path("started").exists());
+    let log = serve.stop().stderr;
+    // The worker may be killed early enough for an error page.
+    let stopped = log.lines().find(|line| line.contains("GET /stopped ")).unwrap();
+    assert!(stopped.ends_with(", cut") || stopped.contains(" 500 "), "{log}");
+    for path in ["/half", "/head"] {
+        let line = log.lines().find(|line| line.contains(path)).unwrap();
+        assert!(!line.ends_with(", cut"), "{log}");
+    }
 }
 
 #[test]

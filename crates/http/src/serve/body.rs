@@ -11,7 +11,8 @@ use tokio::sync::mpsc::Receiver;
 
 use crate::serve::console::RequestLine;
 
-/// The body of a response, and the line about its request. The line is printed when the body ends.
+/// The body of a response, and the line about its request. The line is printed when the body ends,
+/// or is dropped before its end.
 pub(super) struct ResponseBody {
     source: Source,
     /// Bytes that follow on the source.
@@ -46,6 +47,10 @@ impl ResponseBody {
 
     /// This body, whose end prints `line`.
     pub(super) fn with_line(self, line: RequestLine) -> Self {
+        if self.is_end_stream() {
+            line.finish();
+            return self;
+        }
         Self { line: Some(line), ..self }
     }
 }
@@ -67,8 +72,13 @@ impl Body for ResponseBody {
             },
         };
         let block = block.or_else(|| body.suffix.take().map(Ok));
-        if let (Some(line), Some(Err(_))) = (&mut body.line, &block) {
-            line.set_cut();
+        let is_end = match &block {
+            Some(Ok(_)) => body.is_end_stream(),
+            Some(Err(_)) => false,
+            None => true,
+        };
+        if is_end && let Some(line) = body.line.take() {
+            line.finish();
         }
         Poll::Ready(block.map(|block| block.map(Frame::data)))
     }

@@ -12,6 +12,7 @@ mod pages;
 mod pool;
 mod pool_log;
 mod site;
+mod socket_directory;
 mod static_files;
 mod strict_stream;
 mod watch;
@@ -19,9 +20,12 @@ mod watch;
 use std::{
     cell::Cell,
     ffi::OsString,
-    io,
+    fs, io,
     net::SocketAddr,
-    os::{fd::OwnedFd, unix::ffi::OsStringExt as _},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::ffi::OsStringExt as _,
+    },
     path::PathBuf,
     process::Stdio,
     rc::Rc,
@@ -66,13 +70,17 @@ const RELOAD_INTERVAL: Duration = Duration::from_millis(250);
 /// Pause after file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM, SIGINT, SIGQUIT, or SIGHUP of a closed terminal. After `nohup`, SIGHUP
+/// stops nothing.
 ///
 /// # Errors
 /// If the kernel refuses an event loop, a signal handler or the directory of sockets.
 pub(crate) async fn run(launch: ServeLaunch, socket: OwnedFd) -> io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut quit = signal(SignalKind::quit())?;
+    let mut hangup =
+        if is_ignored(SignalKind::hangup()) { None } else { Some(signal(SignalKind::hangup())?) };
     ioctl_fionbio(&socket, true)?;
     let listener = TcpListener::from_std(socket.into())?;
     let address = listener.local_addr()?;
@@ -101,11 +109,21 @@ pub(crate) async fn run(launch: ServeLaunch, socket: OwnedFd) -> io::Result<()> 
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        _ = quit.recv() => {}
+        Some(_) = async { hangup.as_mut()?.recv().await } => {}
     }
     if let Some(pools) = pools {
         pools.stop().await;
     }
     Ok(())
+}
+
+/// Was this program started with `signal` ignored?
+fn is_ignored(signal: SignalKind) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    mask >> (signal.as_raw_value() - 1) & 1 == 1
 }
 
 fn ready_message(launch: &ServeLaunch, address: SocketAddr) -> LogMessage {
@@ -188,11 +206,13 @@ async fn serve(stream: TcpStream, client: SocketAddr, site: Rc<Site>) {
     let Ok(server) = stream.local_addr() else { return };
     // Responses leave at once, even small ones after another.
     let _ = stream.set_nodelay(true);
+    // Lines about requests say whether the client has closed the connection.
+    let Ok(socket) = stream.as_fd().try_clone_to_owned().map(Rc::new) else { return };
     let ends = Ends { server, client };
     let violation = Rc::new(Cell::new(None));
     let service = service_fn(|request| {
-        let site = site.clone();
-        async move { Ok::<_, io::Error>(site.answer(request, ends).await) }
+        let (site, socket) = (site.clone(), socket.clone());
+        async move { Ok::<_, io::Error>(site.answer(request, ends, socket).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

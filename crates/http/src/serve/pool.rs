@@ -22,7 +22,6 @@ use rustix::{
     io::{FdFlags, fcntl_setfd},
     process::{Pid, Signal, kill_process},
 };
-use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
     sync::watch,
@@ -31,7 +30,7 @@ use tokio::{
 };
 use wire::serve::ServeLaunch;
 
-use crate::serve::pool_log::PoolLog;
+use crate::serve::{pool_log::PoolLog, socket_directory::SocketDirectory};
 
 /// A pool that could not load the application is started again by a request after this time.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -45,7 +44,7 @@ pub(super) struct AppPools {
     arguments: Vec<OsString>,
     /// The part of names of pools that is the same for all.
     name: String,
-    directory: TempDir,
+    directory: SocketDirectory,
     current: RefCell<Rc<AppPool>>,
     running: Rc<Cell<usize>>,
     /// The number of the current pool.
@@ -78,11 +77,12 @@ impl AppPools {
     /// # Errors
     /// If the directory of sockets cannot be created.
     pub(super) fn start(launch: &ServeLaunch, port: u16) -> io::Result<Self> {
-        let directory = tempfile::Builder::new().prefix("wsgate-serve-").tempdir()?;
+        let directory = SocketDirectory::create()?;
         let os_string = |bytes: &Vec<u8>| OsString::from_vec(bytes.clone());
         let program = PathBuf::from(os_string(&launch.program));
         let arguments = launch.arguments.iter().map(os_string).collect();
-        let name = format!("serve-{port}");
+        // A pool of an earlier server at this port may still finish its requests.
+        let name = format!("serve-{port}-{}", std::process::id());
         let running = Rc::new(Cell::new(0));
         let first = AppPool::failed(0, format!("`{}` has not been started", program.display()));
         let pools = Self {

@@ -1,6 +1,6 @@
 //! Answers requests: from the application, or with a page that says why there is no response.
 
-use std::{rc::Rc, time::Duration};
+use std::{os::fd::OwnedFd, rc::Rc, time::Duration};
 
 use http_body_util::Empty;
 use hyper::{
@@ -67,18 +67,19 @@ impl Site {
         self.console
     }
 
-    /// Answers a request on a connection between `ends`.
+    /// Answers a request on the connection `client` between `ends`.
     pub(super) async fn answer(
         &self,
         request: Request<Incoming>,
         ends: Ends,
+        client: Rc<OwnedFd>,
     ) -> Response<ResponseBody> {
         let (parts, body) = request.into_parts();
         if self.live.is_some() && Live::is_own(parts.uri.path()) {
             let answer = self.refusal(&parts, ends).or_else(|| self.live.as_ref()?.answer(&parts));
             return answer.unwrap_or_else(|| sentence(StatusCode::METHOD_NOT_ALLOWED, "use GET"));
         }
-        let mut line = self.console.line(parts.method.as_str(), parts.uri.path());
+        let mut line = self.console.line(parts.method.as_str(), parts.uri.path(), client);
         let own = self.refusal(&parts, ends).or_else(|| self.static_files.answer(&parts));
         let response = match own {
             Some(response) => response,
@@ -94,6 +95,11 @@ impl Site {
             },
         };
         line.set_status(response.status());
+        if parts.method == Method::HEAD || matches!(response.status().as_u16(), 204 | 304) {
+            // hyper sends no body, and does not ask for it.
+            line.finish();
+            return response;
+        }
         response.map(|body| body.with_line(line))
     }
 
