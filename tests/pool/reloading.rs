@@ -80,6 +80,48 @@ fn no_request_after_the_result_of_a_reload_is_served_by_the_old_code() {
 }
 
 #[test]
+fn a_worker_that_was_busy_during_a_reload_leaves_new_connections_to_the_new_code() {
+    for preload in ["yes", "no"] {
+        let setup = PoolSetup::new(GATED).gated().args(&["--preload", preload]);
+        let hold = setup.path("hold");
+        let mut pool = setup.start();
+        let old = pool.workers(1)[0];
+        let mut slow = pool.connect();
+        slow.send(&FastcgiRequest::get("/slow").bytes());
+        pool.await_log("at the gate");
+        std::fs::write(&hold, "").unwrap();
+        pool.setup().release(&format!(
+            "
+            import os, time
+            def application(environ, start_response):
+                environ['wsgi.input'].read()
+                if environ['PATH_INFO'] == '/hold':
+                    print('holding')
+                while environ['PATH_INFO'] == '/hold' and os.path.exists({hold:?}):
+                    time.sleep(0.01)
+                start_response('200 OK', [('Content-Type', 'text/plain')])
+                return [b'release 2']
+            "
+        ));
+        assert_eq!(pool.run_wsgate(&["reload", "app"]).code(), Some(0));
+        let mut held = pool.connect();
+        held.send(&FastcgiRequest::get("/hold").bytes());
+        pool.await_log("holding");
+        let mut next = pool.connect();
+        next.send(&FastcgiRequest::get("/").bytes());
+        pool.open_gate();
+        assert_eq!(slow.response().text(), "/slow|");
+        eventually("the old worker has exited", || {
+            !std::path::Path::new(&format!("/proc/{old}")).exists()
+        });
+        std::fs::remove_file(&hold).unwrap();
+        assert_eq!(held.response().text(), "release 2", "{preload}");
+        assert_eq!(next.response().text(), "release 2", "{preload}");
+        pool.stop();
+    }
+}
+
+#[test]
 fn a_busy_worker_with_old_code_does_not_delay_the_result_of_a_reload() {
     let mut pool = PoolSetup::new(GATED).gated().start();
     let mut slow = pool.connect();

@@ -106,6 +106,11 @@ impl EventLoop {
         self.is_draining.load(Ordering::Acquire)
     }
 
+    /// Has SIGTERM arrived, which [`EventLoop::wait`] reports as [`Event::Stop`]?
+    pub(super) fn is_asked_to_stop(&self) -> bool {
+        forks::has_come(Signal::TERM.as_raw())
+    }
+
     /// Asks every thread to stop.
     pub(super) fn stop(&self) {
         self.is_draining.store(true, Ordering::Release);

@@ -317,6 +317,11 @@ pub(crate) fn forget_signals() {
     CAME.store(0, Ordering::Relaxed);
 }
 
+/// Has this signal of [`wake`] arrived since [`forget_signals`]?
+pub(crate) fn has_come(signal: i32) -> bool {
+    CAME.load(Ordering::Relaxed) & (1 << (signal & 63)) != 0
+}
+
 /// Sends the signals that have arrived since [`forget_signals`] to this thread again. A signal
 /// stays pending while the thread blocks it.
 pub(crate) fn repeat_signals() {

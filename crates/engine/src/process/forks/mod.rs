@@ -20,8 +20,8 @@ pub(crate) use crate::process::forks::{
         take_unreported_loss, without_forks,
     },
     handlers::{
-        call_when_woken, forget_signals, handle, install_action, repeat_signals, report_crashes,
-        report_stacks, stop_waking, wake, wake_again,
+        call_when_woken, forget_signals, handle, has_come, install_action, repeat_signals,
+        report_crashes, report_stacks, stop_waking, wake, wake_again,
     },
     stack_requests::{answer_stack_requests, name_serving_thread},
     standard::{log, log_number, redirect_log, save_log, save_standard, write_to_log},

@@ -158,10 +158,16 @@ impl<C: Connection> Worker<C> {
             fetched: Vec::new(),
             closing: Vec::new(),
         };
+        // The kernel may have woken this thread for a connection.
+        let mut may_be_woken = false;
         while !self.events.is_draining() {
             let next = match thread.fetched.pop() {
                 Some(event) => Ok(Some(event)),
+                // A thread that was busy does not begin to wait: it would be woken for a connection
+                // that the new code of a reload is to serve.
+                None if !may_be_woken && self.events.is_asked_to_stop() => break,
                 None => {
+                    may_be_woken = true;
                     let has_closing = !thread.closing.is_empty();
                     py.detach(|| self.next_event(&mut thread.fetched, has_closing))
                 }
@@ -172,8 +178,14 @@ impl<C: Connection> Worker<C> {
             self.connections.close_overdue();
             match next {
                 // Another thread may have served the last request meanwhile.
-                Ok(Some(event)) if event == Event::Stop || self.events.is_draining() => break,
-                Ok(Some(event)) => self.on_event(thread, event),
+                Ok(Some(event)) if event == Event::Stop || self.events.is_draining() => {
+                    thread.fetched.push(event);
+                    break;
+                }
+                Ok(Some(event)) => {
+                    self.on_event(thread, event);
+                    may_be_woken = false;
+                }
                 Ok(None) => self.on_idle(&thread.caller),
                 Err(error) => {
                     self.give_up(&format!(
@@ -186,7 +198,7 @@ impl<C: Connection> Worker<C> {
                 self.events.stop();
             }
         }
-        self.drain(thread);
+        self.drain(thread, may_be_woken);
     }
 
     /// The next event; `None` when a check is due.

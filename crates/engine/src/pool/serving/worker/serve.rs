@@ -12,6 +12,7 @@ use wire::{connection_queue::ConnectionHistory, running_clock};
 use crate::{
     pool::serving::{
         connection_queue::STOP_TIMEOUT,
+        event_loop::Event,
         listeners::Accepted,
         worker::{ServingThread, Worker},
     },
@@ -179,16 +180,20 @@ impl<C: Connection> Worker<C> {
     }
 
     /// Finishes the requests of all connections, and passes on or closes connections between two
-    /// requests.
-    pub(super) fn drain(&self, thread: &mut ServingThread<'_, '_, C>) {
+    /// requests. The kernel `may_have_woken` this thread for a connection since its last request.
+    pub(super) fn drain(&self, thread: &mut ServingThread<'_, '_, C>, may_have_woken: bool) {
         self.events.stop();
         let py = thread.caller.py();
         // The kernel wakes only one thread of one worker for a connection. If this thread was
-        // woken, it must accept the connection. A process that cannot wait for connections leaves
-        // them to the next process.
+        // woken, it must accept the connection. A thread that was busy leaves connections to the
+        // next process: after a reload, that has the new code. So does a process that cannot wait
+        // for connections.
+        let fetched = std::mem::take(&mut thread.fetched);
         if !self.has_failed() {
             for position in 0..self.listeners.len() {
-                self.accept(thread, position);
+                if may_have_woken || fetched.contains(&Event::Listener(position)) {
+                    self.accept(thread, position);
+                }
             }
             self.adopt_all(thread);
         }
