@@ -102,8 +102,13 @@ pub(crate) fn run(checked: CheckedApp) -> Result<Exit, CommandError> {
             options.app.env.insert(0, ("PYTHONDONTWRITEBYTECODE".into(), "1".into()));
         }
         let app = (&app, base.as_path());
-        let mut settings =
-            web_server::settings(&options, app, other_wsgate.as_deref(), reader.as_ref())?;
+        let mut settings = web_server::settings(
+            &options,
+            app,
+            other_wsgate.as_deref(),
+            reader.as_ref(),
+            checked.clears_environment,
+        )?;
         settings.clears_environment = checked.clears_environment;
         // The pool that is measured would search for itself.
         options.app.venv = None;

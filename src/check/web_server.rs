@@ -23,8 +23,12 @@ pub(super) fn settings(
     (app, base): (&App, &Path),
     other_wsgate: Option<&Path>,
     reader: Option<&Reader>,
+    clears_environment: bool,
 ) -> Result<Settings, LogMessage> {
     let mut search = InterpreterSearch::of_this_process();
+    if clears_environment {
+        search = search.without_virtual_env();
+    }
     if let Some(program) = other_wsgate {
         search = search.by_program(program);
     }

@@ -79,6 +79,9 @@ const KEPT_VARIABLES: [&str; 11] = [
     "FCGI_WEB_SERVER_ADDRS",
 ];
 
+/// Variables of the session that a supervisor reads, besides [`OWN_VARIABLES`] and `WSGATE_*`.
+const SESSION_VARIABLES: [&str; 2] = ["JOURNAL_STREAM", "XDG_RUNTIME_DIR"];
+
 /// A python that can be started.
 pub(crate) struct Start {
     /// The command, which may be changed before it is run.
@@ -188,6 +191,17 @@ pub(crate) fn environment(settings: &Settings, request: &Request) -> BTreeMap<Os
 /// Does `--clear-env` keep the variable `name`?
 fn is_always_kept(name: &OsStr) -> bool {
     KEPT_VARIABLES.iter().any(|kept| name == *kept) || name.as_bytes().starts_with(b"LC_")
+}
+
+/// The environment of the next program of a pool with `--clear-env`. What the option drops is not
+/// passed on: unlike the environment of a process that root has started, that of an executed
+/// program can be read by the user that it runs as.
+pub(crate) fn cleared_environment() -> impl Iterator<Item = (OsString, OsString)> {
+    let is_own = |name: &OsStr| {
+        OWN_VARIABLES.iter().chain(&SESSION_VARIABLES).any(|known| name == *known)
+            || name.as_bytes().starts_with(b"WSGATE_")
+    };
+    std::env::vars_os().filter(move |(name, _)| is_always_kept(name) || is_own(name))
 }
 
 /// The style of this process, for the process that it starts.

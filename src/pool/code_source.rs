@@ -81,6 +81,7 @@ impl CodeSource {
             None => Engine::find(),
         };
         let search = InterpreterSearch::of_this_process();
+        let search = if self.clears_environment { search.without_virtual_env() } else { search };
         let mut settings =
             Settings::resolve_with(&options, self.app.clone(), &self.base, &search, engine)?;
         // Variables of --env come later in the list, and override these.

@@ -146,6 +146,11 @@ impl ConfigReader {
         })
     }
 
+    /// Does the pool leave out most environment variables?
+    pub(super) fn clears_environment(&self) -> bool {
+        self.serving.process.clear_env
+    }
+
     /// Records that the pool serves with `next`.
     pub(super) fn adopt(&mut self, next: &NextConfig) {
         self.serving = next.args.clone();

@@ -87,6 +87,11 @@ impl InterpreterSearch {
         Self { own_venv: venv_of_program(program), ..self }
     }
 
+    /// This search without the virtualenv of a shell.
+    pub(crate) fn without_virtual_env(self) -> Self {
+        Self { virtual_env: None, ..self }
+    }
+
     /// This search in a web server that sets no variables.
     pub(crate) fn without_variables(self) -> Self {
         Self { virtual_env: None, path: None, ..self }

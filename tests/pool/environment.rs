@@ -80,6 +80,38 @@ fn a_check_of_the_file_has_the_same_variables() {
 }
 
 #[test]
+fn a_virtualenv_of_the_shell_does_not_serve_a_pool_with_clear_env() {
+    let setup = PoolSetup::new(ECHO);
+    let file = setup.path("site.toml");
+    for (clear, has_problem) in [("true", false), ("false", true)] {
+        fs::write(&file, format!("app = \"app.wsgi\"\nclear-env = {clear}\n")).unwrap();
+        let mut command = std::process::Command::new(artefacts::gateway());
+        command.args(["check", "--config"]).arg(&file).stdin(Stdio::null());
+        command.env("VIRTUAL_ENV", "/nonexistent").env("WSGATE_RUNTIME_DIR", setup.path("run"));
+        let ended = run(&mut command, "");
+        let shown = format!("{}{}", ended.text(), ended.stderr);
+        assert_eq!(shown.contains("/nonexistent"), has_problem, "{clear}: {shown}");
+    }
+}
+
+#[test]
+fn an_upgrade_passes_on_no_variable_that_clear_env_drops() {
+    let setup = PoolSetup::new(SHOWS).variable("SECRET", "hunter2").args(&["--clear-env"]);
+    let pool = setup.start();
+    for _ in 0..2 {
+        let ended = pool.run_wsgate(&["reload", "--binary", "app"]);
+        assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+        // The user of the pool can read this after execve(2), unlike before.
+        let environ = fs::read(format!("/proc/{}/environ", pool.pid())).unwrap();
+        let environ = String::from_utf8_lossy(&environ);
+        assert!(!environ.contains("hunter2"), "{environ}");
+        assert!(environ.contains("WSGATE_RUNTIME_DIR="), "{environ}");
+        assert!(variables(&pool).contains_key("PATH"));
+    }
+    pool.stop();
+}
+
+#[test]
 fn no_variable_of_roots_login_stays_in_a_pool_of_another_user() {
     if !geteuid().is_root() {
         return;

@@ -38,6 +38,11 @@ impl Configuration {
         &self.service
     }
 
+    /// Does the pool have `--clear-env`?
+    pub(super) fn clears_environment(&self) -> bool {
+        self.reader.as_ref().is_some_and(ConfigReader::clears_environment)
+    }
+
     /// The launch of a template process with `preload`, for the next configuration if there is one.
     pub(super) fn launch<'a>(
         &'a self,

@@ -264,6 +264,7 @@ impl Supervisor {
             code: &mut self.code,
             control: &mut self.control,
             resources: &self.resources,
+            clears_environment: self.configuration.clears_environment(),
             is_refusing: self.refusals.is_refusing(),
             log: &mut self.log,
         });

@@ -32,6 +32,7 @@ use rustix::{
 use wire::running_clock;
 
 use crate::{
+    guard::start::cleared_environment,
     pool::{
         address::Address,
         error_log::ErrorLog,
@@ -97,6 +98,8 @@ pub(super) struct Running<'a> {
     pub(super) code: &'a mut Code,
     pub(super) control: &'a mut Control,
     pub(super) resources: &'a PoolResources,
+    /// The pool has `--clear-env`.
+    pub(super) clears_environment: bool,
     /// Requests are being refused.
     pub(super) is_refusing: bool,
     pub(super) log: &'a mut ErrorLog,
@@ -197,7 +200,8 @@ impl Upgrade {
         let mut draft = Draft::default();
         self.add_resources(&mut draft, pool.control, pool.resources);
         let inheritance = draft.pass(Some(result.as_fd())).map_err(failed)?;
-        let child = self.command(&inheritance).process_group(0).spawn().map_err(failed)?;
+        let mut command = self.command(&inheritance, pool.clears_environment);
+        let child = command.process_group(0).spawn().map_err(failed)?;
         drop(inheritance);
         Ok(Trial { child, result })
     }
@@ -255,15 +259,18 @@ impl Upgrade {
         }
         let error = match draft.pass(None) {
             // Signals that arrive meanwhile wait for the handlers of the next program.
-            Ok(inheritance) => self.command(&inheritance).exec(),
+            Ok(inheritance) => self.command(&inheritance, pool.clears_environment).exec(),
             Err(error) => error,
         };
         unblock_all().err().unwrap_or(error)
     }
 
     /// The next program, with the arguments of this one.
-    fn command(&self, inheritance: &Inheritance<'_>) -> Command {
+    fn command(&self, inheritance: &Inheritance<'_>, clears_environment: bool) -> Command {
         let mut command = Command::new(&self.program);
+        if clears_environment {
+            command.env_clear().envs(cleared_environment());
+        }
         if let Some((name, arguments)) = arguments().split_first() {
             command.arg0(name).args(arguments);
         }
