@@ -80,8 +80,14 @@ fn refuse_arguments(error: &clap::Error) -> Exit {
 fn dispatch_or_print(command: Result<Command, Refusal>) -> Exit {
     match command {
         Ok(command) => dispatch(command),
-        Err(Refusal::ConfigFile(message)) => reported(Err(CommandError::settings(message))),
+        Err(Refusal::ConfigFile(message)) => {
+            pool::report_refusal(&message.summary());
+            reported(Err(CommandError::settings(message)))
+        }
         Err(Refusal::Arguments(error)) => {
+            if error.use_stderr() {
+                pool::report_refusal(error.to_string().lines().next().unwrap_or_default());
+            }
             // Help goes to standard output, errors to standard error. If the stream is closed,
             // nobody reads the text.
             let _ = error.print();

@@ -49,5 +49,6 @@ pub(crate) mod warm_pool;
 mod worker_count;
 
 pub(crate) use crate::pool::{
-    fastcgi_pool::run, listeners::stdin_listens, lone_worker::serve_standard_input,
+    fastcgi_pool::run, handover::report_refusal, listeners::stdin_listens,
+    lone_worker::serve_standard_input,
 };

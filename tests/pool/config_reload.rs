@@ -145,6 +145,13 @@ fn a_wrong_file_fails_the_reload_with_its_line_and_the_old_pool_goes_on() {
         assert!(ended.stderr.contains(sentence), "{text}: {}", ended.stderr);
         assert_eq!(shown(&pool), "first");
     }
+    for (text, sentence) in [("app = \n", "site.toml`, line "), ("min = 2\n", "no application")] {
+        fs::write(pool.setup().path("site.toml"), text).unwrap();
+        let ended = pool.run_wsgate(&["reload", "--binary", "site"]);
+        assert_eq!(ended.code(), Some(1), "{text}: {}", ended.stderr);
+        assert!(ended.stderr.contains(sentence), "{text}: {}", ended.stderr);
+        assert_eq!(shown(&pool), "first");
+    }
     fs::remove_file(pool.setup().path("site.toml")).unwrap();
     let ended = pool.run_wsgate(&["reload", "site"]);
     assert!(ended.stderr.contains("site.toml"), "{}", ended.stderr);

@@ -146,6 +146,14 @@ pub(super) struct HandedControl {
     pub(super) waiting: Vec<UnixStream>,
 }
 
+/// Reports to the previous program, if this one is that of an upgrade, why its arguments or its
+/// configuration file are refused.
+pub(crate) fn report_refusal(reason: &str) {
+    if let Ok(Some(handover)) = Handover::from_environment() {
+        handover.report(reason);
+    }
+}
+
 impl Handover {
     /// The state that the previous program has handed over to this process, if there was one. Call
     /// this before opening any file: a number could be a file descriptor of this program.
