@@ -62,13 +62,14 @@ fn way(value: &str) -> Result<Offload, String> {
             Some((location, directory))
                 if location.starts_with('/')
                     && location.ends_with('/')
+                    && location.len() > 1
                     && !location.contains(|c: char| c.is_control() || "?#%".contains(c)) =>
             {
                 (OffloadHeader::AccelRedirect { location: location.to_owned() }, directory)
             }
             _ => {
                 return Err("give x-accel:LOCATION=DIR with a LOCATION that begins and ends with \
-                     `/`, such as `x-accel:/protected/=/srv/files`"
+                     `/` and has a name, such as `x-accel:/protected/=/srv/files`"
                     .to_owned());
             }
         },
@@ -90,7 +91,7 @@ mod tests {
         let location = |location: &str| OffloadHeader::AccelRedirect { location: location.into() };
         for (value, header, directory) in [
             ("x-accel:/p/=/srv/files", location("/p/"), "/srv/files"),
-            ("x-accel:/=/a=b", location("/"), "/a=b"),
+            ("x-accel:/p/=/a=b", location("/p/"), "/a=b"),
             ("x-sendfile:/srv/a:b", OffloadHeader::Sendfile, "/srv/a:b"),
         ] {
             let directory = directory.as_bytes().to_vec();
@@ -102,6 +103,7 @@ mod tests {
             "x-accel:",
             "x-accel:/p/",
             "x-accel:/p=/srv",
+            "x-accel:/=/srv",
             "x-accel:p/=/srv",
             "x-accel:/p/=",
             "x-accel:/p/=srv",

@@ -70,7 +70,8 @@ impl Apache {
             let names = [MPM_EVENT, "cgid", "alias", "xsendfile"];
             let file = source("apache/scriptalias.conf");
             format!(
-                "{}{}ScriptSock {}\nInclude \"{}\"\n{}XSendFile On\nXSendFilePath {}\n",
+                "{}{}ScriptSock {}\nInclude \"{}\"\n{}XSendFile On\nXSendFilePath {}\n\
+                 FileETag None\n",
                 preamble(&site, port, &names),
                 definitions(&site),
                 site.path("run/cgid.sock").display(),
