@@ -61,6 +61,12 @@ impl Url {
         }
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let path = if path.is_empty() && script_name.is_empty() { "/" } else { path };
+        if decode(path.as_bytes()).contains(&0) {
+            bail!(
+                "`{target}` is not a target: its path has a NUL byte (`%00`), which no variable of \
+                 a request can hold, and servers answer 400 Bad Request"
+            );
+        }
         Ok(Self {
             is_https,
             host: host.to_owned(),
@@ -269,6 +275,8 @@ mod tests {
             ("example.org/a", "`http://example.org/a`"),
             ("htp://x/a", "`http://x/a`"),
             ("HTTPS://x/a", "`https://x/a`"),
+            ("/%00a", "its path has a NUL byte"),
+            ("http://h/a%2f%00?b", "its path has a NUL byte"),
         ] {
             let refused = Url::parse(target, "h", false, "").unwrap_err().to_string();
             assert!(refused.contains(meant), "{refused}");

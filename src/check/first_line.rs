@@ -17,7 +17,9 @@ use rustix::fs::{Access, access};
 
 use crate::{
     check::{
-        mended_line::{MendedLine, misspelt, program_with_space, replaced_link},
+        kernel_limit::kernel_limit,
+        mended_line::{MendedLine, before_cr, misspelt, program_with_space, replaced_link},
+        other_encoding::other_encoding,
         quoted,
         report::Report,
     },
@@ -27,9 +29,6 @@ use crate::{
 
 /// The search path of programs that Apache's suexec sets, and about what web servers have.
 const WEB_SERVER_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-
-/// How many bytes of a script the kernel reads, by the version from which on it does.
-const KERNEL_READS: [((u32, u32), usize); 2] = [((5, 1), 256), ((0, 0), 128)];
 
 /// Extensions of files that a web server runs.
 const EXECUTED: [&str; 3] = ["cgi", "fcgi", "wsgi"];
@@ -86,36 +85,55 @@ impl Script<'_> {
             None => (start, false),
         };
         let trimmed = text.trim_ascii_start();
-        if start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff") {
+        let mark = if is_marked {
+            format!("LC_ALL=C sed -i '1s/^\\xef\\xbb\\xbf//' {file} && ")
+        } else {
+            String::new()
+        };
+        // Empty lines, and white space before the first character.
+        let space = if trimmed.len() < text.len() && !trimmed.is_empty() {
+            format!(
+                "sed -i -e '/[^[:space:]]/,$!d' -e '0,/[^[:space:]]/s/^[[:space:]]*//' {file} && "
+            )
+        } else {
+            String::new()
+        };
+        let before = format!("{mark}{space}");
+        let before = before.strip_suffix(" && ").unwrap_or_default();
+        if let Some((name, encoding)) = other_encoding(start) {
             report.problem(format!(
-                "`{shown}` is saved as UTF-16, and the kernel finds no `#!` line\n\
-                 hint: save it as UTF-8 without a byte order mark: iconv -f UTF-16 -t UTF-8 {file} \
-                 >{file}.new && cat {file}.new >{file} && rm {file}.new"
+                "`{shown}` is saved as {name}, and the kernel finds no `#!` line\n\
+                 hint: save it as UTF-8 without a byte order mark: iconv -f {encoding} -t UTF-8 \
+                 {file} >{file}.new && cat {file}.new >{file} && rm {file}.new"
             ));
         } else if is_marked && trimmed.starts_with(b"#!") {
             report.problem(format!(
                 "a byte order mark stands before the `#!` of `{shown}`, and the kernel does not \
-                 find the line\n\
-                 hint: save the file without the mark: LC_ALL=C sed -i \
-                 '1s/^\\xef\\xbb\\xbf//' {file}"
+                 find the line\nhint: save the file without the mark: {before}"
             ));
         } else if trimmed.len() < text.len() && trimmed.starts_with(b"#!") {
             report.problem(format!(
                 "the `#!` line of `{shown}` is not at the very beginning of the file\n\
-                 hint: remove what stands before it: sed -i -e '/#!/,$!d' -e \
-                 '0,/#!/s/^[[:space:]]*//' {file}"
+                 hint: remove what stands before it: {before}"
             ));
         } else if let Some(mend) = misspelt(trimmed) {
             report.problem(format!(
                 "the first line of `{shown}` is not `#!` and a program, but almost\n\
-                 hint: write the two characters #! first: sed -i '{mend}' {file}"
+                 hint: write the two characters #! first: {mark}{space}sed -i '{mend}' {file}"
             ));
         } else {
-            let what = if start.is_empty() { "is empty" } else { "has no `#!` line" };
+            let is_empty = text.is_empty();
+            let what = match (start.is_empty(), is_marked) {
+                (true, _) => "is empty",
+                (_, true) => "begins with a byte order mark, and has no `#!` line",
+                _ => "has no `#!` line",
+            };
+            // The line replaces a file of the mark alone.
+            let mark = if is_empty { "" } else { &mark };
             let missing = format!(
-                "`{shown}` {what}\nhint: for a web server that runs the file as a CGI script: {} \
-                 && chmod +x {file}",
-                self.mended().prepended(start.is_empty())
+                "`{shown}` {what}\nhint: for a web server that runs the file as a CGI script: \
+                 {mark}{} && chmod +x {file}",
+                self.mended().prepended(is_empty)
             );
             if is_executable(self.path) && self.is_for_web_server {
                 report.problem(missing);
@@ -135,6 +153,15 @@ impl Script<'_> {
     fn with_program(&self, report: &mut Report, line: &[u8]) -> Option<PathBuf> {
         let shown = self.path.display();
         let file = quoted(self.path);
+        if before_cr(line).is_some() {
+            // Commands for the first line would change all lines.
+            report.problem(format!(
+                "the lines of `{shown}` end with CR alone, and the kernel takes all of them for \
+                 the `#!` line\n\
+                 hint: save the file with Unix line ends: sed -i 's/\\r/\\n/g' {file}"
+            ));
+            return None;
+        }
         let words: Vec<&[u8]> = line
             .trim_ascii()
             .split(u8::is_ascii_whitespace)
@@ -236,15 +263,15 @@ impl Script<'_> {
         }
         let mut path = WEB_SERVER_PATH.to_owned();
         let mut named = None;
-        for word in &words[1..] {
+        for (at, word) in words.iter().enumerate().skip(1) {
             if let Some(value) = word.strip_prefix(b"PATH=") {
                 path = String::from_utf8_lossy(value).into_owned();
             } else if !word.starts_with(b"-") && !word.contains(&b'=') {
-                named = Some(Path::new(OsStr::from_bytes(word)));
+                named = Some((at, Path::new(OsStr::from_bytes(word))));
                 break;
             }
         }
-        let Some(program) = named else {
+        let Some((at, program)) = named else {
             report.problem(format!(
                 "the `#!` line of `{shown}` names no program after `env`\nhint: write the path of \
                  wsgate: {}",
@@ -264,7 +291,7 @@ impl Script<'_> {
                 "`env` on the `#!` line of `{shown}` does not find `{name}` with the PATH of a web \
                  server, `{path}`\n\
                  hint: write the path of wsgate: {}",
-                self.mended().sed(&format!("^.*env *\\(-S *\\)*{name}"), "#!")
+                self.mended().after_env(words, at)
             ));
         }
         if access(self.path, Access::EXEC_OK).is_err() {
@@ -358,31 +385,4 @@ fn is_executable(path: &Path) -> bool {
 fn is_other_file(one: &Path, other: &Path) -> bool {
     let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
     matches!((identity(one), identity(other)), (Some(one), Some(other)) if one != other)
-}
-
-/// How many bytes of a script the running kernel reads for its `#!` line.
-fn kernel_limit() -> usize {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    limit_of(&release)
-}
-
-fn limit_of(release: &str) -> usize {
-    let mut numbers =
-        release.split(|next: char| !next.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    KERNEL_READS.iter().find(|(since, _)| version >= *since).map_or(128, |(_, most)| *most)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_limit_of_the_line_depends_on_the_kernel() {
-        for (release, most) in
-            [("3.10.0-1160.el7", 128), ("5.0.21", 128), ("5.1", 256), ("6.1.0-18-amd64", 256)]
-        {
-            assert_eq!(limit_of(release), most, "{release}");
-        }
-    }
 }

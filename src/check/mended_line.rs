@@ -65,14 +65,25 @@ impl<'a> MendedLine<'a> {
 
     /// Replaces `old`, the program of the line.
     pub(super) fn with_other_program(&self, old: &[u8]) -> String {
-        let mut pattern = String::from("^#![[:space:]]*");
-        for character in String::from_utf8_lossy(old).chars() {
-            if "\\.*[]^$|".contains(character) {
-                pattern.push('\\');
-            }
-            pattern.push(character);
+        self.sed(&format!("^#![[:space:]]*{}", escaped(old)), "#!")
+    }
+
+    /// Replaces the program `words[at]` that `env`, the first of `words`, starts. What else `env`
+    /// has to do stays on the line.
+    pub(super) fn after_env(&self, words: &[&[u8]], at: usize) -> String {
+        let space = "[[:space:]]*";
+        let (env, program) = (escaped(words[0]), escaped(words[at]));
+        // Another command in the report may have added `-S`.
+        let mut pattern = format!("{space}{env}{space}\\(-S{space}\\)*");
+        let others: Vec<&[u8]> = words[1..at].iter().copied().filter(|&it| it != b"-S").collect();
+        for word in &others {
+            pattern += &format!("{}{space}", escaped(word));
         }
-        self.sed(&pattern, "#!")
+        if others.is_empty() {
+            self.sed(&format!("^#!{pattern}{program}"), "#!")
+        } else {
+            self.sed(&format!("^\\(#!{pattern}\\){program}"), "\\1")
+        }
     }
 
     /// Replaces `pattern`, a regular expression of sed, by `before` and the program.
@@ -82,6 +93,18 @@ impl<'a> MendedLine<'a> {
         let command = format!("1s|{pattern}|{before}{program}|");
         format!("{}sed -i '{}' {}", self.first, command.replace('\'', r"'\''"), quoted(self.script))
     }
+}
+
+/// `text` as a regular expression of sed between `|` and `|`.
+fn escaped(text: &[u8]) -> String {
+    let mut pattern = String::new();
+    for character in String::from_utf8_lossy(text).chars() {
+        if "\\.*[]^$|".contains(character) {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern
 }
 
 /// The command that lets the link at `link` lead to `target`.
@@ -116,12 +139,14 @@ pub(super) fn program_with_space(line: &[u8]) -> Option<&[u8]> {
 pub(super) fn meant(text: &[u8]) -> Option<Vec<u8>> {
     let unmarked = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text).trim_ascii_start();
     let line = unmarked.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    let rest = if let Some(rest) = line.strip_prefix(b"#!") {
-        if program_with_space(rest).is_none() && unmarked.len() == text.len() {
+    let cut = before_cr(line);
+    let rest = if let Some(rest) = cut.unwrap_or(line).strip_prefix(b"#!") {
+        if program_with_space(rest).is_none() && unmarked.len() == text.len() && cut.is_none() {
             return None;
         }
         rest
     } else {
+        let line = cut.unwrap_or(line);
         misspelt(line)?;
         let marks = line.iter().take_while(|byte| b"#! ".contains(byte)).count();
         &line[marks..]
@@ -131,6 +156,12 @@ pub(super) fn meant(text: &[u8]) -> Option<Vec<u8>> {
         Some(arguments) => [b"#!/wsgate", arguments].concat(),
         None => [b"#!", rest].concat(),
     })
+}
+
+/// The first line in `line`, if its lines end with CR alone.
+pub(super) fn before_cr(line: &[u8]) -> Option<&[u8]> {
+    let end = line.iter().position(|&byte| byte == b'\r')?;
+    (!line[end..].trim_ascii().is_empty()).then_some(&line[..end])
 }
 
 /// The `sed` command for a first line that almost begins with `#!`.
@@ -179,6 +210,8 @@ mod tests {
             ("\n  #!/w/wsgate --debug\n", "#!/w/wsgate --debug"),
             ("# !/w/wsgate --debug\n", "#!/w/wsgate --debug"),
             ("!#/w/wsgate\n", "#!/w/wsgate"),
+            ("#!/w/wsgate --debug\rimport x\r", "#!/w/wsgate --debug"),
+            ("# !/w/wsgate --debug\rimport x\r", "#!/w/wsgate --debug"),
             ("#!/my venv/bin/wsgate --path /a/wsgate-apps\n", "#!/wsgate --path /a/wsgate-apps"),
         ] {
             assert_eq!(meant(text.as_bytes()).as_deref(), Some(line.as_bytes()), "{text}");

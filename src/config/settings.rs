@@ -220,8 +220,19 @@ impl Settings {
 /// If `app` names no application on any machine, or the working directory does not exist.
 pub(crate) fn application(app: impl AsRef<OsStr>) -> Result<(App, PathBuf), CommandError> {
     let app = app.as_ref();
-    let is_file =
-        |name: &[u8]| fs::metadata(OsStr::from_bytes(name)).is_ok_and(|found| !found.is_dir());
+    let is_file = |name: &[u8]| {
+        let path = Path::new(OsStr::from_bytes(name));
+        match fs::metadata(path) {
+            // The directory of a package, and not one such as `shop.wsgi`: the module of that name
+            // would be in the directory `shop`.
+            Ok(found) if found.is_dir() => {
+                let first = name.split(|&byte| byte == b'.').next().unwrap_or_default();
+                first.len() < name.len() && !Path::new(OsStr::from_bytes(first)).is_dir()
+            }
+            Ok(_) => true,
+            Err(_) => path.is_symlink(),
+        }
+    };
     let app = App::parse(app.as_bytes(), is_file).map_err(|bad| {
         let sentence = format!("`{}` does not name an application: {bad}", app.display());
         CommandError::usage(LogMessage::new(Code::BadSetting, sentence).hint(

@@ -8,7 +8,10 @@ use std::{
 use diagnostics::message::{Code, LogMessage};
 use rustix::process::geteuid;
 
-use crate::{config::options::nearest::nearest, system::closed_directory::first_closed};
+use crate::{
+    config::options::nearest::nearest,
+    system::{closed_directory::first_closed, shell::quoted},
+};
 
 /// How many names of a directory are compared with a misspelt one.
 const MAX_NAMES: usize = 1000;
@@ -16,6 +19,12 @@ const MAX_NAMES: usize = 1000;
 /// The message that `script` cannot be read for `error`.
 pub(crate) fn unreadable(script: &Path, error: &io::Error) -> LogMessage {
     let shown = script.display();
+    if let Some(target) = missing_target(script) {
+        let sentence =
+            format!("`{shown}` is a link to `{}`, which does not exist", target.display());
+        return LogMessage::new(Code::UnreadableScript, sentence)
+            .hint(format!("let the link lead to the script: ln -sfn FILE {}", quoted(script)));
+    }
     let user = geteuid().as_raw();
     let hint = match error.kind() {
         io::ErrorKind::NotFound => match first_missing(script) {
@@ -43,6 +52,12 @@ pub(crate) fn unreadable(script: &Path, error: &io::Error) -> LogMessage {
     };
     let sentence = format!("`{shown}` cannot be read: {error}");
     LogMessage::new(Code::UnreadableScript, sentence).hint(hint)
+}
+
+/// What `path` links to, if that does not exist.
+fn missing_target(path: &Path) -> Option<PathBuf> {
+    let is_missing = fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    fs::read_link(path).ok().filter(|_| is_missing)
 }
 
 /// The file or directory in `directory` whose name is most like `name`.

@@ -22,6 +22,9 @@ use crate::{
 /// The name of a script that wsgate writes.
 const SCRIPT: &str = "app.wsgi";
 
+/// Extensions of scripts.
+const SCRIPT_EXTENSIONS: [&str; 4] = ["cgi", "wsgi", "fcgi", "py"];
+
 /// The name of directories whose files the web server runs.
 const CGI_BIN: &str = "cgi-bin";
 
@@ -90,6 +93,9 @@ impl WebDirectory {
             ),
         };
         let exists = path.exists();
+        if !exists && fs::symlink_metadata(path).is_err() {
+            check_no_script(path)?;
+        }
         let path = resolved(path, exists)?;
         check_name(&path)?;
         let home = home().filter(|_| !is_real_root());
@@ -290,6 +296,25 @@ fn resolved(path: &Path, exists: bool) -> Result<PathBuf, LogMessage> {
     };
     let above = fs::canonicalize(above).map_err(|error| unusable(above, &error))?;
     Ok(above.join(name))
+}
+
+/// Refuses the name of a script for a directory to create.
+fn check_no_script(path: &Path) -> Result<(), LogMessage> {
+    let is_of_script = path.extension().is_some_and(|extension| {
+        SCRIPT_EXTENSIONS.iter().any(|one| extension.eq_ignore_ascii_case(one))
+    });
+    if !is_of_script {
+        return Ok(());
+    }
+    let above = path.parent().filter(|above| *above != Path::new(""));
+    let directory = quoted(above.unwrap_or(Path::new(".")));
+    Err(refused(
+        format!("`{}` does not exist, and has the name of a script", path.display()),
+        &format!(
+            "name its directory, and wsgate writes the script {SCRIPT} there: {} init {directory}",
+            this_program()
+        ),
+    ))
 }
 
 fn check_owner(path: &Path, found: &fs::Metadata) -> Result<(), LogMessage> {

@@ -145,6 +145,7 @@ fn wrong_arguments_are_an_error_with_exit_code_2() {
         (&["status.wsgi", "-H", "X: a\nb"], "X"),
         (&["status.wsgi", "path"], "`path` is not a target"),
         (&["status.wsgi", "ftp://h/"], "is not a target"),
+        (&["status.wsgi", "/a%00"], "its path has a NUL byte (`%00`)"),
         (&["status.wsgi", "--host", ""], "is not a host"),
         (&["status.wsgi", "--host", "a b"], "is not a host"),
         (&["status.wsgi", "--host", "a/b"], "is not a host"),
@@ -182,9 +183,13 @@ fn wrong_arguments_are_an_error_with_exit_code_2() {
 fn wrong_settings_are_an_error_with_exit_code_78() {
     let shell = Shell::new();
     let lined = shell.file("lined.wsgi", "#!/usr/local/bin/wsgate --bogus\n");
+    std::fs::create_dir(shell.path("d.wsgi")).unwrap();
+    std::os::unix::fs::symlink("nowhere", shell.path("link.wsgi")).unwrap();
     for (args, code) in [
         (&["./absent.wsgi"][..], "W0102"),
         (&["../site"], "W0102"),
+        (&["d.wsgi"], "W0102"),
+        (&["link.wsgi"], "W0102"),
         (&["/dev/null"], "W0102"),
         (&["status.wsgi", "--venv", "absent"], "W0201"),
         (&["status.wsgi", "--python", "/absent"], "W0202"),

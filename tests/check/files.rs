@@ -88,3 +88,26 @@ fn what_everybody_can_read_is_no_problem() {
     assert_eq!(ended.code(), Some(0), "{}", ended.text());
     assert!(line(&ended.text(), "readable ").starts_with("all "), "{}", ended.text());
 }
+
+#[test]
+fn a_directory_and_a_link_to_nothing_are_called_that() {
+    let site = CheckSite::new();
+    fs::create_dir(site.dir.path("site/d.wsgi")).unwrap();
+    std::os::unix::fs::symlink("nowhere", site.dir.path("site/link.wsgi")).unwrap();
+    for (name, said) in [
+        ("d.wsgi", "d.wsgi` is a directory, not a WSGI file"),
+        ("link.wsgi", "link.wsgi` is a link to `nowhere`, which does not exist"),
+    ] {
+        for app in [name.to_owned(), format!("./{name}"), format!("{name}:app")] {
+            let ended = site.check(&[&app]);
+            assert_eq!(ended.code(), Some(78), "{app}: {}", ended.stderr);
+            assert!(ended.stderr.contains(said), "{app}: {}", ended.stderr);
+            assert!(ended.stderr.contains("\nhint: "), "{app}: {}", ended.stderr);
+        }
+    }
+    // A package may be in a directory whose name has the same beginning.
+    site.dir.file("site/d/__init__.py", "");
+    site.dir.file("site/d/wsgi.py", HELLO);
+    let ended = site.check(&["d.wsgi"]);
+    assert_eq!(ended.code(), Some(0), "{}{}", ended.text(), ended.stderr);
+}

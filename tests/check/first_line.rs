@@ -18,8 +18,12 @@ use crate::{
 };
 
 /// A first line, where `WSGATE` stands for the path of the gateway, and what is said of it.
-const LINES: [(&str, &str); 18] = [
+const LINES: [(&str, &str); 24] = [
     ("\u{feff}#!WSGATE\n", "a byte order mark stands before the `#!`"),
+    ("\u{feff} \n #!WSGATE\n", "a byte order mark stands before the `#!`"),
+    ("\u{feff}# A comment\n", "begins with a byte order mark, and has no `#!` line"),
+    ("\u{feff}# !WSGATE\n", "is not `#!` and a program, but almost"),
+    ("\n # !WSGATE\n", "is not `#!` and a program, but almost"),
     ("\n#!WSGATE\n", "is not at the very beginning of the file"),
     (" \t\n\n#!WSGATE --debug\n", "is not at the very beginning of the file"),
     ("  #!WSGATE\n", "is not at the very beginning of the file"),
@@ -32,6 +36,8 @@ const LINES: [(&str, &str); 18] = [
     ("#!/usr/bin/env python3\n", "starts `python3`, not wsgate"),
     ("#!/usr/bin/env WSGATE --debug\n", "passes arguments to `env`"),
     ("#!/usr/bin/env -S wsgate-absent --debug\n", "does not find `wsgate-absent` with the PATH of"),
+    ("#!/usr/bin/env -S A=1 B=a|b wsgate-absent --debug\n", "does not find `wsgate-absent` with"),
+    ("#!/usr/bin/env -S -i  A=1 wsgate-absent\n", "does not find `wsgate-absent` with the PATH of"),
     ("#!/absent/wsgate --debug\n", "names `/absent/wsgate`, which does not exist"),
     ("#!/absent/my venv/bin/wsgate --debug\n", "takes what stands before the space for the"),
     ("#!/absent/a&b.c/wsgate --debug\n", "names `/absent/a&b.c/wsgate`, which does not exist"),
@@ -125,20 +131,63 @@ fn a_cr_after_an_option_of_the_first_line_is_a_note() {
 }
 
 #[test]
-fn a_script_in_utf_16_is_a_problem_and_its_hint_mends_it() {
+fn a_program_after_variables_of_env_keeps_them() {
     let site = CheckSite::new();
-    let text = format!("\u{feff}#!{}\n{}", site.dir.wsgate().display(), dedent(HELLO));
-    let bytes: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    site.dir.executable("site/app.wsgi", bytes);
+    let text = format!("#!/usr/bin/env -S A=1 wsgate-absent --debug\n{}", dedent(HELLO));
+    site.dir.executable("site/app.wsgi", text);
+    mend(&site.check(&["app.wsgi"]));
+    let text = fs::read_to_string(site.dir.path("site/app.wsgi")).unwrap();
+    let line = format!("#!/usr/bin/env -S A=1 {} --debug", site.dir.wsgate().display());
+    assert_eq!(text.lines().next(), Some(&*line));
+}
+
+#[test]
+fn a_script_in_another_encoding_is_a_problem_and_its_hint_mends_it() {
+    let site = CheckSite::new();
+    let line = format!("#!{}\n{}", site.dir.wsgate().display(), dedent(HELLO));
+    for (encoding, has_mark, said) in [
+        ("UTF-16LE", true, "UTF-16: iconv -f UTF-16 "),
+        ("UTF-16BE", true, "UTF-16: iconv -f UTF-16 "),
+        ("UTF-16LE", false, "UTF-16: iconv -f UTF-16LE "),
+        ("UTF-16BE", false, "UTF-16: iconv -f UTF-16BE "),
+        ("UTF-32LE", true, "UTF-32: iconv -f UTF-32 "),
+        ("UTF-32BE", true, "UTF-32: iconv -f UTF-32 "),
+        ("UTF-32LE", false, "UTF-32: iconv -f UTF-32LE "),
+        ("UTF-32BE", false, "UTF-32: iconv -f UTF-32BE "),
+    ] {
+        let text = if has_mark { format!("\u{feff}{line}") } else { line.clone() };
+        let units = text.encode_utf16();
+        let characters = text.chars().map(u32::from);
+        let bytes: Vec<u8> = match encoding {
+            "UTF-16LE" => units.flat_map(u16::to_le_bytes).collect(),
+            "UTF-16BE" => units.flat_map(u16::to_be_bytes).collect(),
+            "UTF-32LE" => characters.flat_map(u32::to_le_bytes).collect(),
+            _ => characters.flat_map(u32::to_be_bytes).collect(),
+        };
+        site.dir.executable("site/app.wsgi", bytes);
+        let ended = site.check(&["app.wsgi"]);
+        let text = ended.text();
+        let (name, command) = said.split_once(": ").unwrap();
+        assert!(text.contains(&format!("is saved as {name}, ")), "{encoding}: {text}");
+        let problem = text.lines().find_map(|line| line.split_once("mark: ")).unwrap().1;
+        assert!(problem.starts_with(command), "{encoding}: {text}");
+        assert!(Command::new("sh").args(["-c", problem]).status().unwrap().success(), "{problem}");
+        let ended = site.check(&["app.wsgi"]);
+        assert_eq!(ended.code(), Some(0), "{encoding}: {}{}", ended.text(), ended.stderr);
+    }
+}
+
+#[test]
+fn a_script_whose_lines_end_with_cr_alone_is_mended_by_the_hint() {
+    let site = CheckSite::new();
+    let code = dedent(HELLO).replace('\n', "\r");
+    let text = format!("#!{} --debug\r{code}", site.dir.wsgate().display());
+    site.dir.executable("site/app.wsgi", text);
     let ended = site.check(&["app.wsgi"]);
-    let text = ended.text();
-    assert!(text.contains("is saved as UTF-16"), "{text}");
-    let (before, _) = text.split_once("\nproblem        `").unwrap();
-    let (_, problem) = text.split_at(before.len() + 1);
-    assert!(problem.contains("iconv -f UTF-16"), "{text}");
-    let command = problem.lines().find_map(|line| line.split_once("mark: ")).unwrap().1;
-    assert!(Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
-    assert_eq!(site.check(&["app.wsgi"]).code(), Some(0));
+    only_problem(&ended, "end with CR alone");
+    mend(&ended);
+    let ended = site.check(&["app.wsgi"]);
+    assert_eq!(ended.code(), Some(0), "{}{}", ended.text(), ended.stderr);
 }
 
 #[test]
