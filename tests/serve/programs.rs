@@ -71,6 +71,9 @@ fn programs_of_any_language_get_their_request_and_respond() {
     File::create(&file).unwrap().set_len(20 << 20).unwrap();
     let upload = HttpClient::post_file(serve.url("/environ"), &file).run().expect(200).json();
     assert_eq!(upload["length"], 20 << 20);
+    // A program could not know where the body ends.
+    let chunked = HttpClient::post(serve.url("/environ"), "x=y");
+    chunked.header("Transfer-Encoding", "chunked").run().expect(411);
     serve.stop();
 }
 
@@ -79,6 +82,8 @@ fn programs_that_fail_are_named_on_the_terminal_and_others_go_on() {
     let directory = programs(&[
         ("silent", "#!/bin/sh\n"),
         ("garbage", "#!/bin/sh\necho hello\n"),
+        ("exits", "#!/bin/sh\necho hello\nexit 3\n"),
+        ("killed", "#!/bin/sh\nkill -KILL $$\n"),
         ("lost", "#!/nonexistent/python\n"),
         ("unread", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nok'\n"),
     ]);
@@ -87,6 +92,8 @@ fn programs_that_fail_are_named_on_the_terminal_and_others_go_on() {
     for (path, status) in [
         ("/silent", 502),
         ("/garbage", 502),
+        ("/exits", 502),
+        ("/killed", 502),
         ("/lost", 500),
         ("/plain", 403),
         ("/missing", 404),
@@ -97,7 +104,11 @@ fn programs_that_fail_are_named_on_the_terminal_and_others_go_on() {
     ] {
         assert_eq!(serve.get(path).status, status, "{path}");
     }
-    serve.running.await_log_times("W0774", 3);
+    serve.running.await_log_times("W0774", 5);
+    serve
+        .running
+        .await_log("it prints headers with a line without colon, and ended with exit status: 3");
+    serve.running.await_log("it has not ended its headers, and ended with signal: 9 (SIGKILL)");
     // The program does not read the request body.
     let file = serve.path("upload");
     File::create(&file).unwrap().set_len(5 << 20).unwrap();

@@ -9,6 +9,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::Stdio,
+    time::Duration,
 };
 
 use diagnostics::message::{Code, LogMessage};
@@ -16,6 +17,7 @@ use http_body_util::BodyExt as _;
 use hyper::{
     Response, StatusCode,
     body::{Body, Bytes},
+    header::TRANSFER_ENCODING,
     http::request::Parts,
 };
 use tokio::{
@@ -23,6 +25,7 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
     sync::mpsc::{Sender, channel},
     task::spawn_local,
+    time::timeout,
 };
 use wire::percent;
 
@@ -41,6 +44,9 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Blocks of a response that wait for the client.
 const WAITING_BLOCKS: usize = 4;
+
+/// How long a program without a response has to exit, so that its exit status can be named.
+const EXIT_WAIT: Duration = Duration::from_millis(500);
 
 /// A directory of CGI programs.
 pub(super) struct CgiDirectory(PathBuf);
@@ -79,6 +85,13 @@ impl CgiDirectory {
             return sentence(
                 StatusCode::FORBIDDEN,
                 "the file is not executable: make it a program with `chmod +x FILE`",
+            );
+        }
+        if parts.headers.contains_key(TRANSFER_ENCODING) {
+            // RFC 3875 4.1.2: a program needs the length of its request body.
+            return sentence(
+                StatusCode::LENGTH_REQUIRED,
+                "a CGI program needs Content-Length: send the request body without chunks",
             );
         }
         let mut child = match start(&program, parts, ends) {
@@ -186,7 +199,7 @@ async fn send<B: Body<Data = Bytes> + Unpin>(mut stdin: ChildStdin, mut body: B)
 }
 
 /// The response that a program prints. The program is killed if the client disconnects.
-async fn respond(child: Child, mut stdout: ChildStdout) -> io::Result<Response<ResponseBody>> {
+async fn respond(mut child: Child, mut stdout: ChildStdout) -> io::Result<Response<ResponseBody>> {
     let mut received = Vec::new();
     let (start, length) = loop {
         let mut buffer = vec![0; BUFFER_BYTES];
@@ -195,8 +208,11 @@ async fn respond(child: Child, mut stdout: ChildStdout) -> io::Result<Response<R
         match ResponseStart::parse(&received) {
             Ok(Some(parsed)) => break parsed,
             Ok(None) if count > 0 => {}
-            Ok(None) => return Err(io::Error::other("its headers have no end")),
-            Err(bad) => return Err(io::Error::other(format!("its headers have {}", bad.0))),
+            Ok(None) => return Err(ended(&mut child, "has not ended its headers").await),
+            Err(bad) => {
+                let what = format!("prints headers with {}", bad.0);
+                return Err(ended(&mut child, &what).await);
+            }
         }
     };
     received.drain(..length);
@@ -206,6 +222,15 @@ async fn respond(child: Child, mut stdout: ChildStdout) -> io::Result<Response<R
     *response.status_mut() = start.status;
     *response.headers_mut() = start.headers;
     Ok(response)
+}
+
+/// The error of a program that has no response because it `what`. Names how it exited, too.
+async fn ended(child: &mut Child, what: &str) -> io::Error {
+    let exit = timeout(EXIT_WAIT, child.wait()).await;
+    io::Error::other(match exit {
+        Ok(Ok(status)) if !status.success() => format!("it {what}, and ended with {status}"),
+        _ => format!("it {what}"),
+    })
 }
 
 /// Forwards what the program prints, until it closes its standard output.

@@ -48,7 +48,8 @@ impl ResponseStart {
 
     /// Adds a header line. Returns whether the line is the status.
     fn add(&mut self, line: &[u8]) -> Result<bool, BadStart> {
-        let colon = line.iter().position(|&byte| byte == b':').ok_or(BadStart("no header"))?;
+        let colon =
+            line.iter().position(|&byte| byte == b':').ok_or(BadStart("a line without colon"))?;
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"status") {
             let code = value.get(..3).ok_or(BadStart("a short status"))?;
