@@ -100,6 +100,31 @@ fn an_error_with_another_cause_heals_at_a_later_request() {
 }
 
 #[test]
+fn a_request_right_after_a_save_sees_the_new_code() {
+    let code = |number: usize| {
+        format!(
+            "
+            def app(environ, start_response):
+                start_response('200 OK', [('Content-Type', 'text/plain')])
+                return [b'code {number}']
+            "
+        )
+    };
+    let serve = Serve::start(&code(0), &[]);
+    serve.get("/").expect(200);
+    for number in 1..10 {
+        // The second save comes before the code of the first one may be loaded again.
+        for number in [number * 10, number * 10 + 1] {
+            serve.write("app.py", &code(number));
+            let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+            let text = serve.exchange(request);
+            assert!(text.ends_with(&format!("code {number}")), "{number}: {text}");
+        }
+    }
+    serve.stop();
+}
+
+#[test]
 fn requests_of_old_code_are_completed() {
     let serve = flask(&[]);
     serve.write(

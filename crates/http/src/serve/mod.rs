@@ -41,7 +41,7 @@ use tokio::{
     process::Command,
     signal::unix::{SignalKind, signal},
     task::spawn_local,
-    time::sleep,
+    time::{Instant, sleep},
 };
 use wire::serve::ServeLaunch;
 
@@ -170,13 +170,19 @@ async fn reload(paths: Vec<Vec<u8>>, pools: Rc<AppPools>) {
             if let Some((path, error)) = watch.left_out() {
                 log(&not_watched(&format!("`{}`: {error}", path.display())));
             }
+            let mut earliest = Instant::now();
             loop {
-                match watch.changed().await {
-                    Ok(()) => pools.restart(),
-                    Err(error) => break error,
+                if let Err(error) = watch.changed().await {
+                    break error;
                 }
+                pools.expect_restart();
                 // More changes are loaded together.
-                sleep(RELOAD_INTERVAL).await;
+                let settled = watch.settle(earliest).await;
+                pools.restart();
+                earliest = Instant::now() + RELOAD_INTERVAL;
+                if let Err(error) = settled {
+                    break error;
+                }
             }
         }
         Err(error) => error,

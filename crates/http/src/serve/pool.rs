@@ -25,7 +25,7 @@ use rustix::{
 use tokio::{
     process::{Child, Command},
     sync::watch,
-    task::spawn_local,
+    task::{spawn_local, yield_now},
     time::{sleep, timeout},
 };
 use wire::serve::ServeLaunch;
@@ -49,6 +49,8 @@ pub(super) struct AppPools {
     running: Rc<Cell<usize>>,
     /// The number of the current pool.
     number: watch::Sender<u64>,
+    /// A file has changed, and the next pool is about to be started.
+    is_restart_expected: Cell<bool>,
 }
 
 /// A pool with the code of one moment.
@@ -93,15 +95,22 @@ impl AppPools {
             current: RefCell::new(Rc::new(first)),
             running,
             number: watch::Sender::new(0),
+            is_restart_expected: Cell::new(false),
         };
         pools.restart();
         Ok(pools)
     }
 
-    /// The pool for the next request: the newest one, when it serves or has failed.
+    /// The pool for the next request: the newest one, when it serves or has failed. Its code has
+    /// the changes of all files that were saved before.
     pub(super) async fn ready(&self) -> Rc<AppPool> {
+        // The task that watches the files may wait for its turn, with a change not yet seen.
+        yield_now().await;
+        let is_restart_expected = self.is_restart_expected.get();
+        let needed = *self.number.borrow() + u64::from(is_restart_expected);
         let current = self.current.borrow().clone();
-        if current.has_exited() && current.started.elapsed() >= RETRY_PAUSE {
+        if !is_restart_expected && current.has_exited() && current.started.elapsed() >= RETRY_PAUSE
+        {
             // The cause may have been something else than a watched file, such as a database.
             self.restart();
         }
@@ -110,7 +119,8 @@ impl AppPools {
             let current = self.current.borrow().clone();
             let mut state = current.state.clone();
             tokio::select! {
-                _ = state.wait_for(|state| *state != State::Loading) => return current,
+                _ = state.wait_for(|state| *state != State::Loading),
+                    if current.number >= needed => return current,
                 _ = numbers.changed() => {}
             }
         }
@@ -126,9 +136,15 @@ impl AppPools {
         self.number.subscribe()
     }
 
+    /// Lets requests wait for the next pool, which [`Self::restart`] starts in a moment.
+    pub(super) fn expect_restart(&self) {
+        self.is_restart_expected.set(true);
+    }
+
     /// Starts a pool with the present code, and stops the present pool when its requests have
     /// ended.
     pub(super) fn restart(&self) {
+        self.is_restart_expected.set(false);
         let number = *self.number.borrow() + 1;
         let pool = self.spawn(number).unwrap_or_else(|error| {
             AppPool::failed(number, format!("cannot start `{}`: {error}", self.program.display()))

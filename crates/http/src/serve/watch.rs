@@ -79,14 +79,22 @@ impl Watch {
         self.left_out.as_ref()
     }
 
-    /// Waits until a file has changed and is complete.
+    /// Waits until a file has changed.
     ///
     /// # Errors
     /// If inotify fails.
     pub(super) async fn changed(&mut self) -> io::Result<()> {
         while !self.read().await? {}
+        Ok(())
+    }
+
+    /// Waits until the other files of a save are complete, too, and at least until `earliest`.
+    ///
+    /// # Errors
+    /// If inotify fails.
+    pub(super) async fn settle(&mut self, earliest: Instant) -> io::Result<()> {
         // An editor writes several files, and a version control system many.
-        let end = Instant::now() + SETTLE_TIME;
+        let end = earliest.max(Instant::now() + SETTLE_TIME);
         loop {
             tokio::select! {
                 more = self.read() => { more?; }
