@@ -185,13 +185,15 @@ impl<C: Connection> Worker<C> {
         self.events.stop();
         let py = thread.caller.py();
         // The kernel wakes only one thread of one worker for a connection. If this thread was
-        // woken, it must accept the connection. A thread that was busy leaves connections to the
-        // next process: after a reload, that has the new code. So does a process that cannot wait
-        // for connections.
+        // woken, it must accept the connection, and so it must if no other worker may be left. A
+        // thread that was busy leaves connections to the next process: after a reload, that has the
+        // new code. So does a process that cannot wait for connections.
         let fetched = std::mem::take(&mut thread.fetched);
+        let is_last = self.queue.as_ref().is_none_or(|queue| !queue.is_open());
+        let must_accept = may_have_woken || is_last;
         if !self.has_failed() {
             for position in 0..self.listeners.len() {
-                if may_have_woken || fetched.contains(&Event::Listener(position)) {
+                if must_accept || fetched.contains(&Event::Listener(position)) {
                     self.accept(thread, position);
                 }
             }
