@@ -240,14 +240,21 @@ pub(crate) fn application(app: impl AsRef<OsStr>) -> Result<(App, PathBuf), Comm
              :factory(arguments), or path/to/file.ini[#name]",
         ))
     })?;
-    let base = env::current_dir().map_err(|error| {
+    Ok((app, working_directory()?))
+}
+
+/// The directory that paths on the command line start at.
+///
+/// # Errors
+/// If it was removed, or this user may not enter a directory above it.
+pub(crate) fn working_directory() -> Result<PathBuf, CommandError> {
+    env::current_dir().map_err(|error| {
         let sentence = format!("the working directory cannot be used: {error}");
         CommandError::settings(
             LogMessage::new(Code::BadSetting, sentence)
                 .hint("start wsgate in a directory that exists"),
         )
-    })?;
-    Ok((app, base))
+    })
 }
 
 /// The name of a pool without `--name`: that of its configuration file, or of the file or module of

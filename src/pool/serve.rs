@@ -17,7 +17,7 @@ use diagnostics::{
 use wire::{app::Source, serve::ServeLaunch};
 
 use crate::{
-    config::settings::application,
+    config::settings::{application, working_directory},
     exit::CommandError,
     guard::start::log_settings,
     pool::{
@@ -51,13 +51,7 @@ pub(crate) fn run(args: &ServeArgs) -> CommandError {
 
 fn start(args: &ServeArgs) -> Result<CommandError, CommandError> {
     log_style::set_for_pool(LogFormat::Text, LOG_NAME.to_owned());
-    let base = env::current_dir().map_err(|error| {
-        let sentence = format!("the working directory cannot be used: {error}");
-        CommandError::settings(
-            LogMessage::new(Code::BadSetting, sentence)
-                .hint("start wsgate in a directory that exists"),
-        )
-    })?;
+    let base = working_directory()?;
     let served = served(args, &base)?;
     let http = http_program::find()?;
     let program = env::current_exe().map_err(|error| {

@@ -204,7 +204,7 @@ impl<C: Connection> Worker<C> {
         let limit = MAX_DRAIN_TIME.min(Duration::from_secs(self.service.drain_seconds.max(1)) / 2);
         let mut left = self.connections.take_all();
         py.detach(|| self.queue.iter().for_each(|queue| queue.give_all(&mut left, deadline)));
-        // A reload is over when no thread with the old code takes requests.
+        // A reload ends when no thread with the old code takes requests.
         self.status.mark_stopping(thread.caller.thread());
         while !left.is_empty() && running_clock::elapsed(begun) < limit {
             py.detach(|| self.queue.iter().for_each(|queue| queue.give_all(&mut left, deadline)));
